@@ -278,8 +278,6 @@ def type_of(e: Expr) -> DType:
             return DType.F32
         case Binary():
             return _join(type_of(e.left), type_of(e.right))
-        case Call(function="floor"):
-            return DType.I32
         case Call(function="select"):
             return _join(type_of(e.arguments[1]), type_of(e.arguments[2]))
         case Call(function="abs" | "min" | "max" | "clamp" | "default"):
