@@ -1,0 +1,108 @@
+"""A plan: which engine computes what, over which buffers, in which order.
+
+Every stage holds the piece of the tensor program it computes as a program of its own (`program`), so that any stage can
+be checked against the interpreter alone. Buffers are logical tensors of the program or values between stages; a buffer's
+`order` is its layout in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+from tpcgen.program.dtypes import DType
+from tpcgen.program.ir import Expr, Program, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A tensor in global memory.
+
+    `shape` is in the axis order of the program. `order` lists those axes from slowest to fastest in memory:
+    `order[-1]` is the FCD (dim 0 of the TPC); (0, 1, .., n-1) is torch's contiguous layout. Inputs and outputs of the
+    op always have that one.
+    """
+
+    name: str
+    shape: tuple[Expr, ...]
+    dtype: DType
+    order: tuple[int, ...]
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """One loop of a matrix multiply: a whole axis of an operand or a part of one (h = g * R + r has factors g, r)."""
+
+    name: str
+    extent: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A buffer seen by the MME. `axes` has, per axis of the buffer, the factors it is made of, outer to inner."""
+
+    buffer: str
+    axes: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MmeStage:
+    """out[batch, m, n] = sum[k] lhs[batch, m, k] * rhs[batch, k, n], accumulated in f32, one batched matmul.
+
+    `batch`, `m`, `n`, `k` are factor names, outer to inner. Operands are read at their buffers' dtypes; the result has the
+    dtype of the out buffer.
+    """
+
+    name: str
+    program: Program
+    factors: tuple[Factor, ...]
+    batch: tuple[str, ...]
+    m: tuple[str, ...]
+    n: tuple[str, ...]
+    k: tuple[str, ...]
+    lhs: Operand
+    rhs: Operand
+    out: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class TpcStage:
+    """One TPC kernel. Tensors of `program` carry the names of the buffers; `lane` is the index along vector lanes.
+
+    Sizes that no input of the stage binds by a bare name are attributes of `program` and become scalar parameters.
+    """
+
+    name: str
+    program: Program
+    lane: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoveStage:
+    """Copies `source` to `target`: same logical shape, another memory order. A torch op on HPU."""
+
+    name: str
+    source: str
+    target: str
+
+
+Stage = Union[MmeStage, TpcStage, MoveStage]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Stages in execution order. `label` names the alternative ("softmax along k", ...), for reports."""
+
+    program: Program
+    target: str
+    label: str
+    buffers: tuple[Buffer, ...]
+    stages: tuple[Stage, ...]
+
+    def buffer(self, name: str) -> Buffer:
+        """KeyError when there is none of that name."""
+        for buffer in self.buffers:
+            if buffer.name == name:
+                return buffer
+        raise KeyError(name)
