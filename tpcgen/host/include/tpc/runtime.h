@@ -374,9 +374,22 @@ struct Piece {
     int32_t size[kMaxDims];
 };
 
+// One launch, shared by the engines that work on it: the index space cut along one dim, taken piece by piece.
+struct Launch {
+    const Tensor* tensors;
+    const uint32_t* scalars;
+    uint32_t count;          // of tensors
+    uint32_t split_dim;
+    int32_t geometry[kMaxDims];
+    int32_t step;            // members of split_dim per piece
+    volatile int32_t* next;  // first member not yet taken
+    volatile int32_t* rmw_lock;
+};
+
 struct Kernel {
     const char* name;
-    void (*run)(const Tensor* tensors, uint32_t count, const uint32_t* scalars, const Piece& piece);
+    void (*run)(const uint32_t* scalars);  // the piece and the descriptors that `context` holds
+    void (*execute)(const Launch* launch);  // take pieces until none is left
     uint32_t tensors;      // `tensor` parameters of main
     uint32_t scalars;      // the others
     const Local* locals;
@@ -388,8 +401,9 @@ struct Kernel {
 
 namespace detail {
 
-template <class T> struct is_vector_like : std::bool_constant<(alignof(T) >= 64)> {};
-template <class T, size_t N> struct is_vector_like<T[N]> : is_vector_like<T> {};
+// Vectors, predicates and tuples of vectors live in VLM, everything else in SLM.
+template <class T> struct in_vlm : std::bool_constant<std::is_class_v<T> && sizeof(T) >= 256> {};
+template <class T, size_t N> struct in_vlm<T[N]> : in_vlm<T> {};
 
 template <class T>
 inline T scalar(uint32_t bits) {
@@ -433,13 +447,6 @@ inline void call(R (*function)(P...), const uint32_t* scalars) {
     [&]<size_t... I>(std::integer_sequence<size_t, I...>) {
         function(argument<P>(static_cast<uint32_t>(I), Signature<P...>::tensors, scalars)...);
     }(std::make_integer_sequence<size_t, sizeof...(P)>{});
-}
-
-inline void enter(const Tensor* tensors, uint32_t count, const Piece& piece) {
-    std::memcpy(context.tensor, tensors, sizeof(Tensor) * count);
-    context.tensors = count;
-    std::memcpy(context.offset, piece.offset, sizeof(piece.offset));
-    std::memcpy(context.size, piece.size, sizeof(piece.size));
 }
 
 }  // namespace detail

@@ -1,0 +1,501 @@
+"""Builds TPC-C kernels and their glue for the host, with g++, clang++ or the compiler in the `ziglang` wheel.
+
+A kernel's text is compiled as it is: a generated wrapper includes our TPC-C headers, then the kernel, and exports it.
+Everything is cached by content: the headers' precompiled form and objects under the user's cache directory
+(`$TPCGEN_CACHE_DIR` overrides it), the library in the directory the caller names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+
+import tpcgen
+from tpcgen.diagnostics import NOWHERE, Diagnostic, Label, Span
+from tpcgen.toolchain.errors import ToolchainError
+from tpcgen.toolchain.scan import Scan, scan
+
+Mode = Literal["strict", "fast"]
+_Explain = Callable[[str], tuple[Diagnostic, ...]]
+INCLUDE = Path(tpcgen.__file__).parent / "host" / "include"
+ELF_MARK = "TPCGEN-HOST-KERNEL:"
+
+_MAX_DIAGNOSTICS = 20
+_COMPILE_TIMEOUT_S = 300
+
+# Predefined macros of tpc-clang (clang/lib/Basic/Targets/TPC.cpp); SLM bytes from the same file.
+# gaudi3 has no open compiler: its kernels are held to the subset shared with gaudi2.
+_TARGET_MACROS: Mapping[str, tuple[str, ...]] = {
+    "gaudi": ("__gaudi__", "__gaudi_plus__", "MAX_SLM=1024"),
+    "gaudi2": ("__gaudi2__", "__gaudi_plus__", "__greco_plus__", "__gaudi2_plus__", "MAX_SLM=16384"),
+    "gaudi3": ("__gaudi2__", "__gaudi_plus__", "__greco_plus__", "__gaudi2_plus__", "MAX_SLM=16384"),
+}
+TARGETS = tuple(_TARGET_MACROS)
+_COMMON_MACROS = ("__TPC__", "MAX_VLM=81920", "MAX_TENSORS=16", "TPC_HOST=1")
+
+
+@dataclass(frozen=True, slots=True)
+class HostLibrary:
+    """Kernels and glue of one target in a shared object.
+
+    `strict` libraries call the auditing device for every access and run only in its child process; `fast` ones are
+    unaudited and run in this process. `sanitize`: built with ASan and UBSan (strict only).
+    """
+
+    path: Path
+    target: str
+    mode: Mode
+    sanitize: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """A C++ compiler: the command, its family and a text that changes when the compiler or the CPU does."""
+
+    command: tuple[str, ...]
+    family: Literal["gcc", "clang"]
+    identity: str
+
+
+def find_compiler() -> Compiler:
+    """The host compiler: `$TPCGEN_CXX`, else g++, clang++ on PATH, else `python -m ziglang c++`.
+
+    Raises ToolchainError (E600) if there is none.
+    """
+    candidates: list[tuple[str, ...]] = []
+    if chosen := os.environ.get("TPCGEN_CXX"):
+        candidates = [tuple(chosen.split())]
+    else:
+        candidates = [(path,) for name in ("g++", "clang++") if (path := shutil.which(name))]
+        if not candidates and importlib.util.find_spec("ziglang") is not None:
+            candidates = [(sys.executable, "-m", "ziglang", "c++")]
+    for command in candidates:
+        if compiler := _identify(command):
+            return compiler
+    named = f"$TPCGEN_CXX is {' '.join(candidates[0])!r}, which does not run" if candidates else "none is on PATH"
+    raise _failure(
+        Diagnostic(
+            "E600",
+            f"no host C++ compiler: {named}",
+            NOWHERE,
+            "install g++ 12 or newer, clang++ 14 or newer, or `pip install ziglang`",
+        )
+    )
+
+
+@lru_cache(maxsize=8)
+def _identify(command: tuple[str, ...]) -> Compiler | None:
+    try:
+        version = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    family = "clang" if "clang" in version else "gcc"
+    return Compiler(command, family, f"{command}\n{version}\n{_cpu_identity()}")
+
+
+def _cpu_identity() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
+
+
+def cache_dir() -> Path:
+    """Where objects, precompiled headers and the device are kept between runs."""
+    if chosen := os.environ.get("TPCGEN_CACHE_DIR"):
+        return Path(chosen) / "host"
+    return Path(platformdirs.user_cache_dir("tpcgen")) / "host"
+
+
+def build(
+    glue: Sequence[Path],
+    kernels: Sequence[Path],
+    *,
+    target: str,
+    out: Path,
+    mode: Mode,
+    include: Sequence[Path] = (),
+    sanitize: bool = False,
+) -> HostLibrary:
+    """Compiles `kernels` (TPC-C, one per file; the file's stem is the kernel's name) and `glue` (C++) into one library.
+
+    `out` is a directory; the library's name carries a hash of everything that went into it, so that an unchanged build
+    returns at once. `include`: further directories for `#include`. Where `$TPC_KERNEL_LIB_INTERFACE` names a vendor
+    header, glue is compiled against it. Raises ToolchainError with the compiler's messages (E600 to E606).
+    """
+    if target not in _TARGET_MACROS:
+        raise ValueError(f"unknown target {target!r}, expected one of {', '.join(TARGETS)}")
+    if sanitize and mode == "fast":
+        raise ValueError("sanitizers are for strict libraries, which run in a child process")
+    compiler = find_compiler()
+    flags = _flags(compiler, target, mode, include, sanitize)
+    units = [_kernel_unit(path, compiler, flags) for path in kernels] + [
+        _Unit(path.resolve(), "glue", None, (*flags, *_glue_flags(path))) for path in glue
+    ]
+    if kernels:
+        _precompiled_header(compiler, flags)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        objects = list(pool.map(lambda unit: _compile(compiler, unit), units))
+    library = out / f"libtpc_{target}_{mode}{'_sanitize' if sanitize else ''}_{_digest(*objects)[:16]}.so"
+    if not library.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        _link(compiler, [object_ for _, object_ in objects], library, sanitize)
+    return HostLibrary(library, target, mode, sanitize)
+
+
+def build_executable(source: Path, *, sanitize: bool = False) -> Path:
+    """Compiles one of our own C++ sources into a cached executable and returns its path."""
+    compiler = find_compiler()
+    flags = (*_BASE_FLAGS, "-O2", f"-I{INCLUDE}", *(_SANITIZE_FLAGS if sanitize else ()))
+    key = _digest(compiler.identity, flags, _file_hash(source), *[_file_hash(h) for h in sorted(INCLUDE.rglob("*.h"))])
+    executable = cache_dir() / "bin" / f"{source.stem}-{key[:16]}"
+    if not executable.exists():
+        with _atomic(executable) as temporary:
+            command = [*compiler.command, *flags, "-o", str(temporary), str(source), "-ldl", "-rdynamic"]
+            _run(command, lambda output: _compile_errors(output, source, "E606"))
+    return executable
+
+
+# --- translation units ------------------------------------------------------------------------------------------------
+
+# Device integers wrap, lanes are reinterpreted through pointers, and a product is fused with a sum only where the text
+# says mac.
+_BASE_FLAGS = (
+    "-std=c++20",
+    "-fPIC",
+    "-fno-strict-aliasing",
+    "-fwrapv",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-march=native",
+)
+_SANITIZE_FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-fno-omit-frame-pointer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """One translation unit: `text` is compiled if given (a wrapper round `source`), else `source` itself."""
+
+    source: Path
+    kind: Literal["kernel", "glue"]
+    text: str | None
+    flags: tuple[str, ...]
+
+
+def _flags(
+    compiler: Compiler, target: str, mode: Mode, include: Sequence[Path], sanitize: bool
+) -> tuple[str, ...]:
+    macros = (*_COMMON_MACROS, *_TARGET_MACROS[target], f"TPCGEN_STRICT={int(mode == 'strict')}")
+    optimise = "-O3" if mode == "fast" else "-O1"
+    return (
+        *_BASE_FLAGS,
+        optimise,
+        *(("-fno-gnu-unique",) if compiler.family == "gcc" else ()),
+        *(_SANITIZE_FLAGS if sanitize else ()),
+        *(f"-D{macro}" for macro in macros),
+        f"-I{INCLUDE}",
+        *(f"-I{directory}" for directory in include),
+    )
+
+
+_KERNEL_FLAGS = ("-fvisibility=hidden", "-w", "-Wno-narrowing", "-Werror=vla")
+
+
+def _glue_flags(path: Path) -> tuple[str, ...]:
+    vendor = os.environ.get("TPC_KERNEL_LIB_INTERFACE")
+    header = (f"-I{Path(vendor).parent}",) if vendor and Path(vendor).exists() else ()
+    return (*header, f"-I{path.parent}", "-w")
+
+
+def _kernel_unit(path: Path, compiler: Compiler, flags: tuple[str, ...]) -> _Unit:
+    name = path.stem
+    if not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise _failure(
+            Diagnostic(
+                "E605",
+                f"kernel file {path.name!r} does not name a kernel",
+                Span(str(path), 1, 1, 1, 1),
+                "the file's stem is the kernel's name: letters, digits and underscores",
+            )
+        )
+    if not path.exists():
+        raise _failure(Diagnostic("E605", f"no such kernel file: {path}", Span(str(path), 1, 1, 1, 1)))
+    found = _scan_kernel(compiler, path.resolve(), flags)
+    if cycle := found.recursion():
+        first = cycle[0]
+        raise _failure(
+            Diagnostic(
+                "E604",
+                f"recursion: {' -> '.join([*(f.name for f in cycle), first.name])}",
+                Span(first.file, first.line, 1, first.line, 1),
+                "tpc-clang inlines every function; write a loop",
+                tuple(Label(Span(f.file, f.line, 1, f.line, 1), f"{f.name} is part of the cycle") for f in cycle[1:]),
+            )
+        )
+    return _Unit(path.resolve(), "kernel", _wrapper(name, path.resolve(), found), (*flags, *_KERNEL_FLAGS))
+
+
+def _scan_kernel(compiler: Compiler, path: Path, flags: tuple[str, ...]) -> Scan:
+    preprocess = [*compiler.command, *(f for f in flags if f.startswith(("-D", "-I"))), "-E", "-x", "c++", str(path)]
+    return scan(_run(preprocess, lambda output: _compile_errors(output, path, "E601")))
+
+
+def _wrapper(name: str, path: Path, found: Scan) -> str:
+    quoted = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    names = {variable.name: variable for variable in found.locals}
+    rows = "\n".join(
+        f'    {{"{v.name}", (void*)&{v.name}, sizeof({v.name}), '
+        f"tpcgen::rt::detail::in_vlm<std::remove_cv_t<decltype({v.name})>>::value, {int(v.initialised)}}},"
+        for v in names.values()
+    )
+    table = f"const tpcgen::rt::Local tpcgen_locals[] = {{\n{rows}\n}};" if names else ""
+    locals_ = "tpcgen_locals" if names else "nullptr"
+    stub = f"_binary___{name}_o"
+    return f"""#include <tpc/tpc.h>
+#include <tpc/engine.h>
+namespace {{
+#define main tpcgen_main
+#include "{quoted}"
+#undef main
+{table}
+void tpcgen_run(const uint32_t* scalars) {{ tpcgen::rt::detail::call(tpcgen_main, scalars); }}
+void tpcgen_execute(const tpcgen::rt::Launch* launch) {{ tpcgen::rt::detail::execute(*launch, tpcgen_run); }}
+using TpcgenSignature = decltype(tpcgen::rt::detail::signature_of(tpcgen_main));
+}}
+extern "C" __attribute__((visibility("default"))) const tpcgen::rt::Kernel tpcgen_kernel_{name} = {{
+    "{name}", tpcgen_run, tpcgen_execute, TpcgenSignature::tensors, TpcgenSignature::scalars,
+    {locals_}, {len(names)}, tpcgen::rt::kRuntimeAbi, TPCGEN_STRICT, &tpcgen::rt::context,
+}};
+asm(".pushsection .rodata\\n"
+    ".globl {stub}_start\\n{stub}_start:\\n.asciz \\"{ELF_MARK}{name}\\"\\n"
+    ".globl {stub}_end\\n{stub}_end:\\n.byte 0\\n.popsection\\n");
+"""
+
+
+# --- compiling, with a cache ------------------------------------------------------------------------------------------
+
+
+def _compile(compiler: Compiler, unit: _Unit) -> tuple[str, Path]:
+    """The unit's object and a digest of all that went into it. A recorded dependency list decides whether it is fresh."""
+    source = unit.source
+    key = _digest(compiler.identity, unit.flags, unit.text or "", str(source))[:32]
+    record = cache_dir() / "objects" / f"{key}.json"
+    if fresh := _cached_object(record):
+        return fresh
+    with tempfile.TemporaryDirectory() as scratch:
+        text = Path(scratch) / f"{source.stem}.cpp"
+        if unit.text is not None:
+            text.write_text(unit.text)
+        header = _header_flags(compiler, unit) if unit.kind == "kernel" else ()
+        compiled, depfile = Path(scratch) / "unit.o", Path(scratch) / "unit.d"
+        arguments = [*unit.flags, *header, "-MMD", "-MF", str(depfile), "-c", "-o", str(compiled)]
+        command = [*compiler.command, *arguments, str(text if unit.text is not None else source)]
+        code = "E601" if unit.kind == "kernel" else "E602"
+        _run(command, lambda output: _compile_errors(output, source, code))
+        dependencies = {
+            str(path): _file_hash(path)
+            for path in _dependencies(depfile)
+            if path != text and not path.is_relative_to(cache_dir())
+        }
+        digest = _digest(key, sorted(dependencies.items()), [_file_hash(h) for h in _headers()])
+        stored = record.with_name(f"{digest[:32]}.o")
+        with _atomic(stored) as temporary:
+            shutil.copyfile(compiled, temporary)
+    with _atomic(record) as temporary:
+        temporary.write_text(json.dumps({"digest": digest, "object": stored.name, "dependencies": dependencies,
+                                         "headers": [_file_hash(h) for h in _headers()]}))
+    return digest, stored
+
+
+def _cached_object(record: Path) -> tuple[str, Path] | None:
+    try:
+        entry = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return None
+    stored = record.with_name(entry["object"])
+    fresh = (
+        stored.exists()
+        and entry["headers"] == [_file_hash(h) for h in _headers()]
+        and all(_file_hash(Path(path)) == hash_ for path, hash_ in entry["dependencies"].items())
+    )
+    return (entry["digest"], stored) if fresh else None
+
+
+def _headers() -> list[Path]:
+    return sorted(INCLUDE.rglob("*.h"))
+
+
+def _precompiled_header(compiler: Compiler, flags: tuple[str, ...]) -> Path:
+    """A directory whose tpc_pch.h has a precompiled form for exactly these flags."""
+    flags = (*flags, *_KERNEL_FLAGS)
+    key = _digest(compiler.identity, flags, [_file_hash(h) for h in _headers()])[:32]
+    directory = cache_dir() / "pch" / key
+    suffix = "gch" if compiler.family == "gcc" else "pch"
+    compiled = directory / f"tpc_pch.h.{suffix}"
+    if not compiled.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        header = directory / "tpc_pch.h"
+        with _atomic(header) as temporary:
+            temporary.write_text("#include <tpc/tpc.h>\n#include <tpc/engine.h>\n")
+        with _atomic(compiled) as temporary:
+            command = [*compiler.command, *flags, "-x", "c++-header", "-o", str(temporary), str(header)]
+            _run(command, lambda output: _compile_errors(output, header, "E606"))
+    return directory
+
+
+def _header_flags(compiler: Compiler, unit: _Unit) -> tuple[str, ...]:
+    base = unit.flags[: len(unit.flags) - len(_KERNEL_FLAGS)]
+    directory = _precompiled_header(compiler, base)
+    if compiler.family == "gcc":
+        return ("-include", str(directory / "tpc_pch.h"))
+    return ("-include-pch", str(directory / "tpc_pch.h.pch"))
+
+
+def _link(compiler: Compiler, objects: Sequence[Path], library: Path, sanitize: bool) -> None:
+    with _atomic(library) as temporary:
+        command = [
+            *compiler.command,
+            "-shared",
+            "-Wl,-Bsymbolic",
+            *(("-fsanitize=address,undefined",) if sanitize else ("-Wl,-z,defs",)),
+            "-o",
+            str(temporary),
+            *map(str, objects),
+        ]
+        _run(command, _link_errors)
+
+
+def _link_errors(output: str) -> tuple[Diagnostic, ...]:
+    missing = sorted(set(re.findall(r"undefined (?:reference to|symbol:) [`']?_binary___(\w+)_o_(?:start|end)", output)))
+    if missing:
+        message = f"the glue refers to kernels that were not given: {', '.join(missing)}"
+        return (Diagnostic("E603", message, NOWHERE, "pass their .c files as kernels"),)
+    lines = [line for line in output.splitlines() if "collect2" not in line and line.strip()]
+    return (Diagnostic("E603", "linking the host library failed: " + "; ".join(lines[:4]), NOWHERE),)
+
+
+# --- running compilers ------------------------------------------------------------------------------------------------
+
+
+def _run(command: Sequence[str], explain: _Explain) -> str:
+    """Standard output of a compiler run; what `explain` makes of its standard error is raised if it fails."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_COMPILE_TIMEOUT_S, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        message = f"{command[0]} did not finish in {_COMPILE_TIMEOUT_S} s"
+        raise _failure(Diagnostic("E606", message, NOWHERE)) from None
+    except OSError as error:
+        raise _failure(Diagnostic("E606", f"{command[0]} could not be run: {error}", NOWHERE)) from None
+    if result.returncode != 0:
+        raise _failure(*explain(result.stderr))
+    return result.stdout
+
+
+_ERROR = re.compile(r"^(?P<file>[^\s:][^:\n]*):(?P<line>\d+):(?:(?P<column>\d+):)? (?:fatal )?error: (?P<text>.*)$")
+_CONTEXT = re.compile(r"^(?P<file>[^\s:][^:\n]*):(?P<line>\d+):(?:(?P<column>\d+):)?\s+(?:required from|in )")
+
+
+def _compile_errors(output: str, source: Path, code: str) -> tuple[Diagnostic, ...]:
+    """The errors of g++ or clang++. One inside our headers is shown at the kernel's line that led there."""
+    found: list[Diagnostic] = []
+    user: Span | None = None
+    for line in output.splitlines():
+        if (context := _CONTEXT.match(line)) and not _is_ours(context["file"]):
+            user = _span(context)
+        error = _ERROR.match(line)
+        if error is None:
+            continue
+        where = _span(error)
+        text = error["text"].removeprefix("static assertion failed: ")
+        if _is_ours(where.file) and user is not None:
+            found.append(Diagnostic(code, text, user, labels=(Label(where, "raised here"),)))
+        else:
+            found.append(Diagnostic(code, text, where))
+        user = None
+    if not found:
+        tail = "; ".join(output.strip().splitlines()[-3:]) or "no message"
+        found.append(Diagnostic("E606", f"the host compiler failed on {source.name}: {tail}", NOWHERE))
+    return tuple(found[:_MAX_DIAGNOSTICS])
+
+
+def _is_ours(file: str) -> bool:
+    return Path(file).is_relative_to(INCLUDE)
+
+
+def _span(match: re.Match[str]) -> Span:
+    line, column = int(match["line"]), int(match["column"] or 1)
+    return Span(match["file"], line, column, line, column + 1)
+
+
+def _failure(*diagnostics: Diagnostic) -> ToolchainError:
+    return ToolchainError(diagnostics)
+
+
+def _dependencies(depfile: Path) -> list[Path]:
+    text = depfile.read_text().replace("\\\n", " ")
+    words = re.split(r"(?<!\\)\s+", text.partition(": ")[2].strip())
+    return [Path(word.replace("\\ ", " ").replace("$$", "$")) for word in words if word]
+
+
+# --- digests and files ------------------------------------------------------------------------------------------------
+
+
+def _digest(*parts: object) -> str:
+    hash_ = hashlib.sha256()
+    for part in parts:
+        hash_.update(repr(part).encode())
+        hash_.update(b"\0")
+    return hash_.hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "absent"
+    return _hash_of_version(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _hash_of_version(path: Path, mtime_ns: int, size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class _atomic:
+    """A temporary path beside `path` that becomes `path` when the block succeeds, so that readers never see a half."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
+        os.close(handle)
+        self.temporary = Path(name)
+
+    def __enter__(self) -> Path:
+        return self.temporary
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.temporary.chmod(0o755)
+            self.temporary.replace(self.path)
+        else:
+            self.temporary.unlink(missing_ok=True)
