@@ -1,0 +1,32 @@
+"""Contracts of a program: those on sizes always, those on values on request."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tpcgen.interpreter.errors import fail
+from tpcgen.interpreter.evaluate import Axis, Evaluator
+from tpcgen.program import ir
+
+
+def check(evaluator: Evaluator, on_values: bool) -> None:
+    """InterpreterError E354 at the first contract that is violated, with the point."""
+    for contract in evaluator.program.contracts:
+        if contract.on_values and not on_values:
+            continue
+        point = violation(evaluator, contract)
+        if point is not None:
+            place = ", ".join(f"{name} = {i}" for name, i in point.items())
+            raise fail("E354", "the inputs violate this contract" + (f" at {place}" if place else ""), contract.span)
+
+
+def violation(evaluator: Evaluator, contract: ir.Contract) -> dict[str, int] | None:
+    """The first point where the contract does not hold. It is silent where its reads leave their tensors."""
+    frame = tuple(Axis(name, *evaluator.range_of(name)) for name in contract.indices)
+    held = evaluator.evaluate(contract.condition, frame)
+    wrong = ~held.data if held.present is None else ~held.data & held.present
+    wrong = np.broadcast_to(wrong, tuple(a.size for a in frame))
+    if not wrong.any():
+        return None
+    place = np.argwhere(wrong)[0]
+    return {a.name: a.low + int(i) for a, i in zip(frame, place, strict=True)}

@@ -1,0 +1,127 @@
+"""Running a program on NumPy arrays, output block by output block."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from tpcgen.interpreter import binding, contracts
+from tpcgen.interpreter.errors import InterpreterError, fail
+from tpcgen.interpreter.evaluate import Axis, Box, Evaluator, Mode, TooLarge
+from tpcgen.interpreter.value import Array, holds
+from tpcgen.program import ir
+
+BLOCK = 1 << 22
+"""Elements of the largest array made at once: 32 MB in float64. A block of an output is made smaller until it fits."""
+
+
+def run(
+    program: ir.Program,
+    inputs: Mapping[str, Array],
+    values: Mapping[str, int | float],
+    *,
+    mode: Mode = "exact",
+    check_values: bool = False,
+    block: int = BLOCK,
+) -> dict[str, Array]:
+    """The outputs of a program, absent elements stored as 0.
+
+    `inputs`: one array per input tensor, in its dtype (exact mode takes float64 and float32 for any float dtype).
+    `values`: attributes without a default, and the sizes that no shape binds.
+    exact: computed in float64 without rounding; float outputs are float64. device: float32 arithmetic, rounded where
+    the program stores or casts; outputs have their own dtypes.
+    Raises InterpreterError: E351 to E355.
+    """
+    evaluator = binding.bind(program, inputs, values, mode, block)
+    with np.errstate(all="ignore"):
+        contracts.check(evaluator, check_values)
+        for tensor in program.tensors:
+            _check_disjoint(evaluator, tensor.name)
+        return {tensor.name: _output(evaluator, tensor) for tensor in program.outputs}
+
+
+def _output(evaluator: Evaluator, tensor: ir.Tensor) -> Array:
+    shape = evaluator.shape_of(tensor.name)
+    wide = evaluator.mode == "exact" and tensor.dtype.is_float
+    result = np.zeros(shape, np.float64 if wide else tensor.dtype.numpy)
+
+    def store(box: Box) -> None:
+        part = evaluator.box(tensor.name, box)
+        if part.fault is not None and part.fault.any():
+            raise InterpreterError((evaluator.faults.diagnostic(int(part.fault[part.fault != 0].min())),))
+        data = part.data if part.present is None else np.where(part.present, part.data, part.data.dtype.type(0))
+        result[(..., *(slice(*s) for s in box))] = data.astype(result.dtype)
+
+    over_blocks(evaluator, tuple((0, n) for n in shape), store)
+    return result
+
+
+def over_blocks(evaluator: Evaluator, box: Box, visit: Callable[[Box], None]) -> None:
+    """Visit a box in blocks small enough for `visit` not to raise TooLarge; outer axes are split first.
+
+    An axis whose halving does not lessen the need is left whole; where none does, the limit is lifted.
+    """
+    steps = [high - low for low, high in box]
+    if not all(steps):
+        return
+    candidates = list(range(len(steps)))
+    needed, halved = 0, 0
+    while True:
+        try:
+            visit(tuple((low, low + step) for (low, _), step in zip(box, steps, strict=True)))
+            break
+        except TooLarge as refused:
+            if refused.elements == needed:
+                steps[candidates.pop(0)] = halved
+            needed = refused.elements
+            while candidates and steps[candidates[0]] == 1:
+                candidates.pop(0)
+            if not candidates:
+                with evaluator.unbounded():
+                    visit(tuple((low, low + step) for (low, _), step in zip(box, steps, strict=True)))
+                break
+            halved = steps[candidates[0]]
+            steps[candidates[0]] = (halved + 1) // 2
+    blocks = itertools.product(*(range(low, high, step) for (low, high), step in zip(box, steps, strict=True)))
+    for corner in itertools.islice(blocks, 1, None):
+        part = tuple((at, min(at + step, high)) for at, step, (_, high) in zip(corner, steps, box, strict=True))
+        over_blocks(evaluator, part, visit)
+
+
+def _check_disjoint(evaluator: Evaluator, tensor: str) -> None:
+    """Equations of one tensor overlap nowhere, visited or not. Those in a scan are checked at each step."""
+    for one, other in itertools.combinations(evaluator.equations_of(tensor), 2):
+        _check_pair(evaluator, one, other)
+
+
+def _check_pair(evaluator: Evaluator, one: ir.Equation, other: ir.Equation) -> None:
+    ranges = [
+        (max(a, c), min(b, d))
+        for (a, b), (c, d) in zip(
+            map(evaluator.range_of, one.indices), map(evaluator.range_of, other.indices), strict=True
+        )
+    ]
+    if any(low >= high for low, high in ranges):
+        return
+
+    def visit(box: Box) -> None:
+        masks = [
+            np.ones((1,) * len(box), np.bool_)
+            if e.domain is None
+            else holds(evaluator.evaluate(e.domain, tuple(Axis(i, *s) for i, s in zip(e.indices, box, strict=True))))
+            for e in (one, other)
+        ]
+        overlap = masks[0] & masks[1]
+        if overlap.any():
+            place = np.argwhere(overlap)[0]
+            point = [low + int(i) for (low, _), i in zip(box, place, strict=True)]
+            raise overlapping(one, other, point)
+
+    over_blocks(evaluator, tuple(ranges), visit)
+
+
+def overlapping(one: ir.Equation, other: ir.Equation, point: list[int]) -> InterpreterError:
+    message = f"two equations define {one.target}{point}: the one here and the one at {one.span}"
+    return fail("E353", message, other.span, "make their domains disjoint")
