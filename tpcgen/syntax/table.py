@@ -1,0 +1,92 @@
+"""The parse table: built by lark from the grammar once, then kept in the user's cache directory.
+
+Building takes some 150 ms, loading 10. The cache is an aid: missing, unwritable or damaged, the table is built anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import lark
+from platformdirs import user_cache_path
+
+from tpcgen.syntax.build import Builder
+
+GRAMMAR = Path(__file__).parent.parent / "grammar" / "tpcgen.lark"
+STARTS = ("start", "expression")
+
+_DIGEST = hashlib.sha256
+_DIGEST_SIZE = 32
+
+
+@cache
+def table() -> lark.Lark:
+    """The parser of the language, its callbacks bound to `Builder`."""
+    grammar = GRAMMAR.read_text(encoding="utf-8")
+    cached = _cache_path(grammar)
+    loaded = _load(cached)
+    if loaded is not None:
+        return loaded
+    built = build(grammar)
+    _save(built, cached)
+    return built
+
+
+def build(grammar: str, strict: bool = False) -> lark.Lark:
+    """A table from the text of a grammar. `strict` refuses every conflict of rules or terminals; it needs interegular."""
+    return lark.Lark(
+        grammar,
+        parser="lalr",
+        lexer="basic",
+        start=list(STARTS),
+        keep_all_tokens=True,
+        maybe_placeholders=False,
+        transformer=Builder(),
+        strict=strict,
+    )
+
+
+def _cache_path(grammar: str) -> Path:
+    """One file per grammar, lark and Python: all that the pickled table depends on."""
+    parts = (grammar, lark.__version__, str(sys.version_info[:2]), str(STARTS))
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    return user_cache_path("tpcgen") / f"grammar-{key}.pickle"
+
+
+def _load(path: Path) -> lark.Lark | None:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest, payload = data[:_DIGEST_SIZE], data[_DIGEST_SIZE:]
+    if _DIGEST(payload).digest() != digest:
+        return None
+    try:
+        return lark.Lark.load(io.BytesIO(payload))
+    except Exception:  # whatever a stale pickle raises, the table can be built instead
+        return None
+
+
+def _save(built: lark.Lark, path: Path) -> None:
+    """Atomically, so that a reader never sees half a file."""
+    buffer = io.BytesIO()
+    built.save(buffer)
+    payload = buffer.getvalue()
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            temporary = file.name
+            file.write(_DIGEST(payload).digest() + payload)
+        os.replace(temporary, path)
+    except OSError:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
