@@ -1,4 +1,4 @@
-"""Contracts of a program: those on sizes always, those on values on request."""
+"""Contracts of a program on the values of its inputs. Those that read no tensor are checked when sizes are bound."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tpcgen.interpreter.evaluate import Axis, Evaluator
 from tpcgen.program import ir
 
 
-def check(evaluator: Evaluator, on_values: bool) -> None:
+def check(evaluator: Evaluator) -> None:
     """InterpreterError E354 at the first contract that is violated, with the point."""
     for contract in evaluator.program.contracts:
-        if contract.on_values and not on_values:
+        if not contract.on_values:
             continue
         point = violation(evaluator, contract)
         if point is not None:

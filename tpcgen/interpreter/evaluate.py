@@ -19,9 +19,8 @@ import numpy as np
 
 from tpcgen.diagnostics import Diagnostic
 from tpcgen.interpreter import functions, reduce, value
-from tpcgen.interpreter.errors import fail
 from tpcgen.interpreter.value import Array, FaultTable, Value
-from tpcgen.program import ir
+from tpcgen.program import ir, sizes
 from tpcgen.program.dtypes import DType
 
 Mode = Literal["exact", "device"]
@@ -56,22 +55,22 @@ class TooLarge(Exception):
 
 @dataclass
 class Evaluator:
-    """One run of a program. `inputs` hold each input tensor as given; `values` hold sizes and attributes.
+    """One run of a program: every size and attribute bound, every input given, fitting the program.
 
     exact: float64, no rounding. device: float32 arithmetic, rounded where the program stores or casts.
     Arrays of more than `limit` elements raise TooLarge, except inside `unbounded()`.
     """
 
-    program: ir.Program
+    binding: sizes.Binding
     inputs: Mapping[str, Array]
-    values: Mapping[str, int | float]
     mode: Mode
     limit: int
-    _bounded: bool = True
-    faults: FaultTable = field(default_factory=FaultTable)
+    faults: FaultTable = field(default_factory=FaultTable, init=False)
+    _bounded: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         self.real = np.dtype(np.float64 if self.mode == "exact" else np.float32)
+        self.program = self.binding.program
         self._tensors = {t.name: t for t in self.program.tensors}
         self._equations: dict[str, list[ir.Equation]] = {}
         self._scan_of: dict[str, ir.Scan] = {}
@@ -82,8 +81,9 @@ class Evaluator:
                 case ir.Scan():
                     for name in _defined_by(statement):
                         self._scan_of[name] = statement
-        self._ranges = {r.name: (self.integer(r.low), self.integer(r.high)) for r in self.program.indices}
-        self._shapes = {t.name: tuple(self.integer(e) for e in t.shape) for t in self.program.tensors}
+        value_of = self.binding.value
+        self._ranges = {r.name: (int(value_of(r.low)), int(value_of(r.high))) for r in self.program.indices}
+        self._shapes = {t.name: self.binding.shape(t) for t in self.program.tensors}
         self._stored: dict[str, Value] = {}
         self._recent: OrderedDict[tuple[str, Box], Value] = OrderedDict()
         self._recent_bytes = 0
@@ -97,10 +97,6 @@ class Evaluator:
     def equations_of(self, tensor: str) -> list[ir.Equation]:
         """Those outside scans."""
         return self._equations.get(tensor, [])
-
-    def integer(self, e: ir.Expr) -> int:
-        """A size expression."""
-        return int(self.evaluate(e, ()).data)
 
     # Tensors
 
@@ -198,9 +194,9 @@ class Evaluator:
             case ir.Index():
                 return self._index(e.name, frame)
             case ir.Size():
-                return self._constant(self.values[e.name], DType.I32, frame)
+                return self._constant(self.binding.values[e.name], DType.I32, frame)
             case ir.Attr():
-                return self._constant(self.values[e.name], e.type, frame)
+                return self._constant(self.binding.values[e.name], e.type, frame)
             case ir.Read():
                 return self._read(e, frame)
             case ir.Unary(operator="not"):
@@ -281,8 +277,8 @@ class Evaluator:
         bad = zero if result.present is None else zero & result.present
         if not bad.any():
             return result
-        message = f"integer division by zero: the right side of `{e.operator}` is 0"
-        numbers = self.faults.mark(bad, lambda _: Diagnostic("E352", message, e.span, "write a domain that excludes it"))
+        message, hint = f"integer division by zero: the right side of `{e.operator}` is 0", "write a domain"
+        numbers = self.faults.mark(bad, lambda _: Diagnostic("E352", message, e.span, hint))
         return _add_faults(result, bad, numbers)
 
     def _call(self, e: ir.Call, frame: Frame) -> Value:

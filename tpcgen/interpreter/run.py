@@ -32,11 +32,13 @@ def run(
     `values`: attributes without a default, and the sizes that no shape binds.
     exact: computed in float64 without rounding; float outputs are float64. device: float32 arithmetic, rounded where
     the program stores or casts; outputs have their own dtypes.
-    Raises InterpreterError: E351 to E355.
+    `check_values`: contracts on the values of inputs are checked too.
+    Raises DiagnosticError for inputs that do not fit the program, InterpreterError (E351 to E354) while it runs.
     """
-    evaluator = binding.bind(program, inputs, values, mode, block)
+    evaluator = Evaluator(binding.bind(program, inputs, values, mode), inputs, mode, block)
     with np.errstate(all="ignore"):
-        contracts.check(evaluator, check_values)
+        if check_values:
+            contracts.check(evaluator)
         for tensor in program.tensors:
             _check_disjoint(evaluator, tensor.name)
         return {tensor.name: _output(evaluator, tensor) for tensor in program.outputs}

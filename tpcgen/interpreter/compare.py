@@ -1,0 +1,106 @@
+"""When is a result right? The pass rule: as close to the truth as honest arithmetic in the program's dtypes comes.
+
+The truth is the interpreter in exact mode; what honest rounding costs is measured by the interpreter in device mode.
+Elementwise, a row being the last axis:
+
+    |y - truth| <= 2 * max over the row |device - truth| + k ulp of the output dtype at the row's largest |truth|
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from tpcgen.interpreter.value import Array
+from tpcgen.program.dtypes import DType
+
+ULPS = {DType.F32: 4, DType.BF16: 1, DType.F16: 1, DType.F8_143: 1, DType.F8_152: 1}
+"""k of the rule. Integers and booleans get none."""
+
+INCONCLUSIVE = 0.1
+"""Share of the row's largest |truth| above which device mode is itself too wrong to judge by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`error` and `device_error` are the worst |y - truth| and |device - truth|, NaN where shapes or NaNs disagree.
+
+    `where` is the element that decides: the one furthest over its bound, or nearest to it; None for an empty output.
+    `bound` is what the rule allows there. `reason` is empty when it passed.
+    """
+
+    passed: bool
+    error: float
+    device_error: float
+    bound: float
+    where: tuple[int, ...] | None
+    reason: str
+
+
+def judge(y: Array, truth: Array, device: Array) -> Verdict:
+    """Whether `y`, in the output's dtype, is right. `truth` and `device` are of the interpreter's two modes."""
+    if y.shape != truth.shape or device.shape != truth.shape:
+        return _refused(None, f"shape {list(y.shape)}, expected {list(truth.shape)}")
+    if y.dtype != device.dtype:
+        return _refused(None, f"dtype {y.dtype}, expected {device.dtype}")
+    if y.size == 0:
+        return Verdict(True, 0.0, 0.0, 0.0, None, "")
+    got, expected, rounded = (np.asarray(a).astype(np.float64) for a in (y, truth, device))
+    return _judged(got, expected, rounded, y.dtype)
+
+
+def _judged(y: Array, truth: Array, device: Array, dtype: np.dtype[np.generic]) -> Verdict:
+    where = _first(np.isnan(y) != np.isnan(truth))
+    if where is not None:
+        return _refused(where, f"{y[where]} at {list(where)}, where the truth is {truth[where]}")
+    where = _first(np.isnan(device) != np.isnan(truth))
+    if where is not None:
+        return _refused(where, f"inconclusive: device mode gives {device[where]}, the truth is {truth[where]}")
+    error, device_error = _distance(y, truth), _distance(device, truth)
+    finite = np.where(np.isfinite(truth), np.abs(truth), 0)
+    magnitude = finite.max(axis=-1, keepdims=True) if truth.ndim else finite
+    row_error = device_error.max(axis=-1, keepdims=True) if truth.ndim else device_error
+    bound = np.broadcast_to(2 * row_error + _ulps(magnitude, dtype), truth.shape)
+    doubtful = _first(np.broadcast_to(row_error > INCONCLUSIVE * magnitude, truth.shape))
+    excess = np.where(error == 0, -np.inf, error - bound)
+    where = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
+    reason = ""
+    if doubtful is not None:
+        where = doubtful
+        row = (*where[:-1], 0) if where else ()
+        reason = f"inconclusive: device mode is off by {row_error[row]:.3g} where the row reaches {magnitude[row]:.3g}"
+    elif error[where] > bound[where]:
+        reason = f"{y[where]:.9g} at {list(where)}, the truth is {truth[where]:.9g}, {bound[where]:.3g} is allowed"
+    elif not y.any() and truth.any():
+        reason = "all zero, and the truth is not"
+    return Verdict(not reason, float(error.max()), float(device_error.max()), float(bound[where]), where, reason)
+
+
+def _distance(a: Array, b: Array) -> Array:
+    """|a - b|; 0 between two NaN or two infinities of one sign, inf between an infinity and anything else."""
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        return np.where(same, 0.0, np.abs(a - b))
+
+
+def _ulps(magnitude: Array, dtype: np.dtype[np.generic]) -> Array:
+    """k times the spacing of the dtype at a magnitude."""
+    kind = next(d for d in DType if d.numpy == dtype)
+    if not kind.is_float:
+        return np.zeros_like(magnitude)
+    info = ml_dtypes.finfo(dtype)
+    _, exponent = np.frexp(magnitude)
+    exponent = np.where(magnitude == 0, info.minexp, np.maximum(exponent - 1, info.minexp))
+    return ULPS[kind] * np.ldexp(1.0, exponent - info.nmant)
+
+
+def _first(wrong: Array) -> tuple[int, ...] | None:
+    if not wrong.any():
+        return None
+    return tuple(int(i) for i in np.argwhere(wrong)[0])
+
+
+def _refused(where: tuple[int, ...] | None, reason: str) -> Verdict:
+    return Verdict(False, np.nan, np.nan, np.nan, where, reason)
