@@ -3,6 +3,28 @@
 Every stage holds the piece of the tensor program it computes as a program of its own (`program`), so that any stage can
 be checked against the interpreter alone. Buffers are logical tensors of the program or values between stages; a buffer's
 `order` is its layout in memory.
+
+What a stage's program looks like, so that lowering and emission can rely on it:
+
+* TPC stages declare every tensor in MEMORY order: the last axis is the FCD, whatever `Buffer.order` says. A stage is
+  lowered from its program alone; buffers of a plan are contiguous tensors in memory order for everybody.
+* A TPC stage has inputs and outputs only (no intermediates): whatever lies between them is inlined, shared parts appear
+  as equal subexpressions. One equation per output; outputs share their row indices (the indices of an output that no
+  reduction in its value binds). Causal attention, f32 scores, softmax along lanes (`lane` "k"):
+
+      op softmax(S_dot: f32[B, H, M, N], D: int) -> P_r: bf16[B, H, M, N] where M <= N
+          P_r[b,h,q,k] = softmax[k where k <= q + N - M](rsqrt(D) * S_dot[b,h,q,k])
+
+  and along queries (`lane` "q"), where S_dot and P_r are stored [B, H, N, M]:
+
+      op softmax(S_dot: f32[B, H, N, M], D: int) -> P_r: bf16[B, H, N, M] where M <= N
+          P_r[b,h,k,q] = softmax[k where k <= q + N - M](rsqrt(D) * S_dot[b,h,k,q])
+
+  With f32 operands the output is P: f32. `slope[h]`, `snk[h]` are further inputs; a tensor without the lane is
+  broadcast along it. An output stores 0 where its equation is absent: outside a softmax's domain, for example.
+* Every tensor of a stage that has the lane among its indices has it as its FCD.
+* MME stages keep program order; layouts come from the buffers. Their program is one equation
+  `out[..] = sum[..](lhs[..] * rhs[..])` without a domain.
 """
 
 from __future__ import annotations
@@ -40,7 +62,10 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A buffer seen by the MME. `axes` has, per axis of the buffer, the factors it is made of, outer to inner."""
+    """A buffer seen by the MME. `axes` has, per axis of the buffer, the factors it is made of, outer to inner.
+
+    An operand that lacks a batch factor is broadcast along it (grouped queries whose group cannot join the rows).
+    """
 
     buffer: str
     axes: tuple[tuple[str, ...], ...]
@@ -50,8 +75,10 @@ class Operand:
 class MmeStage:
     """out[batch, m, n] = sum[k] lhs[batch, m, k] * rhs[batch, k, n], accumulated in f32, one batched matmul.
 
-    `batch`, `m`, `n`, `k` are factor names, outer to inner. Operands are read at their buffers' dtypes; the result has the
-    dtype of the out buffer.
+    `batch`, `m`, `n`, `k` are factor names, outer to inner. The out buffer's memory is exactly (batch, m, n); each
+    operand's is its batch factors, then m and k (n and k) in either order, each of them one run: all views. Operands are
+    read at their buffers' dtypes; the result has the dtype of the out buffer. `m` or `n` may be empty (one row, one
+    column).
     """
 
     name: str
@@ -70,7 +97,7 @@ class MmeStage:
 class TpcStage:
     """One TPC kernel. Tensors of `program` carry the names of the buffers; `lane` is the index along vector lanes.
 
-    Sizes that no input of the stage binds by a bare name are attributes of `program` and become scalar parameters.
+    Tensors are declared in memory order (module docstring). Sizes that no input of the stage binds by a bare name are attributes of `program` and become scalar parameters.
     """
 
     name: str
