@@ -1,0 +1,146 @@
+"""A plan as the text of one Python function of torch tensors: moves, batched matmuls and calls of the TPC custom ops.
+
+The same text runs on every device. A buffer is a contiguous torch tensor in its memory order, so a buffer whose order
+is not the program's has permuted axes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tpcgen.emit.pytext import TORCH_DTYPE, expression, identifier
+from tpcgen.partition.plan import Buffer, MmeStage, MoveStage, Operand, Plan, TpcStage
+from tpcgen.program import print as text
+from tpcgen.program.dtypes import DType
+from tpcgen.program.ir import Binary, Equation, Expr, Literal, Program, Size, type_of
+
+_INDENT = "    "
+
+
+def function(plan: Plan, name: str, stage_op: Callable[[TpcStage], str]) -> str:
+    """Text of `def name(inputs..., attributes...)` returning the op's outputs (a tuple when there are several).
+
+    `stage_op` names the callable of a TPC stage. The text needs `torch`, `math` and `mme_matmul` in scope.
+    """
+    lines = [f"def {name}({', '.join(parameters(plan.program))}) -> {result_type(plan.program)}:"]
+    lines += [_INDENT + line for line in _size_lines(plan.program)]
+    for stage in plan.stages:
+        lines += [_INDENT + line for line in _stage_lines(plan, stage, stage_op)]
+    lines.append(f"{_INDENT}return {', '.join(identifier(t.name) for t in plan.program.outputs)}")
+    return "\n".join(lines) + "\n"
+
+
+def size_sources(program: Program) -> Iterator[tuple[str, str, int]]:
+    """(size, tensor, axis) for each size: the first input axis whose extent is the bare name."""
+    for size in program.sizes:
+        yield next((size, t.name, a) for t in program.inputs for a, e in enumerate(t.shape) if e == Size(size))
+
+
+def stage_arguments(stage: TpcStage) -> list[str]:
+    """Arguments of a TPC stage's op: its input buffers, then its attributes, as Python text."""
+    tensors = [identifier(t.name) for t in stage.program.inputs]
+    return tensors + [identifier(a.name) for a in stage.program.attributes]
+
+
+def parameters(program: Program) -> list[str]:
+    """Python parameters of the op: its inputs, then its attributes."""
+    tensors = [f"{identifier(t.name)}: torch.Tensor" for t in program.inputs]
+    return tensors + [f"{identifier(a.name)}: {'int' if a.type is DType.I32 else 'float'}" for a in program.attributes]
+
+
+def result_type(program: Program) -> str:
+    """Return annotation: a tensor, or a tuple where there are several outputs."""
+    outputs = ["torch.Tensor"] * len(program.outputs)
+    return outputs[0] if len(outputs) == 1 else f"tuple[{', '.join(outputs)}]"
+
+
+def _size_lines(program: Program) -> Iterator[str]:
+    for size, tensor, axis in size_sources(program):
+        yield f"{identifier(size)} = {identifier(tensor)}.shape[{axis}]"
+
+
+def _stage_lines(plan: Plan, stage: MmeStage | TpcStage | MoveStage, stage_op: Callable[[TpcStage], str]) -> list[str]:
+    match stage:
+        case MmeStage():
+            return [*_comments(stage.program), *_matmul(plan, stage)]
+        case TpcStage():
+            outputs = ", ".join(identifier(t.name) for t in stage.program.outputs)
+            call = f"{stage_op(stage)}({', '.join(stage_arguments(stage))})"
+            return [*_comments(stage.program), f"{outputs} = {call}"]
+        case MoveStage():
+            source, target = plan.buffer(stage.source), plan.buffer(stage.target)
+            axes = [source.order.index(axis) for axis in target.order]
+            return [f"{identifier(target.name)} = {_permute(identifier(source.name), axes)}.contiguous()"]
+
+
+def _comments(program: Program) -> Iterator[str]:
+    for statement in program.body:
+        if isinstance(statement, Equation):
+            place = f"{statement.span.file.rsplit('/', 1)[-1]}:{statement.span.line}  " if statement.span.line else ""
+            yield f"# {place}{text.equation(statement, program)}"
+
+
+def _matmul(plan: Plan, stage: MmeStage) -> Iterator[str]:
+    extent = {f.name: f.extent for f in stage.factors}
+    out = plan.buffer(stage.out.buffer)
+    out_order = _memory_factors(stage.out, out)
+    swapped = out_order == [*stage.batch, *stage.n, *stage.m] and out_order != [*stage.batch, *stage.m, *stage.n]
+    m, n, lhs, rhs = (stage.n, stage.m, stage.rhs, stage.lhs) if swapped else (stage.m, stage.n, stage.lhs, stage.rhs)
+
+    def matrix(operand: Operand, rows: tuple[str, ...], columns: tuple[str, ...]) -> str:
+        return _matrix(operand, plan.buffer(operand.buffer), (stage.batch, rows, columns), extent)
+
+    product = f"mme_matmul({matrix(lhs, m, stage.k)}, {matrix(rhs, stage.k, n)}, {TORCH_DTYPE[out.dtype]})"
+    shape = [text_of(out.shape[axis]) for axis in out.order]
+    wanted = [*stage.batch, *m, *n]
+    if out_order == wanted:
+        yield f"{identifier(out.name)} = {product}.reshape({', '.join(shape)})"
+        return
+    axes = [wanted.index(f) for f in out_order]
+    factors = ", ".join(text_of(extent[f]) for f in wanted)
+    yield f"{identifier(out.name)} = {_permute(f'{product}.reshape({factors})', axes)}.reshape({', '.join(shape)})"
+
+
+def _memory_factors(operand: Operand, buffer: Buffer) -> list[str]:
+    return [f for axis in buffer.order for f in operand.axes[axis]]
+
+
+def _matrix(
+    operand: Operand, buffer: Buffer, groups: tuple[tuple[str, ...], ...], extent: dict[str, Expr]
+) -> str:
+    """The operand as a (batch, rows, columns) tensor; a view where its memory order allows."""
+    name = identifier(buffer.name)
+    have = _memory_factors(operand, buffer)
+    batch, rows, columns = groups
+    missing = [f for group in groups for f in group if f not in have]
+    if missing:
+        raise ValueError(f"operand {buffer.name} lacks factors {missing}")
+    if have == [*batch, *rows, *columns]:
+        return f"{name}.reshape({_merged(groups, extent)})"
+    if have == [*batch, *columns, *rows]:
+        return f"{name}.reshape({_merged((batch, columns, rows), extent)}).transpose(1, 2)"
+    axes = [have.index(f) for group in groups for f in group]
+    split = f"{name}.reshape({', '.join(text_of(extent[f]) for f in have)})"
+    return f"{_permute(split, axes)}.reshape({_merged(groups, extent)})"
+
+
+def _merged(groups: tuple[tuple[str, ...], ...], extent: dict[str, Expr]) -> str:
+    return ", ".join(text_of(_product([extent[f] for f in group])) for group in groups)
+
+
+def _product(extents: list[Expr]) -> Expr:
+    product: Expr = Literal(1, DType.I32)
+    for e in extents:
+        product = e if product == Literal(1, DType.I32) else Binary("*", product, e)
+    return product
+
+
+def _permute(name: str, axes: list[int]) -> str:
+    return name if axes == sorted(axes) else f"{name}.permute({', '.join(map(str, axes))})"
+
+
+def text_of(e: Expr) -> str:
+    """Python text of an extent. ValueError when it is not an integer."""
+    if type_of(e) is not DType.I32:
+        raise ValueError(f"not an extent: {e}")
+    return expression(e)

@@ -1,0 +1,80 @@
+"""What an emitted package calls: argument checks, the MME's matmul, and TPC stages on the host device.
+
+On HPU only the checks and `mme_matmul` are used; the stages come from the compiled extension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+
+from tpcgen.torch.stages import StageLibrary
+
+__all__ = ["StageLibrary", "check_dtype", "check_shape", "contiguous", "mme_matmul", "require"]
+
+_Choice = TypeVar("_Choice")
+_I32 = torch.iinfo(torch.int32)
+
+
+def mme_matmul(lhs: torch.Tensor, rhs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """(batch, m, k) x (batch, k, n) -> (batch, m, n), accumulated in f32, stored as `dtype`.
+
+    The CPU multiplies the operands as f32; on HPU the graph compiler folds the conversion into the MME's output
+    (decisions.md 1, an assumption of the register).
+    """
+    if lhs.device.type == "cpu":
+        return torch.matmul(lhs.float(), rhs.float()).to(dtype)
+    if lhs.dtype != rhs.dtype:
+        lhs, rhs = lhs.float(), rhs.float()
+    return torch.matmul(lhs, rhs).to(dtype)
+
+
+def check_dtype(op: str, name: str, tensor: torch.Tensor, variants: Mapping[torch.dtype, _Choice]) -> _Choice:
+    """The variant for the dtype of `tensor`. TypeError names the dtypes there are."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{op}: {name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if tensor.dtype not in variants:
+        known = ", ".join(str(d).removeprefix("torch.") for d in variants)
+        raise TypeError(f"{op}: {name} has dtype {_dtype(tensor)}; this operator is compiled for {known}")
+    return variants[tensor.dtype]
+
+
+def contiguous(op: str, name: str, tensor: torch.Tensor, rank: int, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor, contiguous, after checking rank and dtype. int64 becomes int32 when every value fits."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{op}: {name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if tensor.dim() != rank:
+        raise ValueError(f"{op}: {name} must have {rank} dims, got shape {tuple(tensor.shape)}")
+    if tensor.dtype == torch.int64 and dtype == torch.int32:
+        tensor = _narrowed(op, name, tensor)
+    if tensor.dtype != dtype:
+        raise TypeError(f"{op}: {name} must be {str(dtype).removeprefix('torch.')}, got {_dtype(tensor)}")
+    return tensor.contiguous()
+
+
+def _narrowed(op: str, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    # A data-dependent check would break a compiled graph; eager calls have it.
+    if not torch.compiler.is_compiling() and tensor.numel():
+        low, high = int(tensor.min()), int(tensor.max())
+        if low < _I32.min or high > _I32.max:
+            raise ValueError(f"{op}: {name} holds {low if low < _I32.min else high}, which does not fit in int32")
+    return tensor.to(torch.int32)
+
+
+def check_shape(op: str, name: str, tensor: torch.Tensor, shape: tuple[int, ...], written: str) -> None:
+    """ValueError unless the tensor has that shape; `written` is the shape in the spec's words."""
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{op}: {name}: expected [{written}] = {shape}, got {tuple(tensor.shape)}")
+
+
+def require(holds: bool, op: str, contract: str, values: Mapping[str, int | float]) -> None:
+    """ValueError naming the contract of the spec that the caller broke."""
+    if not holds:
+        given = ", ".join(f"{name} = {value}" for name, value in values.items())
+        raise ValueError(f"{op}: needs {contract}, got {given}")
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
