@@ -10,10 +10,7 @@ op paged_decode(
     len: i32[B],
     cap: f32 = 30,
 ) -> O: T[B, H, E]
-    where
-        H % G == 0,
-        len[b] <= Np * BS,
-        p * BS >= len[b] or 0 <= page[b,p] < Nb
+    where H % G == 0, len[b] <= Np * BS, p * BS >= len[b] or 0 <= page[b,p] < Nb
 {
     let R = H // G
     index k in 0 .. Np * BS

@@ -31,7 +31,8 @@ def parse(text: str, path: str) -> ast.File:
     A byte order mark is passed over; lines may end with any of LF, CRLF and CR.
     """
     found = Diagnostics()
-    source = _plain(text, path, found)
+    _check_length(text, path, found)
+    source = plain(text)
     items = _parse(source, path, "start", found)
     end = source.count("\n") + 1
     file = ast.File(path=path, items=items or (), span=Span(path, 1, 1, end, len(source) - source.rfind("\n")))
@@ -44,19 +45,24 @@ def parse(text: str, path: str) -> ast.File:
 def parse_expression(text: str, path: str = "<expression>") -> ast.Expr:
     """The AST of a text that is one expression. Raises DiagnosticError."""
     found = Diagnostics()
-    expression = _parse(_plain(text, path, found), path, "expression", found)
+    _check_length(text, path, found)
+    expression = _parse(plain(text), path, "expression", found)
     if expression is not None:
         _check_depth((expression,), found)
     found.raise_if_errors()
     return expression
 
 
-def _plain(text: str, path: str, found: Diagnostics) -> str:
+def plain(text: str) -> str:
+    """Without byte order mark, lines ending with LF: what spans count in."""
+    return re.sub(r"\r\n?", "\n", text.removeprefix("\ufeff"))
+
+
+def _check_length(text: str, path: str, found: Diagnostics) -> None:
     if len(text) > LONGEST:
         here = Span(path, 1, 1, 1, 1)
-        found.error("E125", f"the file has {len(text)} characters; the most is {LONGEST}", here, "split it with `use`")
+        found.error("E125", f"the text has {len(text)} characters; the most is {LONGEST}", here, "split it with `use`")
         found.raise_if_errors()
-    return re.sub(r"\r\n?", "\n", text.removeprefix("\ufeff"))
 
 
 def _parse(text: str, path: str, start: str, found: Diagnostics) -> Any:
