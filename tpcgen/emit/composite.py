@@ -7,14 +7,17 @@ is not the program's has permuted axes here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import reduce
 
 from tpcgen.emit.pytext import TORCH_DTYPE, expression, identifier
 from tpcgen.partition.plan import Buffer, MmeStage, MoveStage, Operand, Plan, TpcStage
 from tpcgen.program import print as text
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Binary, Equation, Expr, Literal, Program, Size, type_of
+from tpcgen.program.ir import Binary, Equation, Expr, Program, Size, type_of
 
 _INDENT = "    "
+Factors = tuple[str, ...]
 
 
 def function(plan: Plan, name: str, stage_op: Callable[[TpcStage], str]) -> str:
@@ -23,7 +26,7 @@ def function(plan: Plan, name: str, stage_op: Callable[[TpcStage], str]) -> str:
     `stage_op` names the callable of a TPC stage. The text needs `torch`, `math` and `mme_matmul` in scope.
     """
     lines = [f"def {name}({', '.join(parameters(plan.program))}) -> {result_type(plan.program)}:"]
-    lines += [_INDENT + line for line in _size_lines(plan.program)]
+    lines += [_INDENT + line for line in size_lines(plan.program)]
     for stage in plan.stages:
         lines += [_INDENT + line for line in _stage_lines(plan, stage, stage_op)]
     lines.append(f"{_INDENT}return {', '.join(identifier(t.name) for t in plan.program.outputs)}")
@@ -54,7 +57,8 @@ def result_type(program: Program) -> str:
     return outputs[0] if len(outputs) == 1 else f"tuple[{', '.join(outputs)}]"
 
 
-def _size_lines(program: Program) -> Iterator[str]:
+def size_lines(program: Program) -> Iterator[str]:
+    """Python statements that bind the sizes of a program from the shapes of its inputs."""
     for size, tensor, axis in size_sources(program):
         yield f"{identifier(size)} = {identifier(tensor)}.shape[{axis}]"
 
@@ -87,8 +91,13 @@ def _matmul(plan: Plan, stage: MmeStage) -> Iterator[str]:
     swapped = out_order == [*stage.batch, *stage.n, *stage.m] and out_order != [*stage.batch, *stage.m, *stage.n]
     m, n, lhs, rhs = (stage.n, stage.m, stage.rhs, stage.lhs) if swapped else (stage.m, stage.n, stage.lhs, stage.rhs)
 
+    operands = [_memory_factors(o, plan.buffer(o.buffer)) for o in (lhs, rhs)]
+    merged = all(f in have for have in operands for f in stage.batch)
+
     def matrix(operand: Operand, rows: tuple[str, ...], columns: tuple[str, ...]) -> str:
-        return _matrix(operand, plan.buffer(operand.buffer), (stage.batch, rows, columns), extent)
+        have = _memory_factors(operand, plan.buffer(operand.buffer))
+        view = _View(identifier(operand.buffer), have, extent)
+        return view.merged(stage.batch, rows, columns) if merged else view.broadcast(stage.batch, rows, columns)
 
     product = f"mme_matmul({matrix(lhs, m, stage.k)}, {matrix(rhs, stage.k, n)}, {TORCH_DTYPE[out.dtype]})"
     shape = [text_of(out.shape[axis]) for axis in out.order]
@@ -105,34 +114,38 @@ def _memory_factors(operand: Operand, buffer: Buffer) -> list[str]:
     return [f for axis in buffer.order for f in operand.axes[axis]]
 
 
-def _matrix(
-    operand: Operand, buffer: Buffer, groups: tuple[tuple[str, ...], ...], extent: dict[str, Expr]
-) -> str:
-    """The operand as a (batch, rows, columns) tensor; a view where its memory order allows."""
-    name = identifier(buffer.name)
-    have = _memory_factors(operand, buffer)
-    batch, rows, columns = groups
-    missing = [f for group in groups for f in group if f not in have]
-    if missing:
-        raise ValueError(f"operand {buffer.name} lacks factors {missing}")
-    if have == [*batch, *rows, *columns]:
-        return f"{name}.reshape({_merged(groups, extent)})"
-    if have == [*batch, *columns, *rows]:
-        return f"{name}.reshape({_merged((batch, columns, rows), extent)}).transpose(1, 2)"
-    axes = [have.index(f) for group in groups for f in group]
-    split = f"{name}.reshape({', '.join(text_of(extent[f]) for f in have)})"
-    return f"{_permute(split, axes)}.reshape({_merged(groups, extent)})"
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A buffer whose memory order is that of the factors `have`, as a matrix: a view where it can be."""
 
+    name: str
+    have: list[str]
+    extent: dict[str, Expr]
 
-def _merged(groups: tuple[tuple[str, ...], ...], extent: dict[str, Expr]) -> str:
-    return ", ".join(text_of(_product([extent[f] for f in group])) for group in groups)
+    def merged(self, batch: Factors, rows: Factors, columns: Factors) -> str:
+        """(batch, rows, columns), every group one axis."""
+        if self.have == [*batch, *rows, *columns]:
+            return self._reshape(self.name, [self._product(g) for g in (batch, rows, columns)])
+        if self.have == [*batch, *columns, *rows]:
+            return self._reshape(self.name, [self._product(g) for g in (batch, columns, rows)]) + ".transpose(1, 2)"
+        return self._reshape(self._split(batch, rows, columns), [self._product(g) for g in (batch, rows, columns)])
 
+    def broadcast(self, batch: Factors, rows: Factors, columns: Factors) -> str:
+        """(batch..., rows, columns), one axis per batch factor, of extent 1 where the buffer lacks it."""
+        own = tuple(f for f in batch if f in self.have)
+        axes = [text_of(self.extent[f]) if f in own else "1" for f in batch]
+        return self._reshape(self._split(own, rows, columns), [*axes, self._product(rows), self._product(columns)])
 
-def _product(extents: list[Expr]) -> Expr:
-    product: Expr = Literal(1, DType.I32)
-    for e in extents:
-        product = e if product == Literal(1, DType.I32) else Binary("*", product, e)
-    return product
+    def _split(self, *groups: Factors) -> str:
+        factors = self._reshape(self.name, [text_of(self.extent[f]) for f in self.have])
+        return _permute(factors, [self.have.index(f) for group in groups for f in group])
+
+    def _reshape(self, tensor: str, shape: list[str]) -> str:
+        return f"{tensor}.reshape({', '.join(shape)})"
+
+    def _product(self, group: Factors) -> str:
+        extents = [self.extent[f] for f in group]
+        return text_of(reduce(lambda a, b: Binary("*", a, b), extents)) if extents else "1"
 
 
 def _permute(name: str, axes: list[int]) -> str:

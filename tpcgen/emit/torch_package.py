@@ -48,7 +48,7 @@ def render(package: PackageText) -> str:
     """Text of `NAME/__init__.py`."""
     blocks = [_header(package)]
     for variant in package.variants:
-        blocks += [_stage(package, variant, stage) for stage in variant.stages]
+        blocks += [_stage(package, stage) for stage in variant.stages]
         blocks.append(_composite(package, variant))
     blocks.append(_front_door(package))
     return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
@@ -94,14 +94,14 @@ _library = StageLibrary(Path(__file__).resolve().parent.parent, NAMESPACE)
 '''
 
 
-def _stage(package: PackageText, variant: Variant, stage: StageOp) -> str:
+def _stage(package: PackageText, stage: StageOp) -> str:
     program = stage.stage.program
     arguments = ", ".join(composite.stage_arguments(stage.stage))
     tensors = ", ".join(identifier(t.name) for t in program.inputs)
     attributes = "".join(f"{identifier(a.name)}, " for a in program.attributes)
     formats = "".join("i" if a.type is DType.I32 else "f" for a in program.attributes)
-    sizes = "".join(f"    {line}\n" for line in _stage_sizes(variant.plan, program))
-    outputs = [_empty(variant.plan, t, identifier(program.inputs[0].name)) for t in program.outputs]
+    sizes = "".join(f"    {line}\n" for line in composite.size_lines(program))
+    outputs = [_empty(t, identifier(program.inputs[0].name)) for t in program.outputs]
     made = outputs[0] if len(outputs) == 1 else f"({', '.join(outputs)})"
     equations = "\n".join(f"    {text.equation(s, program)}" for s in program.body if isinstance(s, Equation))
     return f'''
@@ -122,18 +122,8 @@ def _{stage.op}_outputs({_typed(program)}) -> {composite.result_type(program)}:
 '''
 
 
-def _stage_sizes(plan: Plan, program: Program) -> list[str]:
-    """Sizes read off the stage's inputs, whose axes are in memory order here."""
-    lines: list[str] = []
-    for size, tensor, axis in composite.size_sources(program):
-        position = plan.buffer(tensor).order.index(axis)
-        lines.append(f"{identifier(size)} = {identifier(tensor)}.shape[{position}]")
-    return lines
-
-
-def _empty(plan: Plan, tensor: Tensor, like: str) -> str:
-    buffer = plan.buffer(tensor.name)
-    shape = ", ".join(composite.text_of(tensor.shape[axis]) for axis in buffer.order)
+def _empty(tensor: Tensor, like: str) -> str:
+    shape = ", ".join(composite.text_of(e) for e in tensor.shape)
     return f"{like}.new_empty(({shape},), dtype={TORCH_DTYPE[tensor.dtype]})"
 
 
@@ -178,20 +168,17 @@ def _checks(name: str, program: Program) -> list[str]:
     bound: set[str] = set()
     for tensor in program.inputs:
         variable = identifier(tensor.name)
-        lines.append(
-            f'{variable} = contiguous("{name}", "{tensor.name}", {variable}, {len(tensor.shape)}, dtypes["{tensor.name}"])'
-        )
+        call = f'contiguous("{name}", "{tensor.name}", {variable}, {len(tensor.shape)}, dtypes["{tensor.name}"])'
+        lines.append(f"{variable} = {call}")
         for axis, extent in enumerate(tensor.shape):
             if isinstance(extent, Size) and extent.name not in bound:
                 bound.add(extent.name)
                 lines.append(f"{identifier(extent.name)} = {variable}.shape[{axis}]")
     lines += [_default(a) for a in program.attributes if a.default is not None and not isinstance(a.default, Literal)]
     for tensor in program.inputs:
-        shape = ", ".join(composite.text_of(e) for e in tensor.shape)
+        shape = "".join(f"{composite.text_of(e)}, " for e in tensor.shape)
         written = ", ".join(text.expression(e) for e in tensor.shape)
-        lines.append(
-            f'check_shape("{name}", "{tensor.name}", {identifier(tensor.name)}, ({shape}{"," * bool(tensor.shape)}), "{written}")'
-        )
+        lines.append(f'check_shape("{name}", "{tensor.name}", {identifier(tensor.name)}, ({shape}), "{written}")')
     lines += [_contract(name, c) for c in program.contracts if not c.on_values and not c.indices]
     return lines
 
