@@ -366,7 +366,7 @@ class Evaluator:
         sink = self._sink(e, frame)
         if e.kind == "sum":
             kind = ir.type_of(e.body)
-            factors = [self._as(self.evaluate(f, inner), kind) for f in _factors(e.body)]
+            factors = [self._as(self.evaluate(f, inner), kind) for f in factors_of(e.body)]
             if domain is not None:
                 one = self._constant(1, kind, inner)
                 factors.append(value.restrict(one, domain))
@@ -440,10 +440,10 @@ def _position(name: str, frame: Frame) -> int:
     raise KeyError(name)
 
 
-def _factors(e: ir.Expr) -> list[ir.Expr]:
+def factors_of(e: ir.Expr) -> list[ir.Expr]:
     match e:
         case ir.Binary(operator="*"):
-            return _factors(e.left) + _factors(e.right)
+            return factors_of(e.left) + factors_of(e.right)
         case _:
             return [e]
 
