@@ -59,9 +59,7 @@ class StageLibrary:
         if not has_passed(self._fingerprint(guid)):
             self._run_strict(guid, held, made, params)
             return
-        kernel = fast_kernel(
-            self._fast, guid, self.target, tuple(map(_spec, held)), tuple(map(_spec, made)), params
-        )
+        kernel = fast_kernel(self._fast, guid, self.target, tuple(map(_spec, held)), tuple(map(_spec, made)), params)
         kernel.launch([x.data_ptr() for x in held], [x.data_ptr() for x in made])
 
     @cached_property
