@@ -172,10 +172,7 @@ def _order_of(atom: ir.Expr, tensor: str) -> tuple[int, int, int] | None:
 def _is_next(a: ir.Expr, b: ir.Expr) -> bool:
     """a is b + 1, as written."""
     one = ir.Literal(1, DType.I32)
-    return (
-        a in (ir.Binary("+", b, one), ir.Binary("+", one, b))
-        or b == ir.Binary("-", a, one)
-    )
+    return a in (ir.Binary("+", b, one), ir.Binary("+", one, b)) or b == ir.Binary("-", a, one)
 
 
 # Drawing
@@ -273,9 +270,7 @@ def _evaluator(binding: sizes.Binding, inputs: Mapping[str, Array]) -> Evaluator
     return Evaluator(binding, inputs, "exact", 1 << 62)
 
 
-def _points(
-    evaluator: Evaluator, read: ir.Read, frame: Frame, shape: tuple[int, ...]
-) -> tuple[list[Array], Array]:
+def _points(evaluator: Evaluator, read: ir.Read, frame: Frame, shape: tuple[int, ...]) -> tuple[list[Array], Array]:
     """The elements a read goes to, over the whole frame, and where they are inside the tensor."""
     extents = tuple(a.size for a in frame)
     where = [np.broadcast_to(evaluator.evaluate(i, frame).data, extents) for i in read.indices]
@@ -330,6 +325,14 @@ def _spoil(
     limits = None if tensor.dtype.is_float else np.iinfo(tensor.dtype.numpy)
     garbage = [np.nan] if limits is None else [limits.min, limits.max, limits.min // 2, limits.max // 2]
     spoiled = np.where(where, rng.choice(garbage, good.shape).astype(good.dtype), good)
+    while _restored(binding, inputs, tensor, spoiled):
+        pass
+    inputs[tensor.name] = spoiled
+
+
+def _restored(binding: sizes.Binding, inputs: dict[str, Array], tensor: ir.Tensor, spoiled: Array) -> bool:
+    """Take back spoiled elements that a violated contract reads; whether there were any."""
+    good, taken_back = inputs[tensor.name], False
     for contract in binding.program.contracts:
         reads = [x for x in ir.walk(contract.condition) if isinstance(x, ir.Read) and x.tensor == tensor.name]
         if not reads:
@@ -339,5 +342,6 @@ def _spoil(
         for read in reads:
             points, ok = _points(evaluator, read, frame, good.shape)
             at = tuple(p[wrong & ok] for p in points)
+            taken_back |= bool((spoiled[at] != good[at]).any())
             spoiled[at] = good[at]
-    inputs[tensor.name] = spoiled
+    return taken_back
