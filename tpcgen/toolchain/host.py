@@ -201,7 +201,8 @@ class _Unit:
 def _flags(
     compiler: Compiler, target: str, mode: Mode, include: Sequence[Path], sanitize: bool
 ) -> tuple[str, ...]:
-    macros = (*_COMMON_MACROS, *_TARGET_MACROS[target], f"TPCGEN_STRICT={int(mode == 'strict')}")
+    family = "gaudi" if target == "gaudi" else "gaudi2"
+    macros = (*_COMMON_MACROS, f"TPC_TARGET_{family}", *_TARGET_MACROS[target], f"TPCGEN_STRICT={int(mode == 'strict')}")
     optimise = "-O3" if mode == "fast" else "-O1"
     return (
         *_BASE_FLAGS,
