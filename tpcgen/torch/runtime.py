@@ -31,7 +31,7 @@ def mme_matmul(lhs: torch.Tensor, rhs: torch.Tensor, dtype: torch.dtype) -> torc
     return torch.matmul(lhs, rhs).to(dtype)
 
 
-def check_dtype(op: str, name: str, tensor: torch.Tensor, variants: Mapping[torch.dtype, _Choice]) -> _Choice:
+def check_dtype(op: str, name: str, tensor: object, variants: Mapping[torch.dtype, _Choice]) -> _Choice:
     """The variant for the dtype of `tensor`. TypeError names the dtypes there are."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{op}: {name} must be a torch.Tensor, got {type(tensor).__name__}")
@@ -41,7 +41,7 @@ def check_dtype(op: str, name: str, tensor: torch.Tensor, variants: Mapping[torc
     return variants[tensor.dtype]
 
 
-def contiguous(op: str, name: str, tensor: torch.Tensor, rank: int, dtype: torch.dtype) -> torch.Tensor:
+def contiguous(op: str, name: str, tensor: object, rank: int, dtype: torch.dtype) -> torch.Tensor:
     """The tensor, contiguous, after checking rank and dtype. int64 becomes int32 when every value fits."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{op}: {name} must be a torch.Tensor, got {type(tensor).__name__}")

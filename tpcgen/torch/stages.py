@@ -14,7 +14,7 @@ import torch
 
 from tpcgen.host.fast import fast_kernel
 from tpcgen.host.glue import TensorSpec
-from tpcgen.host.launch import Launch
+from tpcgen.host.launch import Array, Launch
 from tpcgen.host.passed import fingerprint, has_passed, mark_passed
 from tpcgen.host.strict import run_strict
 from tpcgen.toolchain.host import HostLibrary, build
@@ -110,8 +110,7 @@ def _spec(tensor: torch.Tensor) -> TensorSpec:
     return TensorSpec.of(tuple(tensor.shape), _NUMPY[tensor.dtype])
 
 
-def _array(tensor: torch.Tensor) -> np.ndarray:
+def _array(tensor: torch.Tensor) -> Array:
     """A NumPy view of a contiguous CPU tensor."""
-    if tensor.dtype is torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
+    raw: Array = tensor.view(torch.int16).numpy() if tensor.dtype is torch.bfloat16 else tensor.numpy()
+    return np.ndarray(raw.shape, _NUMPY[tensor.dtype], buffer=raw)
