@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,8 @@ def bind(
     return binding
 
 
-def _has_dtype(tensor: ir.Tensor, given: np.dtype[np.generic], mode: Mode) -> None:
-    wide = mode == "exact" and tensor.dtype.is_float and given in (np.float64, np.float32)
+def _has_dtype(tensor: ir.Tensor, given: np.dtype[Any], mode: Mode) -> None:
+    wide = mode == "exact" and tensor.dtype.is_float and given in (np.dtype(np.float64), np.dtype(np.float32))
     if given == tensor.dtype.numpy or wide:
         return
     hint = "exact mode takes float64 and float32 too" if tensor.dtype.is_float else ""

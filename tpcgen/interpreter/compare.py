@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 
 from tpcgen.interpreter.value import Array
@@ -18,6 +17,15 @@ from tpcgen.program.dtypes import DType
 
 ULPS = {DType.F32: 4, DType.BF16: 1, DType.F16: 1, DType.F8_143: 1, DType.F8_152: 1}
 """k of the rule. Integers and booleans get none."""
+
+FORMATS = {
+    DType.F32: (23, -126),
+    DType.BF16: (7, -126),
+    DType.F16: (10, -14),
+    DType.F8_143: (3, -6),
+    DType.F8_152: (2, -14),
+}
+"""Stored mantissa bits, and the exponent of the least normal number."""
 
 INCONCLUSIVE = 0.1
 """Share of the row's largest |truth| above which device mode is itself too wrong to judge by."""
@@ -90,10 +98,10 @@ def _ulps(magnitude: Array, dtype: np.dtype[np.generic]) -> Array:
     kind = next(d for d in DType if d.numpy == dtype)
     if not kind.is_float:
         return np.zeros_like(magnitude)
-    info = ml_dtypes.finfo(dtype)
+    mantissa, least = FORMATS[kind]
     _, exponent = np.frexp(magnitude)
-    exponent = np.where(magnitude == 0, info.minexp, np.maximum(exponent - 1, info.minexp))
-    return ULPS[kind] * np.ldexp(1.0, exponent - info.nmant)
+    exponent = np.where(magnitude == 0, least, np.maximum(exponent - 1, least))
+    return ULPS[kind] * np.ldexp(1.0, exponent - mantissa)
 
 
 def _first(wrong: Array) -> tuple[int, ...] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -45,7 +45,7 @@ class Axis:
 Frame = tuple[Axis, ...]
 
 
-class TooLarge(Exception):
+class TooLargeError(Exception):
     """An array of that many elements, more than allowed, would be needed: ask for a smaller block."""
 
     def __init__(self, elements: int) -> None:
@@ -58,7 +58,7 @@ class Evaluator:
     """One run of a program: every size and attribute bound, every input given, fitting the program.
 
     exact: float64, no rounding. device: float32 arithmetic, rounded where the program stores or casts.
-    Arrays of more than `limit` elements raise TooLarge, except inside `unbounded()`.
+    Arrays of more than `limit` elements raise TooLargeError, except inside `unbounded()`.
     """
 
     binding: sizes.Binding
@@ -131,7 +131,7 @@ class Evaluator:
         frame = outer + axes
         result = self._where(equation.value, equation.domain, frame)
         result = self._round(result, self._tensors[equation.target].dtype)
-        result = result.map(lambda a: a.reshape(a.shape[len(outer) :]))
+        result = result.map(lambda a: np.reshape(a, a.shape[len(outer) :]))
         return result if tuple(inside) == box else _embed(result, inside, box)
 
     def _where(self, e: ir.Expr, domain: ir.Expr | None, frame: Frame) -> Value:
@@ -221,7 +221,7 @@ class Evaluator:
         axis = frame[at]
         shape = [1] * len(frame)
         shape[at] = axis.size
-        return Value(np.arange(axis.low, axis.low + axis.size, dtype=np.int32).reshape(shape))
+        return Value(np.reshape(np.arange(axis.low, axis.low + axis.size, dtype=np.int32), shape))
 
     def _kind(self, dtype: DType) -> np.dtype[np.generic]:
         """What values of a dtype are computed in."""
@@ -339,7 +339,10 @@ class Evaluator:
         if index.present is not None:
             bad &= index.present
         if all(low < high for low, high in box):
-            at = tuple(np.clip(w.data - low, 0, high - low - 1) for w, (low, high) in zip(where, box, strict=True))
+            at = tuple(
+                np.minimum(np.maximum(w.data - low, 0), high - low - 1)
+                for w, (low, high) in zip(where, box, strict=True)
+            )
             full = tuple(high - low for low, high in box)
             part = self.box(e.tensor, box).map(lambda a: np.broadcast_to(a, full)[at])
         else:
@@ -389,14 +392,14 @@ class Evaluator:
         if e.sink is None:
             return None
         sink = self._as(self.evaluate(e.sink, frame), DType.F32)
-        return sink.map(lambda a: a.reshape(a.shape + (1,) * len(e.indices)))
+        return sink.map(lambda a: np.reshape(a, a.shape + (1,) * len(e.indices)))
 
     def _room(self, shape: tuple[int, ...]) -> None:
         if self._bounded and math.prod(shape) > self.limit:
-            raise TooLarge(math.prod(shape))
+            raise TooLargeError(math.prod(shape))
 
     @contextmanager
-    def unbounded(self) -> Iterator[None]:
+    def unbounded(self) -> Generator[None]:
         """For what cannot be made smaller."""
         before, self._bounded = self._bounded, False
         try:
@@ -455,7 +458,7 @@ def _to_integer(data: Array, dtype: DType) -> Array:
         return data.astype(np.int32)
     if np.issubdtype(data.dtype, np.floating):
         data = np.trunc(np.where(np.isnan(data), 0, data).astype(np.float64))
-    return np.clip(data, limits.min, limits.max).astype(np.int32)
+    return np.minimum(np.maximum(data, limits.min), limits.max).astype(np.int32)
 
 
 def _cut(v: Value, box: Box, shape: tuple[int, ...]) -> Value:
@@ -508,7 +511,7 @@ def _lay_out(a: Array, positions: list[int], rank: int) -> Array:
     shape = [1] * rank
     for axis, at in enumerate(positions):
         shape[at] = a.shape[axis]
-    return a.transpose(order).reshape(shape)
+    return np.reshape(np.transpose(a, order), shape)
 
 
 def _keep(a: Array, frame: Frame, added: Frame) -> Array:
@@ -517,8 +520,8 @@ def _keep(a: Array, frame: Frame, added: Frame) -> Array:
     for i, axis in enumerate(added):
         order[_position(axis.name, frame)] = len(frame) + i
     hidden = [i for i in range(a.ndim) if i not in order]
-    a = a.transpose(order + hidden)
-    a = a.reshape(a.shape[: len(frame)])
+    a = np.transpose(a, order + hidden)
+    a = np.reshape(a, a.shape[: len(frame)])
     for axis in added:
         at = _position(axis.name, frame)
         if a.shape[at] != 1 or axis.size == 1:

@@ -72,10 +72,14 @@ def _maximum(*arguments: Array) -> Array:
     return result
 
 
+def _clamp(x: Array, low: Array, high: Array) -> Array:
+    return np.minimum(np.maximum(x, low), high)
+
+
 JOINED: dict[str, Callable[..., Array]] = {
     "abs": np.abs,
     "min": _minimum,
     "max": _maximum,
-    "clamp": lambda x, low, high: np.minimum(np.maximum(x, low), high),
+    "clamp": _clamp,
 }
 """Functions of arguments of one type, integer or real. All of them hand a NaN through."""

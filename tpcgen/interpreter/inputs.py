@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import ml_dtypes
 import numpy as np
 
 from tpcgen.interpreter import contracts, visits
+from tpcgen.interpreter.compare import FORMATS
 from tpcgen.interpreter.errors import fail
 from tpcgen.interpreter.evaluate import Axis, Evaluator, Frame
 from tpcgen.interpreter.value import Array
@@ -237,18 +237,18 @@ class _Drawing:
         with np.errstate(invalid="ignore"):
             x = np.where(both, low + span * (high - low), np.where(np.isfinite(low), low + np.abs(free), free))
             x = np.where(np.isfinite(high) & ~both, high - np.abs(free), x)
-        return np.clip(x.astype(dtype.numpy).astype(np.float64), low, high).astype(dtype.numpy)
+        return _clipped(x.astype(dtype.numpy).astype(np.float64), low, high).astype(dtype.numpy)
 
     def _integers(self, dtype: DType, low: Array, high: Array, order: tuple[int, int, int] | None) -> Array:
         limits = np.iinfo(dtype.numpy)
         least = np.where(np.isfinite(low), np.ceil(low), np.where(np.isfinite(high), np.minimum(0, high), 0))
         most = np.where(np.isfinite(high), np.floor(high), np.maximum(least, 0) + _FREE_INTEGERS)
-        least, most = np.clip(least, limits.min, limits.max), np.clip(most, limits.min, limits.max)
+        least, most = (_clipped(a, limits.min, limits.max) for a in (least, most))
         if order is None:
             return self._between(least, most).astype(dtype.numpy)
         axis, direction, gap = order
         least, most = (np.flip(a, axis) if direction < 0 else a for a in (least, most))
-        slope = np.expand_dims(np.arange(least.shape[axis]) * gap, [i for i in range(least.ndim) if i != axis])
+        slope = gap * np.indices(least.shape)[axis]
         least = np.maximum.accumulate(least - slope, axis)
         most = np.flip(np.minimum.accumulate(np.flip(most - slope, axis), axis), axis)
         x = np.sort(self._between(least, most), axis) + slope
@@ -266,6 +266,10 @@ _FREE_INTEGERS = 8
 """Range of integers that no contract bounds."""
 
 
+def _clipped(x: Array, low: Array | int, high: Array | int) -> Array:
+    return np.minimum(np.maximum(x, low), high)
+
+
 def _evaluator(binding: sizes.Binding, inputs: Mapping[str, Array]) -> Evaluator:
     return Evaluator(binding, inputs, "exact", 1 << 62)
 
@@ -281,7 +285,7 @@ def _points(evaluator: Evaluator, read: ir.Read, frame: Frame, shape: tuple[int,
 
 
 def _inside(edge: Array, dtype: DType, towards: float, strict: bool) -> Array:
-    """The first number of the dtype from a bound on, in the direction that is allowed. 0 itself excluded: a normal one."""
+    """The first number of the dtype that a bound allows; next to an excluded 0, the least normal one."""
     if not dtype.is_float:
         inner = np.floor(edge) + 1 if towards > 0 else np.ceil(edge) - 1
         return inner if strict else np.ceil(edge) if towards > 0 else np.floor(edge)
@@ -290,7 +294,7 @@ def _inside(edge: Array, dtype: DType, towards: float, strict: bool) -> Array:
     outside = wide < edge if towards > 0 else wide > edge
     step = outside | (strict & (wide == edge))
     inner = np.where(step, np.nextafter(near, np.full_like(near, towards)).astype(np.float64), wide)
-    normal = float(ml_dtypes.finfo(dtype.numpy).smallest_normal)
+    normal = 2.0 ** FORMATS[dtype][1]
     return np.where(step & (edge == 0), np.copysign(normal, towards), inner)
 
 

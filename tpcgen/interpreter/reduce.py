@@ -51,7 +51,7 @@ def quantified(body: Value, extents: tuple[int, ...], all_of: bool, room: Room) 
     if body.present is not None:
         deciding = deciding & body.present
     axes = _last(extents)
-    decided = _spread(deciding, extents).any(axis=axes)
+    decided = np.asarray(_spread(deciding, extents).any(axis=axes))
     data = ~decided if all_of else decided
     if body.fault is None:
         return Value(data)
@@ -99,15 +99,15 @@ def rank(body: Value, extents: tuple[int, ...], room: Room) -> Value:
     shape = _full([body], extents)
     room(shape)
     outer = shape[: len(shape) - len(extents)]
-    data = np.broadcast_to(body.data, shape).reshape(*outer, -1)
+    data = np.reshape(np.broadcast_to(body.data, shape), (*outer, math.prod(extents)))
     real = data.astype(np.float64)
     last = np.isnan(real).astype(np.int8)
     if body.present is not None:
-        last = np.where(np.broadcast_to(body.present, shape).reshape(data.shape), last, 2)
+        last = np.where(np.reshape(np.broadcast_to(body.present, shape), data.shape), last, 2)
     order = np.lexsort((np.where(last == 0, -real, 0), last), axis=-1)
     ranks = np.empty(order.shape, np.int32)
     np.put_along_axis(ranks, order, np.arange(order.shape[-1], dtype=np.int32), axis=-1)
-    return _of_row(ranks.reshape(shape), body, None, extents)
+    return _of_row(np.reshape(ranks, shape), body, None, extents)
 
 
 def _multiply(a: Value, b: Value) -> Value:
@@ -131,7 +131,7 @@ def _spread(array: Array, extents: tuple[int, ...]) -> Array:
 def _any(present: Array | None, extents: tuple[int, ...]) -> Array | None:
     """Where at least one point of the row is present; None: everywhere."""
     if present is not None:
-        return _spread(present, extents).any(axis=_last(extents))
+        return np.asarray(_spread(present, extents).any(axis=_last(extents)))
     return None if math.prod(extents) else np.zeros((), np.bool_)
 
 
@@ -229,7 +229,7 @@ def _seen(a: Value, other: Value) -> Value:
     if missing is None or _plain(a):
         return a
     others_own = tuple(i for i, (m, n) in enumerate(zip(a.shape, missing.shape, strict=True)) if m == 1 and n != 1)
-    unseen = missing.all(axis=others_own, keepdims=True)
+    unseen = np.asarray(missing.all(axis=others_own, keepdims=True))
     return Value(np.where(unseen, a.data.dtype.type(0), a.data), a.present, drop(a.fault, unseen))
 
 
@@ -266,9 +266,8 @@ def _contract(x: Array, y: Array, extents: tuple[int, ...], room: Room) -> Array
 
     depth = math.prod(extents)
     # y is constant along `rows` and x along `columns`: those axes have extent 1 there and vanish in the reshape.
-    left = x.transpose(batch + rows + columns + inner).reshape(count(batch), count(rows), depth)
-    right = y.transpose(batch + rows + inner + columns).reshape(count(batch), depth, count(columns))
-    result = np.matmul(left, right)
+    left = np.reshape(np.transpose(x, batch + rows + columns + inner), (count(batch), count(rows), depth))
+    right = np.reshape(np.transpose(y, batch + rows + inner + columns), (count(batch), depth, count(columns)))
     order = batch + rows + columns
-    result = result.reshape([size[i] for i in order])
-    return result.transpose(np.argsort(order)) if order else result
+    result = np.reshape(np.matmul(left, right), [size[i] for i in order])
+    return np.transpose(result, sorted(outer, key=order.index))

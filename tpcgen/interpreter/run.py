@@ -9,7 +9,7 @@ import numpy as np
 
 from tpcgen.interpreter import binding, contracts
 from tpcgen.interpreter.errors import InterpreterError, fail
-from tpcgen.interpreter.evaluate import Axis, Box, Evaluator, Mode, TooLarge
+from tpcgen.interpreter.evaluate import Axis, Box, Evaluator, Mode, TooLargeError
 from tpcgen.interpreter.value import Array, holds
 from tpcgen.program import ir
 
@@ -61,7 +61,7 @@ def _output(evaluator: Evaluator, tensor: ir.Tensor) -> Array:
 
 
 def over_blocks(evaluator: Evaluator, box: Box, visit: Callable[[Box], None]) -> None:
-    """Visit a box in blocks small enough for `visit` not to raise TooLarge; outer axes are split first.
+    """Visit a box in blocks small enough for `visit` not to raise TooLargeError; outer axes are split first.
 
     An axis whose halving does not lessen the need is left whole; where none does, the limit is lifted.
     """
@@ -74,7 +74,7 @@ def over_blocks(evaluator: Evaluator, box: Box, visit: Callable[[Box], None]) ->
         try:
             visit(tuple((low, low + step) for (low, _), step in zip(box, steps, strict=True)))
             break
-        except TooLarge as refused:
+        except TooLargeError as refused:
             if refused.elements == needed:
                 steps[candidates.pop(0)] = halved
             needed = refused.elements

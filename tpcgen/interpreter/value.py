@@ -65,7 +65,7 @@ class FaultTable:
     def mark(self, bad: Array, describe: Callable[[tuple[int, ...]], Diagnostic]) -> Array:
         """Fault numbers where `bad`; `describe` gets the position of one of them in `bad` when it is reported."""
         self._sites.append((self._next, bad.shape, describe))
-        numbers = np.where(bad, self._next + np.arange(bad.size).reshape(bad.shape), 0)
+        numbers = np.where(bad, self._next + np.reshape(np.arange(bad.size), bad.shape), 0)
         self._next += bad.size
         return numbers
 

@@ -114,9 +114,10 @@ class _Search:
     def _reduce(self, e: ir.Reduce, frame: Frame, mask: Array) -> None:
         inner = frame + tuple(Axis(name, *self.evaluator.range_of(name)) for name in e.indices)
         if e.kind in ir.KEEPS_INDICES:
-            mask = mask.any(axis=tuple(i for i, a in enumerate(frame) if a.name in e.indices), keepdims=True)
-        mask = mask.reshape(mask.shape + (1,) * len(e.indices))
+            hidden = tuple(i for i, a in enumerate(frame) if a.name in e.indices)
+            mask = np.asarray(mask.any(axis=hidden, keepdims=True))
+        mask = np.reshape(mask, mask.shape + (1,) * len(e.indices))
         spread = np.broadcast_to(mask, mask.shape[: len(frame)] + tuple(a.size for a in inner[len(frame) :]))
         if e.sink is not None:
-            self._visit(e.sink, frame, mask.reshape(mask.shape[: len(frame)]))
+            self._visit(e.sink, frame, np.reshape(mask, mask.shape[: len(frame)]))
         self._under(e.domain, inner, spread, e.body)
