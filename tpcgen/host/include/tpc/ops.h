@@ -1440,6 +1440,12 @@ TPC_FN void printf_uc(const char* format, uint8_t x) { std::printf(format, x); }
 TPC_FN void printf_f(const char* format, float x) { std::printf(format, double(x)); }
 TPC_FN void printf_bf(const char* format, bf16 x) { std::printf(format, double(float(x))); }
 TPC_FN void printf_st(const char* text) { std::fputs(text, stdout); }
+template <class E> inline void printf(const char* format, tpc::no_lane_access_except_in_printf<E> lane)
+{
+    if constexpr (tpc::is_float<E>) std::printf(format, double(float(lane.value)));
+    else std::printf(format, lane.value);
+}
+template <int E, int M> inline void printf(const char* format, tpc::small<E, M> x) { std::printf(format, double(float(x))); }
 #if defined(__gaudi2__)
 TPC_FN void printf_h(const char* format, half x) { std::printf(format, double(float(x))); }
 TPC_FN void printf_f8(const char* format, minifloat x) { std::printf(format, double(float(x))); }

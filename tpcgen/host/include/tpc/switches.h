@@ -63,6 +63,51 @@ enum : int {
 inline unsigned MdgCtrlSingle(unsigned src, unsigned dst, unsigned lower, unsigned upper) { return src | (dst << 2) | (lower << 4) | (upper << 5); }
 inline unsigned MdgCtrlAll(unsigned d0, unsigned d1, unsigned d2, unsigned d3) { return d0 | (d1 << 2) | (d2 << 4) | (d3 << 6); }
 
+// Older spellings of switch values, and the ids of the lookup functions (tpc_llvm, clang/lib/Headers/tpc-special.h).
+enum : int {
+    e_round_half_ne = 0, e_round_zero = 1, e_round_up = 2, e_round_down = 3, e_round_stochastic = 4, e_round_half_az
+    = 6, e_no_negation = 0, e_with_negation = 1, e_aso_prefetch = 0, e_aso_commit = 1, e_return_lower_32 = 0,
+    e_return_upper_32 = 1, e_group_0 = 0, e_group_1 = 1, e_every_second_element = 0, e_every_forth_element = 1,
+    e_lower_half_group = 0, e_higher_half_group = 1, e_normalize_ab = 0, e_normalize_c = 1, e_access_slm = 0,
+    e_access_mmio = 1, e_no_saturation = 0, e_saturate = 1, e_compare_bit_0 = 0, e_compare_bit_1 = 1,
+    e_start_from_lsb = 0, e_start_from_msb = 1, e_bits_0_31 = 0, e_bits_32_63 = 1, e_bits_64_95 = 2, e_bits_96_127 =
+    3, e_bits_128_159 = 4, e_bits_160_191 = 5, e_bits_192_223 = 6, e_bits_224_255 = 7, e_standard_mov = 8,
+    e_aso_increment = 0, e_aso_decrement = 1, e_count_zeros = 0, e_count_ones = 1, e_mul_default = 0,
+    e_doube_and_round = 1, e_lookup_fp32 = 0, e_lookup_bv16 = 1, e_fp32_tanh = 0, e_fp32_rsqrt = 1, e_fp32_log2 = 2,
+    e_i8_sqrt = 3, e_u16_sqrt = 4, e_u32_power4 = 5, e_i8_sqrt_c0 = 6, e_u16_sqrt_c0 = 7, e_fp32_sqrt = 128,
+    e_fp32_rcp = 129, e_fp32_sin_cos = 130, e_bf16_rcp_scalar_m7 = 131, e_bf16_sin_cos_scalar_m7 = 132,
+    e_bf16_sin_cos_linear_m6 = 133, e_bf16_sin_cos_poly2_m6_c2c1 = 134, e_bf16_sin_cos_poly2_m6_c0 = 135,
+    e_bf16_log2_linear_interleaved_m5 = 136, e_fp32_pow2 = 256, e_bf16_tanh = 257, e_i16_tanh = 258, e_i16_sigmoid =
+    259, e_i16_exp_neg = 260, e_i16_rcp = 261, e_i8_tanh_linear = 262, e_i8_sigmoid_linear = 263, e_i8_exp_linear =
+    264, e_bf16_tanh_c0 = 265, e_i16_tanh_c0 = 266, e_i16_sigmoid_c0 = 267, e_i16_exp_neg_c0 = 268, e_i16_rcp_c0 =
+    269, e_i8_tanh_linear_c0 = 270, e_i8_sigmoid_linear_c0 = 271, e_i8_exp_linear_c0 = 272, e_bf16_tanh_linear_m4 =
+    273, e_bf16_tanh_poly2_m4_c2c1 = 274, e_bf16_tanh_poly2_m4_c0 = 275, e_bf16_sqrt_scalar_m6 = 276,
+    e_bf16_log2_linear_m5 = 277, e_bf16_sin_cos_linear_m5 = 278, e_bf16_sin_cos_poly_m5_c2c1 = 279,
+    e_bf16_sin_cos_poly2_m5_co = 280, e_bf16_rcp_m7_c0 = 288, e_bf16_rsqrt = 384, e_bf16_log2 = 385, e_bf16_sqrt =
+    386, e_f16_sqrt_poly_m2_c2c1 = 386, e_bf16_rcp = 387, e_bf16_sin_cos = 388, e_bf16_pow2 = 389, e_i8_tanh = 390,
+    e_bf16_rsqrt_c0 = 391, e_bf16_log2_c0 = 392, e_bf16_sqrt_c0 = 393, e_f16_sqrt_poly_m2_c0 = 393, e_bf16_rcp_c0 =
+    394, e_bf16_sin_cos_c0 = 395, e_bf16_pow2_c0 = 396, e_i8_tanh_c0 = 397, e_bf16_rcp_scalar = 398,
+    e_f16_rcp_poly_m3_c2c1 = 398, e_bf16_rcp_linear_m2 = 399, e_bf16_rcp_linear_m3 = 400, e_bf16_rcp_linear_m4 =
+    401, e_bf16_rcp_poly_m2_c2c1 = 402, e_bf16_rcp_poly_m3_c2c1 = 403, e_bf16_rcp_poly_m4_c2c1 = 404,
+    e_bf16_rcp_poly_m2_c0 = 405, e_bf16_rcp_poly_m3_c0 = 406, e_bf16_rcp_poly_m4_c0 = 407, e_f16_rcp_poly_m3_c0 =
+    408, e_bf16_sqrt_linear_m2 = 409, e_bf16_sqrt_linear_m3 = 410, e_bf16_sqrt_linear_m4 = 411,
+    e_bf16_sqrt_poly2_m2_c2c1 = 412, e_bf16_sqrt_poly2_m3_c2c1 = 413, e_bf16_sqrt_poly2_m4_c2c1 = 414,
+    e_bf16_sqrt_poly2_m2_c0 = 415, e_bf16_sqrt_poly2_m3_c0 = 416, e_bf16_sqrt_poly2_m4_c0 = 417,
+    e_bf16_tanh_linear_m2 = 418, e_bf16_tanh_linear_m3 = 419, e_bf16_tanh_poly2_m2_c2c1 = 421,
+    e_bf16_tanh_poly2_m3_c2c1 = 422, e_bf16_tanh_poly2_m2_c0 = 424, e_bf16_tanh_poly2_m3_c0 = 425,
+    e_bf16_log2ml_linear_m4 = 426, e_bf16_sin_cos_linear_m2 = 427, e_bf16_sin_cos_linear_m3 = 428,
+    e_bf16_sin_cos_linear_m4 = 429, e_bf16_sin_cos_poly2_m2_c2c1 = 430, e_bf16_sin_cos_poly2_m2_c0 = 431,
+    e_bf16_sin_cos_poly2_m3_c2c1 = 432, e_bf16_sin_cos_poly2_m3_c0 = 433, e_bf16_sin_cos_poly2_m4_c2c1 = 434,
+    e_bf16_sin_cos_poly2_m4_c0 = 435, e_f16_rsqrt_poly_m3_c2c1 = 440, e_f16_rsqrt_poly_m3_c0 = 441,
+    e_f16_pow2_poly_m2_c2c1 = 444, e_f16_pow2_poly_m2_c0 = 445, e_func_variant_default = 0, e_func_variant_tanh = 1,
+    e_func_variant_sqrt_rsqrt = 2, e_func_variant_sin_cos = 3, e_fp_nan = 0, e_fp_pos_inf = 1, e_fp_neg_inf = 2,
+    e_fp_negative = 3, e_fp_zero = 4, e_fp_positive = 5, e_fp_denormalized = 6, e_prefetch_l1 = 0, e_prefetch_l2 =
+    1, e_prefetch_l3 = 3, e_fp_recip = 0, e_fp_rsqrt = 1, e_fp_sqrt = 2, e_fp_log = 3, e_fp_exp = 4, e_fp_tanh = 5,
+    e_fp_div = 6, e_fp_pow = 7, e_rmw_int8 = 0, e_rmw_int16 = 1, e_rmw_int32 = 2, e_rmw_uint8 = 3, e_rmw_uint16 = 4,
+    e_rmw_uint32 = 5, e_rmw_bf16 = 6, e_rmw_fp32 = 7, e_rmw_add = 0, e_rmw_sub = 1, e_rmw_min = 2, e_rmw_max = 3,
+    e_rmw_plain = 0, e_rmw_atomic = 1, e_tnsr_dt_srf = 0, e_tnsr_dt_desc = 1,
+};
+
 #define LFSR read_lfsr_b()
 #define LFSR_NO_CHANGE read_lfsr_b(SW_READ_ONLY)
 #define S_LFSR s_read_lfsr()

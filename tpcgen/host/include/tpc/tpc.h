@@ -17,4 +17,4 @@
 #error "define TPC_TARGET_gaudi or TPC_TARGET_gaudi2"
 #endif
 
-#include "tpc/intrinsics.h"
+#include "tpc/special.h"

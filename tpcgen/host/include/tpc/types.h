@@ -199,6 +199,8 @@ template <int N> struct mask;
 template <class T> constexpr bool is_vec = false;
 template <class E> constexpr bool is_vec<vec<E>> = true;
 
+template <class E> struct no_lane_access_except_in_printf { const E value; };
+
 template <class E> struct alignas(64) vec : tpcgen::rt::Cell<256> {
     using element = E;
     using stored = storage<E>;
@@ -221,10 +223,9 @@ template <class E> struct alignas(64) vec : tpcgen::rt::Cell<256> {
         if (list.size() != 1 || *list.begin() != 0) throw "TPC-C: a vector is not initialised with braces; write `= value` ({0} alone is accepted)";
     }
 
-    template <class I> void operator[](I) const
-    {
-        static_assert(never<I>, "TPC-C has no access to a single lane of a vector; move it through memory, or use shuffle/mov_dual_group");
-    }
+    // Only printf may look at one lane; anything else fails on this type's name.
+    TPC_FN no_lane_access_except_in_printf<E> operator[](int lane) const { return {reinterpret_cast<const E*>(r)[lane & (lanes - 1)]}; }
+
     template <class I, class = std::enable_if_t<std::is_same_v<I, bool>>> explicit operator I() const
     {
         static_assert(never<I>, "TPC-C: a vector is not a condition; use v_*_sel_* for a choice per lane");
