@@ -1,0 +1,51 @@
+"""Makes absence explicit: after this, every equation that is not a contraction may be lowered as if all were present.
+
+Where a value that may be absent reaches something other than 0 (a quotient, exp, a maximum), the equation or the
+reduction around it gets the value's support as its domain. Intermediates with a domain of their own go into their
+readers here: `sum[k](A[q,k])` with `A[q,k] = X[q,k] where k <= q` becomes `sum[k where k <= q](X[q,k])`.
+"""
+
+from __future__ import annotations
+
+from tpcgen.diagnostics import Diagnostics
+from tpcgen.program import ir
+from tpcgen.rewrite.edit import Definition, conjunction, definitions, rebuilt
+from tpcgen.rewrite.inline_maps import phases
+from tpcgen.rewrite.split_contractions import contraction_of
+from tpcgen.rewrite.support import Supports, Undetermined
+
+
+def guard_absent(program: ir.Program, found: Diagnostics) -> ir.Program:
+    """Reports E406 where presence cannot be written as a predicate."""
+    parts = definitions(program)
+    phase = phases(program)
+    inlined: dict[str, ir.Equation] = {}
+    result: list[Definition] = []
+    for d in parts:
+        e = d.equation
+        if contraction_of(e, program) is None:
+            usable = {name: x for name, x in inlined.items() if phase[name] == phase[d.tensor.name]}
+            try:
+                e = _guarded(e, Supports(program, usable))
+            except Undetermined as problem:
+                found.error("E406", f"{problem} is not lowered yet", problem.expr.span, "make it present with default")
+            if d.tensor.role is ir.Role.INTERMEDIATE and d.equation.domain is not None and _plain(d, parts):
+                inlined[d.tensor.name] = d.equation
+        result.append(Definition(d.tensor, e))
+    return rebuilt(program, result)
+
+
+def _guarded(e: ir.Equation, supports: Supports) -> ir.Equation:
+    value = supports.of(e.value)
+    where = None if value.zero else value.where
+    domain = conjunction([supports.domain(e.domain), where])
+    return ir.Equation(e.target, e.indices, value.value, domain, span=e.span)
+
+
+def _plain(d: Definition, parts: tuple[Definition, ...]) -> bool:
+    """Whether every reader reads it at its own indices, so that its right side can stand in as it is."""
+    own = tuple(ir.Index(i) for i in d.equation.indices)
+    rounds = d.tensor.dtype.is_float and d.tensor.dtype.size < 4
+    sides = [s for p in parts for s in (p.equation.value, p.equation.domain) if s is not None]
+    reads = [x for s in sides for x in ir.walk(s) if isinstance(x, ir.Read) and x.tensor == d.tensor.name]
+    return not rounds and all(r.indices == own for r in reads)

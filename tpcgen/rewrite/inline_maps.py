@@ -1,0 +1,124 @@
+"""Puts intermediates between contractions into their readers.
+
+    S[b,h,q,k] = rsqrt(D) * S_dot[b,h,q,k]
+    P[b,h,q,k] = softmax[k where k <= q](S[b,h,q,k])
+
+becomes `P[b,h,q,k] = softmax[k where k <= q](rsqrt(D) * S_dot[b,h,q,k])`: what is stored between two engines is what
+one of them needs, nothing else. Kept are contractions and their operands, outputs, and reductions that a later stage
+(one that waits for another contraction) reads: they would be computed again from larger tensors there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tpcgen.program import ir
+from tpcgen.program.substitute import substitute, with_children
+from tpcgen.rewrite.drop_dead import reads
+from tpcgen.rewrite.edit import Definition, definitions, names_in_use, rebuilt
+from tpcgen.rewrite.split_contractions import contraction_of
+
+
+def inline_maps(program: ir.Program) -> ir.Program:
+    inliner = _Inliner(program)
+    parts = [inliner.part(d) for d in definitions(program)]
+    return rebuilt(program, parts, inliner.new_indices)
+
+
+def phases(program: ir.Program) -> dict[str, int]:
+    """Per tensor: the most contractions on a path that leads to it."""
+    result = dict.fromkeys((t.name for t in program.inputs), 0)
+    for d in definitions(program):
+        before = max((result[t] for t in reads(d.equation)), default=0)
+        here = before + (contraction_of(d.equation, program) is not None)
+        result[d.tensor.name] = max(here, result.get(d.tensor.name, 0))
+    return result
+
+
+@dataclass
+class _Inliner:
+    program: ir.Program
+    known: dict[str, Definition] = field(default_factory=dict[str, Definition])
+    new_indices: list[ir.IndexRange] = field(default_factory=list[ir.IndexRange])
+
+    def __post_init__(self) -> None:
+        self.phase = phases(self.program)
+        self.names = names_in_use(self.program)
+
+    def part(self, d: Definition) -> Definition:
+        e = d.equation
+        if contraction_of(e, self.program) is None:
+            phase = max((self.phase[t] for t in reads(e)), default=0)
+            domain = self._visit(e.domain, phase) if e.domain is not None else None
+            e = ir.Equation(e.target, e.indices, self._visit(e.value, phase), domain, span=e.span)
+            d = Definition(d.tensor, e)
+            if d.tensor.role is ir.Role.INTERMEDIATE and e.domain is None:
+                self.known[d.tensor.name] = d
+        return d
+
+    def _visit(self, e: ir.Expr, phase: int) -> ir.Expr:
+        e = with_children(e, [self._visit(c, phase) for c in ir.children(e)])
+        if not isinstance(e, ir.Read) or e.tensor not in self.known:
+            return e
+        d = self.known[e.tensor]
+        if self.phase[e.tensor] < phase and not _cheap(d):
+            return e
+        value = self._instance(d.equation, e)
+        if value is None:
+            return e
+        rounds = d.tensor.dtype.is_float and d.tensor.dtype.size < 4
+        return ir.Cast(d.tensor.dtype, value, span=value.span) if rounds else value
+
+    def _instance(self, equation: ir.Equation, read: ir.Read) -> ir.Expr | None:
+        """The right side at the read's indices; None where the language cannot say it (a softmax read at k + 1)."""
+        values = dict(zip(equation.indices, read.indices, strict=True))
+        moved = {i: v for i, v in values.items() if v != ir.Index(i)}
+        if not moved:
+            return equation.value
+        try:
+            return substitute(self._renamed(equation.value, moved), moved)
+        except ValueError:
+            return None
+
+    def _renamed(self, e: ir.Expr, moved: dict[str, ir.Expr]) -> ir.Expr:
+        """Bound indices that a moved index would be captured by get names of their own; kept ones move along."""
+        e = with_children(e, [self._renamed(c, moved) for c in ir.children(e)])
+        if not isinstance(e, ir.Reduce):
+            return e
+        coming = frozenset[str]().union(*(ir.free_indices(v) for v in moved.values()))
+        for index in e.indices:
+            if e.kind not in ir.KEEPS_INDICES and index in coming:
+                e = _rebound(e, index, self._fresh(index))
+            elif e.kind in ir.KEEPS_INDICES and index in moved:
+                e = self._kept(e, index, moved[index])
+        return e
+
+    def _kept(self, e: ir.Reduce, index: str, value: ir.Expr) -> ir.Reduce:
+        if not isinstance(value, ir.Index) or value.name in ir.free_indices(e):
+            raise ValueError(f"{e.kind} keeps {index}")
+        old, new = self.program.range_of(index), self.program.range_of(value.name)
+        if (old.low, old.high) != (new.low, new.high):
+            raise ValueError(f"{index} and {value.name} have different ranges")
+        return _rebound(e, index, value.name)
+
+    def _fresh(self, index: str) -> str:
+        name = self.names.fresh(index)
+        old = self.program.range_of(index)
+        self.new_indices.append(ir.IndexRange(name, old.low, old.high, span=old.span))
+        return name
+
+
+def _cheap(d: Definition) -> bool:
+    """A map of at most one tensor as large as itself: reading that costs a later stage no more than reading this."""
+    value = d.equation.value
+    if any(isinstance(e, ir.Reduce) for e in ir.walk(value)):
+        return False
+    large = {e for e in ir.walk(value) if isinstance(e, ir.Read) and len(e.indices) >= len(d.equation.indices)}
+    return len(large) <= 1
+
+
+def _rebound(e: ir.Reduce, old: str, new: str) -> ir.Reduce:
+    to = {old: ir.Index(new)}
+    indices = tuple(new if i == old else i for i in e.indices)
+    domain = substitute(e.domain, to) if e.domain is not None else None
+    return ir.Reduce(e.kind, indices, domain, e.sink, substitute(e.body, to), span=e.span)

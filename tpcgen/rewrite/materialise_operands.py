@@ -1,0 +1,158 @@
+"""Gives every contraction two stored operands that the MME can read, and no domain.
+
+* An operand that is an expression, or has another dtype than it should, becomes a tensor of its own:
+  `P_r[b,h,q,k]: bf16 = P[b,h,q,k]` for `bf16(P[b,h,q,k])`.
+* A domain of the contraction moves into an operand that has its indices: a buffer holds 0 where its tensor is absent.
+* Rows of an operand that no point of its absent partner ever visits may hold anything (language.md, "Only visited
+  points exist"), but 0 * NaN is NaN on the MME. Where the partner's support depends on them such rows are copied out
+  (`V_m[b,k,e] = V[b,k,e] where k < len[b]`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tpcgen.diagnostics import Diagnostics
+from tpcgen.program import ir
+from tpcgen.program.contractions import Contraction
+from tpcgen.program.dtypes import DType
+from tpcgen.program.substitute import FreshNames
+from tpcgen.rewrite.edit import Definition, conjunction, conjuncts, definitions, intermediate, names_in_use, rebuilt
+from tpcgen.rewrite.split_contractions import contraction_of
+from tpcgen.rewrite.support import Supports, exists
+
+
+def materialise_operands(program: ir.Program, found: Diagnostics) -> ir.Program:
+    """Reports E405 for a part of a domain that no single operand has the indices of."""
+    names = names_in_use(program)
+    result: list[Definition] = []
+    for part in definitions(program):
+        contraction = contraction_of(part.equation, program)
+        if contraction is None:
+            result.append(part)
+            continue
+        step = _Step(rebuilt(program, [*result, part]), part, contraction, names, result, found)
+        result.append(step.run())
+    return rebuilt(program, result)
+
+
+@dataclass
+class _Step:
+    """One contraction; new operands are appended to `made`."""
+
+    program: ir.Program
+    part: Definition
+    contraction: Contraction
+    names: FreshNames
+    made: list[Definition]
+    found: Diagnostics
+
+    def run(self) -> Definition:
+        c = self.contraction
+        left, right = c.left, c.right
+        dtype = _common_dtype(left, right)
+        domains = self._domains(left, right)
+        stored_left = self._stored(left, dtype, domains[0])
+        stored_right = self._stored(right, dtype, domains[1])
+        stored_right = self._unvisited(stored_right, stored_left, c.rows)
+        stored_left = self._unvisited(stored_left, stored_right, c.columns)
+        body = ir.Binary("*", stored_left, stored_right, span=c.left.span)
+        value = ir.Reduce("sum", c.summed, None, None, body, span=self.part.equation.value.span)
+        return replace(self.part, equation=replace(self.part.equation, value=value))
+
+    def _domains(self, left: ir.Expr, right: ir.Expr) -> tuple[ir.Expr | None, ir.Expr | None]:
+        sides: tuple[list[ir.Expr], list[ir.Expr]] = ([], [])
+        for condition in conjuncts(self.contraction.domain):
+            free = ir.free_indices(condition)
+            if free <= ir.free_indices(left):
+                sides[0].append(condition)
+            elif free <= ir.free_indices(right):
+                sides[1].append(condition)
+            else:
+                self.found.error(
+                    "E405",
+                    "this domain of a contraction is not lowered yet: it ties indices of both operands together",
+                    condition.span,
+                    "move it to an equation of one operand, or to the softmax before it",
+                )
+        return conjunction(sides[0]), conjunction(sides[1])
+
+    def _stored(self, operand: ir.Expr, dtype: DType, domain: ir.Expr | None) -> ir.Read:
+        inner = operand.operand if isinstance(operand, ir.Cast) and operand.dtype is dtype else operand
+        if isinstance(inner, ir.Read) and inner.dtype is dtype and _readable(inner):
+            if domain is None or self._implied(inner, domain):
+                return inner
+        suffix = "r" if isinstance(operand, ir.Cast) and isinstance(inner, ir.Read) else "op"
+        return self._new(inner, dtype, domain, suffix)
+
+    def _implied(self, read: ir.Read, domain: ir.Expr) -> bool:
+        support = Supports(self.program).of(read).where
+        return set(conjuncts(domain)) <= set(conjuncts(support))
+
+    def _unvisited(self, operand: ir.Read, partner: ir.Read, others: tuple[str, ...]) -> ir.Read:
+        """The operand without the rows that no point of its partner visits; `others` are the partner's own indices."""
+        supports = Supports(rebuilt(self.program, [*self.made, self.part]))
+        support = supports.of(partner).where
+        if support is None:
+            return operand
+        visited = conjunction(
+            c for c in conjuncts(exists(support, others, self.program)) if ir.free_indices(c) & set(operand_indices(operand))
+        )
+        if visited is None or not ir.free_indices(visited) <= set(operand_indices(operand)):
+            return operand
+        if set(conjuncts(visited)) <= set(conjuncts(supports.of(operand).where)):
+            return operand
+        return self._new(operand, operand.dtype, visited, "m")
+
+    def _new(self, value: ir.Expr, dtype: DType, domain: ir.Expr | None, suffix: str) -> ir.Read:
+        indices = self._indices(value)
+        for made in self.made:
+            e = made.equation
+            if (e.value, e.domain, e.indices, made.tensor.dtype) == (value, domain, indices, dtype):
+                return _read(made.tensor, indices, value)
+        base = next((e.tensor for e in ir.walk(value) if isinstance(e, ir.Read)), self.part.tensor.name)
+        tensor = intermediate(self.program, self.names.fresh(f"{base}_{suffix}"), indices, dtype, value)
+        self.made.append(Definition(tensor, ir.Equation(tensor.name, indices, value, domain, span=value.span)))
+        return _read(tensor, indices, value)
+
+    def _indices(self, value: ir.Expr) -> tuple[str, ...]:
+        """As in the first read that has them all as plain indices, else as declared."""
+        free = ir.free_indices(value)
+        for e in ir.walk(value):
+            if isinstance(e, ir.Read) and frozenset(operand_indices(e)) == free:
+                return operand_indices(e)
+        return tuple(r.name for r in self.program.indices if r.name in free)
+
+
+def operand_indices(read: ir.Read) -> tuple[str, ...]:
+    """The plain indices of a read, in order of its axes."""
+    return tuple(i.name for i in read.indices if isinstance(i, ir.Index))
+
+
+def _readable(read: ir.Read) -> bool:
+    """Whether the MME can address it: each axis one index, or a quotient or remainder of one."""
+    return all(_is_axis(i) for i in read.indices)
+
+
+def _is_axis(e: ir.Expr) -> bool:
+    match e:
+        case ir.Index():
+            return True
+        case ir.Binary(operator="//" | "%", left=ir.Index()):
+            return not ir.free_indices(e.right)
+        case _:
+            return False
+
+
+def _common_dtype(left: ir.Expr, right: ir.Expr) -> DType:
+    """Both operands' dtype; f32, which holds every float dtype exactly, where they differ."""
+    dtypes = {_dtype(left), _dtype(right)}
+    return dtypes.pop() if len(dtypes) == 1 else DType.F32
+
+
+def _dtype(operand: ir.Expr) -> DType:
+    return operand.dtype if isinstance(operand, ir.Read | ir.Cast) else DType.F32
+
+
+def _read(tensor: ir.Tensor, indices: tuple[str, ...], like: ir.Expr) -> ir.Read:
+    return ir.Read(tensor.name, tuple(ir.Index(i) for i in indices), tensor.dtype, span=like.span)

@@ -1,0 +1,39 @@
+"""The rewrites every plan starts from, in order, verified after each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tpcgen.diagnostics import Diagnostics
+from tpcgen.program import ir
+from tpcgen.rewrite.drop_dead import drop_dead
+from tpcgen.rewrite.guard_absent import guard_absent
+from tpcgen.rewrite.inline_maps import inline_maps
+from tpcgen.rewrite.materialise_operands import materialise_operands
+from tpcgen.rewrite.split_contractions import split_contractions
+from tpcgen.rewrite.unsupported import report_unsupported
+from tpcgen.rewrite.verify import verify
+
+Rewrite = Callable[[ir.Program, Diagnostics], ir.Program]
+
+REWRITES: tuple[tuple[str, Rewrite], ...] = (
+    ("split_contractions", lambda program, _: split_contractions(program)),
+    ("materialise_operands", materialise_operands),
+    ("inline_maps", lambda program, _: inline_maps(program)),
+    ("guard_absent", guard_absent),
+    ("drop_dead", lambda program, _: drop_dead(program)),
+)
+
+
+def normalise(program: ir.Program) -> ir.Program:
+    """Contractions with stored operands, and what remains between them; the same outputs, rounding included.
+
+    DiagnosticError (E4xx) for every construct that is not lowered yet.
+    """
+    found = Diagnostics()
+    report_unsupported(program, found)
+    found.raise_if_errors()
+    for _, rewrite in REWRITES:
+        program = verify(rewrite(program, found))
+        found.raise_if_errors()
+    return program

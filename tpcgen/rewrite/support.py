@@ -1,0 +1,276 @@
+"""Where values are present: supports of tensors and expressions, and their projections.
+
+A support is a predicate (a boolean expression) or None for "everywhere". `Supports.of` also makes absence explicit: it
+returns an expression that needs no notion of absence wherever its support holds, under two conventions that a lowering
+keeps: a buffer holds 0 where its tensor is absent, and a softmax is 0 outside its domain, a sum over nothing is 0.
+
+Extents are taken to be at least 1: an op with an empty extent launches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tpcgen.program import affine, ir
+from tpcgen.program.dtypes import DType
+from tpcgen.program.substitute import substitute, with_children
+from tpcgen.rewrite.edit import conjunction, conjuncts
+
+ZERO = ir.Literal(0.0, DType.F32)
+_KEEP_ZERO = frozenset({"tanh", "erf", "gelu", "silu", "relu", "elu", "sin", "abs", "sqrt", "floor"})
+"""Functions f with f(0) = 0."""
+
+
+class Undetermined(Exception):
+    """A support that the compiler cannot write as a predicate; `span` is the construct."""
+
+    def __init__(self, e: ir.Expr, why: str) -> None:
+        super().__init__(why)
+        self.expr = e
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """`value` is right where `where` holds (None: everywhere); if `zero`, it is 0 where it does not hold."""
+
+    value: ir.Expr
+    where: ir.Expr | None
+    zero: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Supports:
+    """Presence of expressions over the tensors of a program.
+
+    Reads of tensors in `inlined` become the right sides of their equations, which then must have no free name that a
+    reduction around the read binds.
+    """
+
+    program: ir.Program
+    inlined: Mapping[str, ir.Equation] | None = None
+
+    def of(self, e: ir.Expr) -> Presence:
+        """Undetermined for a three-valued `or` of partial values and the like."""
+        match e:
+            case ir.Literal() | ir.Index() | ir.Size() | ir.Attr():
+                return Presence(e, None, False)
+            case ir.Read():
+                return self._read(e)
+            case ir.Unary(operator="-") | ir.Cast():
+                inner = self.of(e.operand)
+                return Presence(with_children(e, [inner.value]), inner.where, inner.zero)
+            case ir.Unary():
+                return self._strict(e)
+            case ir.Binary(operator="and" | "or"):
+                return self._logical(e)
+            case ir.Binary(operator="*"):
+                return self._product(e)
+            case ir.Binary(operator="/"):
+                return self._quotient(e)
+            case ir.Binary(operator="+" | "-"):
+                return self._sum(e)
+            case ir.Binary():
+                return self._strict(e)
+            case ir.Call(function="select"):
+                return self._select(e)
+            case ir.Call(function="default"):
+                return self._default(e)
+            case ir.Call():
+                return self._strict(e)
+            case ir.Reduce():
+                return self._reduce(e)
+
+    def domain(self, domain: ir.Expr | None) -> ir.Expr | None:
+        """A domain with absence made explicit: false where it reads something absent."""
+        parts = [self.of(c) for c in conjuncts(domain)]
+        return conjunction(x for p in parts for x in (p.where, p.value))
+
+    def _read(self, e: ir.Read) -> Presence:
+        if self.inlined is not None and e.tensor in self.inlined:
+            equation = self.inlined[e.tensor]
+            values = dict(zip(equation.indices, e.indices, strict=True))
+            inner = self.of(substitute(equation.value, values))
+            if equation.domain is None:
+                return inner
+            return Presence(inner.value, conjunction([self.domain(substitute(equation.domain, values)), inner.where]), False)
+        defined = [s for s in self.program.body if isinstance(s, ir.Equation) and s.target == e.tensor]
+        if len(defined) != 1:
+            return Presence(e, None, False)
+        equation = defined[0]
+        where = conjunction([equation.domain, Supports(self.program).of(equation.value).where])
+        if where is None:
+            return Presence(e, None, False)
+        values = dict(zip(equation.indices, e.indices, strict=True))
+        return Presence(e, substitute(where, values), True)
+
+    def _product(self, e: ir.Binary) -> Presence:
+        """An absent factor leaves the other unvisited: 0 only if that is finite whatever the data."""
+        a, b = self.of(e.left), self.of(e.right)
+        zero = (a.zero and _finite(b.value)) or (b.zero and _finite(a.value))
+        return Presence(with_children(e, [a.value, b.value]), conjunction([a.where, b.where]), zero)
+
+    def _quotient(self, e: ir.Binary) -> Presence:
+        a, b = self.of(e.left), self.of(e.right)
+        zero = a.zero and b.where is None and _finite(b.value)
+        return Presence(with_children(e, [a.value, b.value]), conjunction([a.where, b.where]), zero)
+
+    def _sum(self, e: ir.Binary) -> Presence:
+        a, b = self.of(e.left), self.of(e.right)
+        if a.where == b.where:
+            return Presence(with_children(e, [a.value, b.value]), a.where, a.zero and b.zero)
+        value = with_children(e, [_zeroed(a), _zeroed(b)])
+        where = None if a.where is None or b.where is None else ir.Binary("or", a.where, b.where)
+        return Presence(value, where, where is not None)
+
+    def _strict(self, e: ir.Expr) -> Presence:
+        parts = [self.of(c) for c in ir.children(e)]
+        zero = isinstance(e, ir.Call) and e.function in _KEEP_ZERO and parts[0].zero
+        return Presence(with_children(e, [p.value for p in parts]), conjunction(p.where for p in parts), zero)
+
+    def _logical(self, e: ir.Binary) -> Presence:
+        a, b = self.of(e.left), self.of(e.right)
+        if a.where is not None or b.where is not None:
+            raise Undetermined(e, f"`{e.operator}` of values that may be absent")
+        return Presence(with_children(e, [a.value, b.value]), None, False)
+
+    def _select(self, e: ir.Call) -> Presence:
+        condition, then, otherwise = (self.of(a) for a in e.arguments)
+        value = with_children(e, [condition.value, then.value, otherwise.value])
+        if then.where is None and otherwise.where is None:
+            return Presence(value, condition.where, False)
+        chosen: ir.Expr = condition.value
+        holds = conjunction([chosen, then.where])
+        fails = conjunction([ir.Unary("not", chosen), otherwise.where])
+        assert holds is not None and fails is not None
+        zero = all(p.zero or p.where is None for p in (then, otherwise)) and condition.where is None
+        return Presence(value, conjunction([condition.where, ir.Binary("or", holds, fails)]), zero)
+
+    def _default(self, e: ir.Call) -> Presence:
+        x, v = (self.of(a) for a in e.arguments)
+        if x.where is None:
+            return x
+        value = ir.Call("select", (x.where, x.value, v.value), span=e.span)
+        where = None if v.where is None else ir.Binary("or", x.where, v.where)
+        return Presence(value, where, v.zero)
+
+    def _reduce(self, e: ir.Reduce) -> Presence:
+        body = self.of(e.body)
+        sink = self.of(e.sink) if e.sink is not None else None
+        if sink is not None and sink.where is not None:
+            raise Undetermined(e, "a sink that may be absent")
+        support = conjunction([self.domain(e.domain), body.where])
+        domain = self.domain(e.domain) if e.kind == "sum" and body.zero else support
+        sinks = [sink.value] if sink is not None else []
+        parts = ([domain] if domain is not None else []) + sinks + [body.value]
+        value = _reduction(e, domain, sink.value if sink is not None else None, body.value, parts)
+        match e.kind:
+            case "softmax" | "rank":
+                return Presence(value, support, True)
+            case "any" | "all":
+                return Presence(value, None, False)
+            case "logsumexp" if sink is not None:
+                return Presence(value, None, False)
+            case _:
+                return Presence(value, exists(support, e.indices, self.program), e.kind == "sum")
+
+
+def exists(where: ir.Expr | None, indices: Iterable[str], program: ir.Program) -> ir.Expr | None:
+    """Whether some values of `indices`, within their ranges, satisfy a predicate; None where that always holds.
+
+    Exact: conditions linear in an index with coefficient 1 or -1 are eliminated over the integers, others stay as `any`.
+    """
+    for index in indices:
+        where = _without(where, index, program)
+    return where
+
+
+def facts(program: ir.Program) -> affine.Facts:
+    """What holds of every index, size and attribute of a program: ranges, and contracts that read no tensor."""
+    known: list[affine.Polynomial] = []
+    for r in program.indices:
+        index = affine.polynomial(ir.Index(r.name))
+        known.append(affine.subtract(index, affine.polynomial(r.low)))
+        known.append(_minus_one(affine.subtract(affine.polynomial(r.high), index)))
+    for contract in program.contracts:
+        if contract.on_values or contract.indices:
+            continue
+        for condition in conjuncts(contract.condition):
+            known += _at_least_zero(condition) or []
+    return affine.Facts(known)
+
+
+def _without(where: ir.Expr | None, index: str, program: ir.Program) -> ir.Expr | None:
+    parts = conjuncts(where)
+    kept = [c for c in parts if index not in ir.free_indices(c)]
+    bound = [c for c in parts if index in ir.free_indices(c)]
+    if not bound:
+        return conjunction(kept)
+    r = program.range_of(index)
+    low, high = [affine.polynomial(r.low)], [_minus_one(affine.polynomial(r.high))]
+    for condition in bound:
+        for p in _at_least_zero(condition) or [None]:
+            factor = affine.coefficient_of(p, index) if p is not None else None
+            if p is None or factor not in (1, -1):
+                rest = conjunction(bound)
+                some = ir.Reduce("any", (index,), rest, None, ir.Literal(True, DType.BOOL))
+                return conjunction([*kept, some])
+            alone = affine.polynomial(ir.Index(index))
+            if factor == 1:
+                low.append(affine.subtract(alone, p))
+            else:
+                high.append(affine.add(alone, p))
+    known = facts(program)
+    left = [affine.subtract(h, lo) for lo in low for h in high]
+    needed = [_non_negative(p) for p in left if not known.prove(p)]
+    return conjunction([*kept, *needed])
+
+
+def _at_least_zero(condition: ir.Expr) -> list[affine.Polynomial] | None:
+    """The condition as polynomials that must be >= 0; None where it is not a comparison of integers, or is `!=`."""
+    if not isinstance(condition, ir.Binary) or condition.operator not in ir.COMPARISONS or condition.operator == "!=":
+        return None
+    if {ir.type_of(condition.left), ir.type_of(condition.right)} != {DType.I32}:
+        return None
+    a, b = affine.polynomial(condition.left), affine.polynomial(condition.right)
+    match condition.operator:
+        case "<=":
+            return [affine.subtract(b, a)]
+        case "<":
+            return [_minus_one(affine.subtract(b, a))]
+        case ">=":
+            return [affine.subtract(a, b)]
+        case ">":
+            return [_minus_one(affine.subtract(a, b))]
+        case _:
+            return [affine.subtract(a, b), affine.subtract(b, a)]
+
+
+def _minus_one(p: affine.Polynomial) -> affine.Polynomial:
+    return affine.subtract(p, affine.constant(1))
+
+
+def _non_negative(p: affine.Polynomial) -> ir.Expr:
+    return ir.Binary(">=", affine.expression(p), ir.Literal(0, DType.I32))
+
+
+def _zeroed(p: Presence) -> ir.Expr:
+    if p.where is None or p.zero:
+        return p.value
+    return ir.Call("select", (p.where, p.value, ZERO))
+
+
+def _finite(e: ir.Expr) -> bool:
+    """Finite whatever the data: made of literals, sizes, indices and integer attributes."""
+    if any(isinstance(x, ir.Read | ir.Reduce) for x in ir.walk(e)):
+        return False
+    return not any(isinstance(x, ir.Attr) and x.type is DType.F32 for x in ir.walk(e))
+
+
+def _reduction(
+    e: ir.Reduce, domain: ir.Expr | None, sink: ir.Expr | None, body: ir.Expr, parts: list[ir.Expr]
+) -> ir.Reduce:
+    old = ir.children(e)
+    if len(old) == len(parts) and all(a is b for a, b in zip(old, parts, strict=True)):
+        return e
+    return ir.Reduce(e.kind, e.indices, domain, sink, body, span=e.span)
