@@ -161,9 +161,7 @@ class Builder:
 
     def update(self, c: Children) -> ast.Update:
         target, indices = _part(c, "target")
-        return ast.Update(
-            target=target, indices=indices, value=_nodes(c)[0], domain=_part(c, "domain"), span=_span(c)
-        )
+        return ast.Update(target=target, indices=indices, value=_nodes(c)[0], domain=_part(c, "domain"), span=_span(c))
 
     # Expressions
 

@@ -10,6 +10,7 @@ from typing import Any
 from lark.lexer import PatternStr
 
 from tpcgen.diagnostics import Diagnostic, Label
+from tpcgen.syntax import ast
 from tpcgen.syntax.lexer import quote
 from tpcgen.syntax.table import table
 from tpcgen.syntax.words import END, Word
@@ -25,9 +26,36 @@ _BINARY = frozenset({"PLUS", "MINUS", "STAR", "SLASH", "FLOORDIV", "PERCENT", "A
 )
 _OPERAND_STARTS = frozenset({"NAME", "INT", "REAL", "INF", "LPAR"}) | REDUCTIONS
 _EXPRESSION_STARTS = _OPERAND_STARTS | {"MINUS", "NOT"}
+_ENDS_BRACKETS = _CLOSERS | ITEM_STARTS | STATEMENT_STARTS | {"ASSIGN", "UPDATE", "ARROW", "LBRACE", "WHERE", END}
+"""Words that do not stand in round or square brackets, or close another one."""
+_OPERANDS = (
+    ast.Number,
+    ast.Name,
+    ast.Subscript,
+    ast.Call,
+    ast.Reduce,
+    ast.Unary,
+    ast.Binary,
+    ast.Compare,
+    ast.Logical,
+    ast.Argument,
+)
 _CONTROL = frozenset({"if", "else", "elif", "for", "while", "return", "do", "switch"})
 _ELSEWHERE = {"def": "op", "function": "fn", "import": "use", "include": "use", "const": "param", "from": "use"}
 """What other languages call our items."""
+_NO_OPERATOR = {
+    ("STAR", "STAR"): "write `x * x`, or `exp(y * log(x))`: there is no power operator",
+    ("ASSIGN", "LESS"): "write `<=`",
+    ("ASSIGN", "GREATER"): "write `>=`",
+    ("LESS", "GREATER"): "write `!=`",
+    ("EQUAL", "ASSIGN"): "write `==`",
+    ("PLUS", "ASSIGN"): "write it out, in a scan: `S[i] := S[i] + x`",
+    ("MINUS", "ASSIGN"): "write it out, in a scan: `S[i] := S[i] - x`",
+    ("STAR", "ASSIGN"): "write it out, in a scan: `S[i] := S[i] * x`",
+    ("SLASH", "ASSIGN"): "write it out, in a scan: `S[i] := S[i] / x`",
+    ("SLASH", "STAR"): "a comment starts with `#` and ends with its line",
+}
+"""Pairs of words that stand side by side where another language has an operator, and what to write here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +120,11 @@ def first_on_line(words: Sequence[Word], at: int) -> bool:
 
 
 def starts_item(words: Sequence[Word], at: int) -> bool:
+    """Whether an item starts at this word; a reserved word used as a name may look like that."""
+    if words[at].type not in ITEM_STARTS or not first_on_line(words, at):
+        return False
     follower = "STRING" if words[at].type == "USE" else "NAME"
-    return words[at].type in ITEM_STARTS and first_on_line(words, at) and words[at + 1].type == follower
+    return words[at + 1].type == follower or at == 0 or words[at - 1].type == "RBRACE"
 
 
 def complaint(situation: Situation) -> Diagnostic:
@@ -110,22 +141,16 @@ def _unexpected(s: Situation) -> Diagnostic:
 
 
 def _mistyped_operator(s: Situation) -> Diagnostic | None:
-    touching = (s.before.span.end_line, s.before.span.end_column) == (s.found.span.line, s.found.span.column)
-    instead = {
-        ("STAR", "STAR"): "write `x * x`, or `exp(y * log(x))`: there is no power operator",
-        ("ASSIGN", "LESS"): "write `<=`",
-        ("ASSIGN", "GREATER"): "write `>=`",
-        ("LESS", "GREATER"): "write `!=`",
-        ("EQUAL", "ASSIGN"): "write `==`",
-        ("PLUS", "ASSIGN"): "write it out, in a scan: `S[i] := S[i] + x`",
-        ("MINUS", "ASSIGN"): "write it out, in a scan: `S[i] := S[i] - x`",
-        ("STAR", "ASSIGN"): "write it out, in a scan: `S[i] := S[i] * x`",
-        ("SLASH", "ASSIGN"): "write it out, in a scan: `S[i] := S[i] / x`",
-        ("SLASH", "STAR"): "a comment starts with `#` and ends with its line",
-    }.get((s.before.type, s.found.type))
-    if not touching or instead is None:
+    after = s.words[min(s.position + 1, len(s.words) - 1)]
+    pairs = ((s.before, s.found), (s.found, after))
+    pair = next((pair for pair in pairs if (pair[0].type, pair[1].type) in _NO_OPERATOR), None)
+    if pair is None:
         return None
-    return Diagnostic("E128", f"unknown operator `{s.before}{s.found}`", s.before.span.to(s.found.span), instead)
+    first, second = pair
+    if (first.span.end_line, first.span.end_column) != (second.span.line, second.span.column):
+        return None
+    hint = _NO_OPERATOR[first.type, second.type]
+    return Diagnostic("E128", f"unknown operator `{first}{second}`", first.span.to(second.span), hint)
 
 
 def _comment(s: Situation) -> Diagnostic | None:
@@ -164,7 +189,7 @@ def _update_outside_scan(s: Situation) -> Diagnostic | None:
 
 
 def _reserved_for_later(s: Situation) -> Diagnostic | None:
-    if s.found.type != "UPDATES":
+    if s.found != "updates" or not s.wants("COMMA", "LBRACE", "WHERE"):
         return None
     hint = "give the new tensor as an output of its own: an output never aliases an input"
     return Diagnostic("E116", "in-place outputs (`updates`) are reserved for later", s.found.span, hint)
@@ -233,7 +258,7 @@ def _unclosed_block(s: Situation) -> Diagnostic | None:
 def _unclosed_bracket(s: Situation) -> Diagnostic | None:
     if s.opener is None or s.opens == "LBRACE" or CLOSER[s.opens] not in s.accepted:
         return None
-    if s.found.type in _OPERAND_STARTS and not first_on_line(s.words, s.position):
+    if s.found.type not in _ENDS_BRACKETS and not first_on_line(s.words, s.position):
         return None
     closer = _text(CLOSER[s.opens])
     label = Label(s.opener.span, f"this `{s.opener}` is open")
@@ -254,6 +279,8 @@ def _closes_nothing(s: Situation) -> Diagnostic | None:
 
 
 def _reserved_word(s: Situation) -> Diagnostic | None:
+    if s.found.type == "LSQB" and s.before.type in ITEM_STARTS | STATEMENT_STARTS:
+        return Diagnostic("E108", f"`{s.before}` is a reserved word", s.before.span, "choose another name")
     is_keyword = s.found.isalpha() and s.found.type not in ("NAME", END)
     if not is_keyword or "NAME" not in s.accepted:
         return None
@@ -274,7 +301,8 @@ def _whole_tensor(s: Situation) -> Diagnostic | None:
         return None
     hint = "an equation names its indices: `A[i, j] = x[i] + y[j]`, or `A[] = ...` for a scalar"
     message = "only the outputs of an op are assigned without indices, as in `A = window(Q, K, V)`"
-    return Diagnostic("E112", message, s.found.span, hint)
+    value = s.before if after_name else s.found
+    return Diagnostic("E112", message, value.span, hint)
 
 
 def _target_index(s: Situation) -> Diagnostic | None:
@@ -328,14 +356,22 @@ def _signature(s: Situation) -> Diagnostic | None:
         return None
     message = f"expected {_wanted(s)}, found {_described(s.found)}"
     if s.wants("NAME") and s.before.type == "COLON":
-        return Diagnostic("E126", message, s.found.span, "a tensor has a dtype: `Q: f32[B, H]`; an attribute too: `W: int`")
+        hint = "a tensor has a dtype: `Q: f32[B, H]`; an attribute too: `W: int`"
+        return Diagnostic("E126", message, s.found.span, hint)
+    if s.found.type == "COLON" and s.opens == "LPAR" and not s.wants("COLON"):
+        return Diagnostic("E126", message, s.found.span, "the parameters of a fn are scalars and have no type")
+    if s.wants("COLON") and s.ends_with("PARAM", "NAME"):
+        return Diagnostic("E126", message, s.found.span, f"write `param {s.before}: f32 = 0.5`, or `: int`")
+    if s.wants("COLON") and s.opens != "LPAR":
+        return Diagnostic("E126", message, s.found.span, f"an output is a tensor: `{s.before}: f32[N]`")
     if s.wants("COLON"):
         hint = f"write `{s.before}: f32[N]` for a tensor, `{s.before}: int = 1` for an attribute"
         return Diagnostic("E126", message, s.found.span, hint)
     if s.wants("ARROW"):
         return Diagnostic("E126", message, s.found.span, "an op names its outputs: `-> O: f32[B, N]`")
     if s.wants("LSQB") and s.before.type == "NAME":
-        return Diagnostic("E126", message, s.found.span, f"an output is a tensor: `{s.before}[N]`, or `{s.before}[]` for a scalar")
+        hint = f"an output is a tensor: `{s.before}[N]`, or `{s.before}[]` for a scalar"
+        return Diagnostic("E126", message, s.found.span, hint)
     return None
 
 
@@ -345,8 +381,10 @@ def _signature(s: Situation) -> Diagnostic | None:
 def _missing_operator(s: Situation) -> Diagnostic | None:
     """Two operands in a row; in the body of an op the second one looks like the start of a statement."""
     hint = "a product is written with `*`"
-    if s.found.type in _OPERAND_STARTS and s.accepted & (_BINARY | {"RPAR", "RSQB"}):
-        return Diagnostic("E121", f"expected an operator before {_described(s.found)}", s.found.span, hint)
+    after_operand = bool(s.accepted & _BINARY) or isinstance(s.stack[-1] if s.stack else None, _OPERANDS)
+    if s.found.type in _OPERAND_STARTS and after_operand:
+        comma = " or `,`" if "COMMA" in s.accepted else ""
+        return Diagnostic("E121", f"expected an operator{comma} before {_described(s.found)}", s.found.span, hint)
     second = _target_name(s)
     if second is None or s.starts_line(second):
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tpcgen.diagnostics import Span
 from tpcgen.syntax import ast
@@ -27,7 +28,9 @@ WIDTH = 120
 STEP = 4
 
 _COMMENT = re.compile(r'"[^"\n]*"|(#[^\n]*)')
-_GOES_ON = frozenset("+ - * / // % < <= > >= == != and or not where sink = := ..".split())
+_GOES_ON = frozenset({"+", "-", "*", "/", "//", "%", "<", "<=", ">", ">=", "==", "!=", "=", ":=", ".."}) | frozenset(
+    {"and", "or", "not", "where", "sink"}
+)
 """Words after which a line does not end: it breaks before them."""
 
 
@@ -127,7 +130,7 @@ class _Layout:
         """See to a blank line before the item at `span` and the comments that belong to it."""
         places = [comment.line for comment in self.comments if comment.place < (span.line, span.column)]
         between = [self.last, *places, span.line]
-        self.apart = not any(after - before > 1 for before, after in zip(between, between[1:], strict=False))
+        self.apart = not any(after - before > 1 for before, after in pairwise(between))
 
     def _trailing(self, before: tuple[int, int]) -> None:
         if self.comments and self.comments[0].line == self.last and self.comments[0].place < before:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from lark import Token, UnexpectedCharacters
 
 from tpcgen.diagnostics import Diagnostics, Span
 from tpcgen.syntax.table import table
-from tpcgen.syntax.words import END, Word
+from tpcgen.syntax.words import BAD, END, Word
 
 LARGEST_INT = 2**31 - 1
 """Integer literals are i32 (language.md, arithmetic)."""
@@ -46,45 +47,47 @@ _INSTEAD = {
 
 def lex(text: str, path: str, found: Diagnostics) -> list[Word]:
     """The words of a text whose lines end with a newline, an END word last. Errors go to `found`."""
-    words = [_word(token, path, found) for token in _tokens(text, path, found)]
+    words = list(_words(text, path, found))
     end = words[-1].span if words else Span(path, 1, 1, 1, 1)
-    words.append(Word(END, "", Span(path, end.end_line, end.end_column, end.end_line, end.end_column)))
-    return words
+    return [*words, Word(END, "", Span(path, end.end_line, end.end_column, end.end_line, end.end_column))]
 
 
-def _tokens(text: str, path: str, found: Diagnostics) -> Iterator[Token]:
-    interactive = table().parse_interactive(text, start="start")
+def _words(text: str, path: str, found: Diagnostics) -> Iterator[Word]:
+    interactive: Any = table().parse_interactive(text, start="start")
     thread = interactive.lexer_thread
     at = thread.state.line_ctr
     for _ in range(MOST_ERRORS):
         try:
-            yield from thread.lex(interactive.parser_state)
+            for token in thread.lex(interactive.parser_state):
+                yield _word(token, path, found)
         except UnexpectedCharacters:
-            length = _complain(text, at.char_pos, Span(path, at.line, at.column, at.line, at.column + 1), found)
-            at.feed(text[at.char_pos : at.char_pos + length])
+            word = _bad_word(text, at.char_pos, Span(path, at.line, at.column, at.line, at.column + 1), found)
+            yield word
+            at.feed(text[at.char_pos : at.char_pos + word.span.end_column - word.span.column])
         else:
             return
 
 
-def _complain(text: str, start: int, span: Span, found: Diagnostics) -> int:
-    """Say what is wrong with the characters at `start`; the number of characters to pass over."""
+def _bad_word(text: str, start: int, span: Span, found: Diagnostics) -> Word:
+    """Say what is wrong with the characters at `start`; a malformed number still stands for a number."""
     character = text[start]
     number = _BAD_NUMBER.match(text, start)
     if number:
         wrong = number.group()
         hint = "numbers are `12`, `0.5`, `1e-3` or `inf`; a product needs its `*`, a name starts with a letter"
-        found.error("E103", f"malformed number {quote(wrong)}", _widen(span, len(wrong)), hint)
-        return len(wrong)
+        span = _widen(span, len(wrong))
+        found.error("E103", f"malformed number {quote(wrong)}", span, hint)
+        return Word("INT", "0", span)
     if character == '"':
-        line_end = text.find("\n", start)
-        rest = (line_end if line_end >= 0 else len(text)) - start
-        found.error("E127", "the quoted path is not closed", _widen(span, rest), 'close it on its line: `use "file.dsl"`')
-        return rest
-    run = len(text) - start - len(text[start:].lstrip(character)) if not character.isalnum() else 1
+        span = _widen(span, len(text[start:].partition("\n")[0]))
+        found.error("E127", "the quoted path is not closed", span, 'close it on its line: `use "file.dsl"`')
+        return Word(BAD, "", span)
+    if not character.isalnum():
+        span = _widen(span, len(text) - start - len(text[start:].lstrip(character)))
     instead = _INSTEAD.get(character)
     hint = f"write {instead}" if instead else "names are made of a-z, A-Z, 0-9 and _; `#` starts a comment"
-    found.error("E102", f"unexpected character {_shown(character)}", _widen(span, run), hint)
-    return run
+    found.error("E102", f"unexpected character {_shown(character)}", span, hint)
+    return Word(BAD, "", span)
 
 
 def _word(token: Token, path: str, found: Diagnostics) -> Word:
@@ -111,9 +114,9 @@ def _widen(span: Span, length: int) -> Span:
 
 def _shown(character: str) -> str:
     code = f"U+{ord(character):04X}"
-    return f"`{character}`" if character.isascii() and character.isprintable() else (
-        f"`{character}` ({code})" if character.isprintable() else code
-    )
+    if not character.isprintable():
+        return code
+    return f"`{character}`" if character.isascii() else f"`{character}` ({code})"
 
 
 def quote(text: str) -> str:

@@ -6,23 +6,23 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lark import UnexpectedToken
-from lark.parsers.lalr_interactive_parser import InteractiveParser
-
 from tpcgen.diagnostics import Diagnostics, Span
 from tpcgen.syntax import ast
 from tpcgen.syntax.complaints import STATEMENT_STARTS, Situation, complaint, first_on_line, starts_item
+from tpcgen.syntax.lalr import Lalr
 from tpcgen.syntax.lexer import MOST_ERRORS, lex
-from tpcgen.syntax.table import table
-from tpcgen.syntax.words import END, Word
+from tpcgen.syntax.words import BAD, END, Word
 
 DEEPEST = 200
 """Levels of an expression. Passes over it recurse; Python's own limit is 1000 frames."""
 LONGEST = 1_000_000
 """Characters of a file: a spec is text that people write."""
 
-LEVELS = ("step", "statement", "item")
-"""Rules at whose boundaries parsing resumes after an error: in a scan, in an op, in the file."""
+LEVELS = {"item": "OP", "statement": "SCAN", "step": "STATE"}
+"""Rules at whose boundaries parsing resumes after an error: in the file, an op, a scan. Words that start only them."""
+_NOT_IN_TARGET = frozenset({"ASSIGN", "UPDATE", "COLON", "LBRACE", "RBRACE", "WHERE", "SEMICOLON", END})
+_LONGEST_TARGET = 64
+"""Words looked at to tell whether a statement starts."""
 
 
 def parse(text: str, path: str) -> ast.File:
@@ -30,27 +30,15 @@ def parse(text: str, path: str) -> ast.File:
 
     A byte order mark is passed over; lines may end with any of LF, CRLF and CR.
     """
-    found = Diagnostics()
-    _check_length(text, path, found)
     source = plain(text)
-    items = _parse(source, path, "start", found)
-    end = source.count("\n") + 1
-    file = ast.File(path=path, items=items or (), span=Span(path, 1, 1, end, len(source) - source.rfind("\n")))
-    if items is not None:
-        _check_depth(items, found)
-    found.raise_if_errors()
-    return file
+    items = _parse(source, path, "start")
+    end_line, end_column = source.count("\n") + 1, len(source) - source.rfind("\n")
+    return ast.File(path=path, items=items, span=Span(path, 1, 1, end_line, end_column))
 
 
 def parse_expression(text: str, path: str = "<expression>") -> ast.Expr:
     """The AST of a text that is one expression. Raises DiagnosticError."""
-    found = Diagnostics()
-    _check_length(text, path, found)
-    expression = _parse(plain(text), path, "expression", found)
-    if expression is not None:
-        _check_depth((expression,), found)
-    found.raise_if_errors()
-    return expression
+    return _parse(plain(text), path, "expression")
 
 
 def plain(text: str) -> str:
@@ -58,68 +46,58 @@ def plain(text: str) -> str:
     return re.sub(r"\r\n?", "\n", text.removeprefix("\ufeff"))
 
 
-def _check_length(text: str, path: str, found: Diagnostics) -> None:
+def _parse(text: str, path: str, start: str) -> Any:
+    """What the grammar's rule `start` makes of a plain text."""
+    found = Diagnostics()
     if len(text) > LONGEST:
         here = Span(path, 1, 1, 1, 1)
         found.error("E125", f"the text has {len(text)} characters; the most is {LONGEST}", here, "split it with `use`")
         found.raise_if_errors()
-
-
-def _parse(text: str, path: str, start: str, found: Diagnostics) -> Any:
-    """What the grammar's rule `start` makes of the text, or None after errors, which are in `found`."""
     words = lex(text, path, found)
-    interactive = table().parse_interactive(start=start)
-    position, errors = 0, 0
-    while position < len(words):
-        try:
-            result = interactive.feed_token(words[position])  # pyright: ignore[reportArgumentType]
+    parser = Lalr(start)
+    position, stops = 0, 0
+    while position < len(words) and stops < MOST_ERRORS:
+        if parser.take(words[position]):
             position += 1
-            if position == len(words):
-                return None if found.has_errors else result
-        except UnexpectedToken:
-            found.found.append(complaint(_situation(interactive, words, position)))
-            errors += 1
-            if errors == MOST_ERRORS or words[position].type == END:
-                break
-            position = _recover(interactive, words, position)
-    return None
+            continue
+        if words[position].type != BAD:
+            found.found.append(complaint(_situation(parser, words, position)))
+        position = _recover(parser, words, position)
+        stops += 1
+    found.raise_if_errors()
+    _check_depth(parser.result, found)
+    found.raise_if_errors()
+    return parser.result
 
 
-def _situation(interactive: InteractiveParser, words: Sequence[Word], position: int) -> Situation:
-    stack: list[Any] = interactive.parser_state.value_stack
+def _situation(parser: Lalr, words: Sequence[Word], position: int) -> Situation:
     return Situation(
         words=words,
         position=position,
-        stack=stack,
-        accepted=frozenset(interactive.accepts()),
-        level=_level(interactive)[0],
+        stack=parser.stack,
+        accepted=parser.accepted,
+        level=_level(parser),
     )
 
 
-def _level(interactive: InteractiveParser) -> tuple[str, int]:
-    """The innermost rule of LEVELS being repeated, and the length of the state stack up to there; "" and 0 if none."""
-    state = interactive.parser_state
-    for length in range(len(state.state_stack), 0, -1):
-        followers = state.parse_conf.states[state.state_stack[length - 1]]
-        for rule in LEVELS:
-            if rule in followers:
-                return rule, length
-    return "", 0
+def _level(parser: Lalr) -> str:
+    """The innermost of LEVELS that the parser is in."""
+    accepted = parser.accepted
+    at_boundary = (level for level, start in LEVELS.items() if start in accepted)
+    return next(at_boundary, "") or max(LEVELS, key=parser.depth)
 
 
-def _recover(interactive: InteractiveParser, words: Sequence[Word], position: int) -> int:
+def _recover(parser: Lalr, words: Sequence[Word], position: int) -> int:
     """Drop the statement or item with the error; the position of the word to go on with."""
-    level, length = _level(interactive)
-    if not level:
+    level = _level(parser)
+    if not parser.depth(level):
         return len(words)
-    braces = _drop(interactive, length)
-    accepted = interactive.accepts()
+    braces = _drop(parser, level)
+    accepted = parser.accepted
     for at in range(position, len(words)):
         word = words[at]
         if starts_item(words, at):
-            while _level(interactive)[0] != "item":
-                _drop(interactive, _level(interactive)[1] - 1)
-            _drop(interactive, _level(interactive)[1])
+            _drop(parser, "item")
             return at
         if level == "item":
             continue
@@ -129,30 +107,29 @@ def _recover(interactive: InteractiveParser, words: Sequence[Word], position: in
     return len(words)
 
 
-def _drop(interactive: InteractiveParser, length: int) -> int:
-    """Cut the state stack to `length`; the number of braces that were open above it."""
-    state = interactive.parser_state
-    dropped = [value.type for value in state.value_stack[length - 1 :] if isinstance(value, Word)]
-    del state.state_stack[length:], state.value_stack[length - 1 :]
+def _drop(parser: Lalr, level: str) -> int:
+    """Go back to where the rule `level` may begin; the number of braces that were open since."""
+    dropped = [value.type for value in parser.cut(parser.depth(level)) if isinstance(value, Word)]
     return dropped.count("LBRACE") - dropped.count("RBRACE")
 
 
 def _starts_statement(words: Sequence[Word], at: int) -> bool:
-    """Whether a statement starts at this word, whatever came before: `let ...`, `O[b, q] =`, `A, L =`."""
+    """Whether a statement starts at this word: `let ...`, or on a line of its own `O[b, q] =` or `A, L =`."""
     word = words[at]
     if word.type in STATEMENT_STARTS:
         return True
     if word.type != "NAME":
         return False
-    if words[at + 1].type == "LSQB":
-        closing = next((i for i in range(at + 2, len(words)) if words[i].type not in ("NAME", "COMMA")), at)
-        return words[closing].type == "RSQB" and words[closing + 1].type in ("ASSIGN", "UPDATE", "COLON")
-    names = next(i for i in range(at + 1, len(words)) if words[i].type not in ("NAME", "COMMA"))
-    return first_on_line(words, at) and words[names].type == "ASSIGN" and names > at
+    if not first_on_line(words, at):
+        return False
+    kinds = [word.type for word in words[at + 1 : at + _LONGEST_TARGET]]
+    if kinds[0] == "LSQB":
+        return next((kind for kind in kinds if kind in _NOT_IN_TARGET), "") in ("ASSIGN", "UPDATE", "COLON")
+    return next((kind for kind in kinds if kind not in ("NAME", "COMMA")), "") == "ASSIGN"
 
 
-def _check_depth(roots: Sequence[ast.Node], found: Diagnostics) -> None:
-    stack = [(root, 1) for root in roots]
+def _check_depth(parsed: ast.Node | tuple[ast.Node, ...], found: Diagnostics) -> None:
+    stack = [(node, 1) for node in _nodes_in(parsed)]
     while stack:
         node, depth = stack.pop()
         if depth > DEEPEST:
@@ -167,9 +144,9 @@ def _children(node: ast.Node) -> Iterator[ast.Node]:
         yield from _nodes_in(getattr(node, slot))
 
 
-def _nodes_in(value: object) -> Iterator[ast.Node]:
+def _nodes_in(value: Any) -> Iterator[ast.Node]:
     if isinstance(value, ast.Node):
         yield value
-    elif isinstance(value, tuple):
+    elif type(value) is tuple:
         for part in value:  # pyright: ignore[reportUnknownVariableType]
-            yield from _nodes_in(part)  # pyright: ignore[reportUnknownArgumentType]
+            yield from _nodes_in(part)

@@ -38,13 +38,9 @@ def print_argument(argument: ast.Argument) -> str:
 
 def print_parameter(parameter: ast.TensorParameter | ast.Attribute) -> str:
     head = f"{parameter.name}: {parameter.dtype}"
-    match parameter:
-        case ast.TensorParameter():
-            return f"{head}[{_list(parameter.shape)}]"
-        case ast.Attribute(default=None):
-            return head
-        case ast.Attribute(default=default):
-            return f"{head} = {print_expression(default)}"
+    if isinstance(parameter, ast.TensorParameter):
+        return f"{head}[{_list(parameter.shape)}]"
+    return head if parameter.default is None else f"{head} = {print_expression(parameter.default)}"
 
 
 def print_binding(name: str, value: ast.Expr) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import sys
 import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import lark
 from platformdirs import user_cache_path
@@ -24,11 +24,13 @@ STARTS = ("start", "expression")
 
 _DIGEST = hashlib.sha256
 _DIGEST_SIZE = 32
+_LARK: Any = lark.Lark
+"""Without lark's own types, which pyright finds partly unknown."""
 
 
 @cache
-def table() -> lark.Lark:
-    """The parser of the language, its callbacks bound to `Builder`."""
+def table() -> Any:
+    """The lark.Lark of the language, its callbacks bound to `Builder`."""
     grammar = GRAMMAR.read_text(encoding="utf-8")
     cached = _cache_path(grammar)
     loaded = _load(cached)
@@ -39,9 +41,9 @@ def table() -> lark.Lark:
     return built
 
 
-def build(grammar: str, strict: bool = False) -> lark.Lark:
-    """A table from the text of a grammar. `strict` refuses every conflict of rules or terminals; it needs interegular."""
-    return lark.Lark(
+def build(grammar: str, strict: bool = False) -> Any:
+    """A table for a grammar. `strict` refuses conflicts of rules and of terminals; it needs interegular."""
+    return _LARK(
         grammar,
         parser="lalr",
         lexer="basic",
@@ -60,7 +62,7 @@ def _cache_path(grammar: str) -> Path:
     return user_cache_path("tpcgen") / f"grammar-{key}.pickle"
 
 
-def _load(path: Path) -> lark.Lark | None:
+def _load(path: Path) -> Any:
     try:
         data = path.read_bytes()
     except OSError:
@@ -69,24 +71,19 @@ def _load(path: Path) -> lark.Lark | None:
     if _DIGEST(payload).digest() != digest:
         return None
     try:
-        return lark.Lark.load(io.BytesIO(payload))
+        return _LARK.load(io.BytesIO(payload))
     except Exception:  # whatever a stale pickle raises, the table can be built instead
         return None
 
 
-def _save(built: lark.Lark, path: Path) -> None:
+def _save(built: Any, path: Path) -> None:
     """Atomically, so that a reader never sees half a file."""
     buffer = io.BytesIO()
     built.save(buffer)
     payload = buffer.getvalue()
-    temporary = None
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            temporary = file.name
-            file.write(_DIGEST(payload).digest() + payload)
-        os.replace(temporary, path)
-    except OSError:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            new = Path(folder) / path.name
+            new.write_bytes(_DIGEST(payload).digest() + payload)
+            new.replace(path)

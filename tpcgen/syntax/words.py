@@ -6,12 +6,14 @@ from tpcgen.diagnostics import Span
 
 END = "$END"
 """The kind of the word after the last one, as lark calls it."""
+BAD = "$BAD"
+"""The kind of what is no word; the lexer has complained about it."""
 
 
 class Word(str):
     """A token: its text, its kind (the name of its terminal in the grammar; lark reads it as `type`), its place."""
 
-    __slots__ = ("type", "span")
+    __slots__ = ("span", "type")
     type: str
     span: Span
 
