@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -73,20 +73,21 @@ _DATA_TYPES: Final = {
 }
 
 
-def data_type(dtype: np.dtype[np.generic]) -> int:
+def data_type(dtype: np.dtype[Any]) -> int:
     """The interface's TensorDataType of a NumPy dtype. Raises ValueError for one that TPC tensors cannot have."""
-    code = _DATA_TYPES.get(dtype.name)
+    name = str(dtype)
+    code = _DATA_TYPES.get(name)
     if code is None:
-        raise ValueError(f"dtype {dtype.name} is not a TPC tensor's; possible are {', '.join(_DATA_TYPES)}")
+        raise ValueError(f"dtype {name} is not a TPC tensor's; possible are {', '.join(_DATA_TYPES)}")
     return code
 
 
-_ELEMENT_BYTES: Final = {code: size for size, codes in {
-    1: (1 << 2, 1 << 3, 1 << 4, 1 << 5),
-    2: (1 << 6, 1 << 7, 1 << 8, 1 << 9),
-    4: (1 << 10, 1 << 11, 1 << 12),
-    8: (1 << 13, 1 << 14),
-}.items() for code in codes}
+_ELEMENT_BYTES: Final = {
+    **dict.fromkeys((1 << 2, 1 << 3, 1 << 4, 1 << 5), 1),
+    **dict.fromkeys((1 << 6, 1 << 7, 1 << 8, 1 << 9), 2),
+    **dict.fromkeys((1 << 10, 1 << 11, 1 << 12), 4),
+    **dict.fromkeys((1 << 13, 1 << 14), 8),
+}
 
 
 def element_bytes(code: int) -> int:

@@ -22,12 +22,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <iostream>
 #include <limits>
-#include <map>
 #include <new>
-#include <random>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -68,7 +64,8 @@ struct TensorSpec {
 struct Request {
     std::string library, shared, guid, kernel;
     uint64_t shared_bytes = 0;
-    uint32_t device = 0, slm_limit = 1024, seed = 0, cap = 10;
+    uint32_t device = 0, slm_limit = 1024;
+    uint64_t seed = 0, cap = 10;
     uint64_t timeout_ms = 10000, memory_mb = 4096;
     bool sanitize = false;
     std::vector<uint8_t> params;
@@ -120,15 +117,25 @@ std::string quoted(const std::string& text) {
     return out + "\"";
 }
 
+std::string piece(const char* text) { return text; }
+std::string piece(const std::string& text) { return text; }
+template <class Number>
+std::string piece(Number number) { return std::to_string(number); }
+
+template <class... Part>
+std::string text(const Part&... part) {
+    std::string out;
+    ((out += piece(part)), ...);
+    return out;
+}
+
 template <class It>
 std::string list(It first, It last) {
-    std::ostringstream out;
-    out << "[";
+    std::string out = "[";
     for (It it = first; it != last; ++it) {
-        out << (it == first ? "" : ",") << +*it;
+        out += text(it == first ? "" : ",", *it);
     }
-    out << "]";
-    return out.str();
+    return out + "]";
 }
 
 // --- the audit --------------------------------------------------------------------------------------------------------
@@ -171,7 +178,7 @@ struct Audit {
     Context* context = nullptr;
     std::vector<TensorAudit> tensors;
     std::vector<Pending> pending;
-    std::map<std::string, uint64_t> counts;
+    std::vector<std::pair<std::string, uint64_t>> counts;  // findings per kind
     int32_t member[kMaxDims] = {0, 0, 0, 0, 0};
     uint32_t member_number = 0;
     bool in_member = false;
@@ -187,35 +194,36 @@ struct Audit {
 Audit audit;
 
 std::string coordinates(const int32_t* c, uint32_t n = kMaxDims) {
-    std::ostringstream out;
-    out << "(";
+    std::string out = "(";
     for (uint32_t d = 0; d < n; ++d) {
-        out << (d ? "," : "") << c[d];
+        out += text(d ? "," : "", c[d]);
     }
-    out << ")";
-    return out.str();
+    return out + ")";
 }
 
 void finding(const std::string& kind, int tensor, const int32_t* coordinate, const std::string& message,
              const char* severity = "error") {
-    if (++audit.counts[kind] > audit.request.cap) {
+    auto count = std::find_if(audit.counts.begin(), audit.counts.end(), [&](const auto& c) { return c.first == kind; });
+    if (count == audit.counts.end()) {
+        count = audit.counts.insert(count, {kind, 0});
+    }
+    if (++count->second > audit.request.cap) {
         return;
     }
-    std::ostringstream out;
-    out << "{\"event\":\"finding\",\"kind\":" << quoted(kind) << ",\"severity\":\"" << severity << "\"";
-    out << ",\"kernel\":" << quoted(audit.kernel ? audit.kernel->name : "");
+    std::string out = text("{\"event\":\"finding\",\"kind\":", quoted(kind), ",\"severity\":\"", severity, "\"");
+    out += text(",\"kernel\":", quoted(audit.kernel ? audit.kernel->name : ""));
     if (audit.in_member) {
-        out << ",\"member\":" << list(audit.member, audit.member + kMaxDims);
+        out += text(",\"member\":", list(audit.member, audit.member + kMaxDims));
     }
     if (tensor >= 0 && tensor < static_cast<int>(audit.tensors.size())) {
         const TensorAudit& t = audit.tensors[tensor];
-        out << ",\"tensor\":" << tensor << ",\"tensor_name\":" << quoted(t.name);
+        out += text(",\"tensor\":", tensor, ",\"tensor_name\":", quoted(t.name));
         if (coordinate != nullptr) {
-            out << ",\"coordinate\":" << list(coordinate, coordinate + std::max(1u, t.original.rank));
+            out += text(",\"coordinate\":", list(coordinate, coordinate + std::max(1u, t.original.rank)));
         }
     }
-    out << ",\"message\":" << quoted(message) << "}";
-    answer(out.str());
+    out += text(",\"message\":", quoted(message), "}");
+    answer(out);
 }
 
 [[noreturn]] void abandon_run() { siglongjmp(audit.abandon, 1); }
@@ -232,10 +240,8 @@ void trace(const char* what, int tensor, const int32_t* c, int lanes, int elem) 
     if (!audit.tracing || ++audit.traced > 10000) {
         return;
     }
-    std::ostringstream out;
-    out << "{\"event\":\"access\",\"what\":\"" << what << "\",\"tensor\":" << tensor
-        << ",\"coordinate\":" << list(c, c + kMaxDims) << ",\"lanes\":" << lanes << ",\"bytes\":" << elem << "}";
-    answer(out.str());
+    std::string out = text("{\"event\":\"access\",\"what\":\"", what, "\",\"tensor\":", tensor, ",\"coordinate\":", list(c, c + kMaxDims), ",\"lanes\":", lanes, ",\"bytes\":", elem, "}");
+    answer(out);
 }
 
 void check_pattern(int number, const int32_t* c, int begin, int end, const char* verb) {
@@ -258,15 +264,13 @@ void check_pattern(int number, const int32_t* c, int begin, int end, const char*
     if (bad < 0) {
         return;
     }
-    std::ostringstream out;
-    out << verb << " " << t.name << " at " << coordinates(where, std::max(1u, t.original.rank))
-        << ", outside the declared access pattern: along dim " << bad << " this member may touch ";
+    std::string out = text(verb, " ", t.name, " at ", coordinates(where, std::max(1u, t.original.rank)), ", outside the declared access pattern: along dim ", bad, " this member may touch ");
     if (t.lo[bad] > t.hi[bad]) {
-        out << "nothing";
+        out += text("nothing");
     } else {
-        out << "[" << t.lo[bad] << ", " << t.hi[bad] << "]";
+        out += text("[", t.lo[bad], ", ", t.hi[bad], "]");
     }
-    finding("access_pattern", number, where, out.str());
+    finding("access_pattern", number, where, out);
 }
 
 // True if the bytes are inside the tensor's memory; a kernel may have changed sizes or strides of the descriptor.
@@ -472,14 +476,12 @@ int tensor_of(const GlobalPtr& p, int bytes) {
 bool global_range(const GlobalPtr& p, int bytes, const char* verb, int& number, int64_t& first, int64_t& last) {
     number = tensor_of(p, bytes);
     if (number < 0) {
-        std::ostringstream out;
-        out << verb << " global memory outside every tensor";
+        std::string out = text(verb, " global memory outside every tensor");
         if (p.tensor >= 0 && p.tensor < static_cast<int>(audit.tensors.size())) {
             const TensorAudit& t = audit.tensors[p.tensor];
-            out << ": byte " << (p.address - t.original.base) << " from the start of " << t.name << ", which has "
-                << t.elements * t.original.elem << " bytes";
+            out += text(": byte ", (p.address - t.original.base), " from the start of ", t.name, ", which has ", t.elements * t.original.elem, " bytes");
         }
-        finding("wild_pointer", p.tensor, nullptr, out.str());
+        finding("wild_pointer", p.tensor, nullptr, out);
         return false;
     }
     const TensorAudit& t = audit.tensors[number];
@@ -694,17 +696,16 @@ void check_declared_pattern(int number, const std::vector<int32_t>& geometry, ui
         if (m.all_required) {
             continue;
         }
-        std::ostringstream out;
-        out << "the access pattern of " << t.name << " along dim " << d;
+        std::string out = text("the access pattern of ", t.name, " along dim ", d);
         if (m.index_dim >= rank) {
-            out << " names index-space dim " << m.index_dim << " of " << rank;
-            finding("glue_pattern", number, nullptr, out.str());
+            out += text(" names index-space dim ", m.index_dim, " of ", rank);
+            finding("glue_pattern", number, nullptr, out);
             continue;
         }
         const double last = m.a * (geometry[m.index_dim] - 1);
         if (m.end < 0 || m.start > t.original.size[d] - 1 || last + m.end < 0 || last + m.start > t.original.size[d] - 1) {
-            out << " lies outside the tensor at the first or last member; the graph compiler refuses that";
-            finding("glue_pattern", number, nullptr, out.str());
+            out += text(" lies outside the tensor at the first or last member; the graph compiler refuses that");
+            finding("glue_pattern", number, nullptr, out);
         }
     }
 }
@@ -786,9 +787,8 @@ Plan instantiate(void* library) {
         }
     }
     if (code != glue::GLUE_SUCCESS) {
-        std::ostringstream text;
-        text << "{\"event\":\"glue_code\",\"code\":" << code << "}";
-        answer(text.str());
+        std::string line = text("{\"event\":\"glue_code\",\"code\":", code, "}");
+        answer(line);
         stop("glue", "InstantiateTpcKernel refused " + audit.request.guid + " with code " + std::to_string(code));
     }
     const std::string bytes(elf.begin(), elf.end());
@@ -846,11 +846,8 @@ Plan instantiate(void* library) {
     if (out.kernel.paramsNr < kMaxScalars) {
         std::fill(plan.scalars.begin() + out.kernel.paramsNr, plan.scalars.end(), 0);
     }
-    std::ostringstream text;
-    text << "{\"event\":\"instantiated\",\"kernel\":" << quoted(plan.kernel)
-         << ",\"geometry\":" << list(plan.geometry.begin(), plan.geometry.begin() + plan.rank)
-         << ",\"scalars\":" << list(plan.scalars.begin(), plan.scalars.begin() + out.kernel.paramsNr) << "}";
-    answer(text.str());
+    std::string line = text("{\"event\":\"instantiated\",\"kernel\":", quoted(plan.kernel), ",\"geometry\":", list(plan.geometry.begin(), plan.geometry.begin() + plan.rank), ",\"scalars\":", list(plan.scalars.begin(), plan.scalars.begin() + out.kernel.paramsNr), "}");
+    answer(line);
     return plan;
 }
 
@@ -890,9 +887,8 @@ void account_local_memory() {
                 "uses " + std::to_string(slm) + " bytes of scalar local memory; " + std::to_string(audit.request.slm_limit) +
                     " are available");
     }
-    std::ostringstream text;
-    text << "{\"event\":\"memory\",\"vlm\":" << vlm << ",\"slm\":" << slm << ",\"lookup\":" << quoted(audit.lookup) << "}";
-    answer(text.str());
+    std::string line = text("{\"event\":\"memory\",\"vlm\":", vlm, ",\"slm\":", slm, ",\"lookup\":", quoted(audit.lookup), "}");
+    answer(line);
 }
 
 bool is_nan(uint32_t dtype, const uint8_t* p) {
@@ -938,11 +934,8 @@ void check_outputs() {
         } else {
             accessed = std::count(t.touched.begin(), t.touched.end(), uint8_t{1});
         }
-        std::ostringstream text;
-        text << "{\"event\":\"tensor\",\"name\":" << quoted(t.name) << ",\"elements\":" << t.elements << ",\"accessed\":" << accessed
-             << ",\"loads\":" << t.loads << ",\"stores\":" << t.stores << ",\"padded\":" << t.padded << ",\"dropped\":" << t.dropped
-             << "}";
-        answer(text.str());
+        std::string line = text("{\"event\":\"tensor\",\"name\":", quoted(t.name), ",\"elements\":", t.elements, ",\"accessed\":", accessed, ",\"loads\":", t.loads, ",\"stores\":", t.stores, ",\"padded\":", t.padded, ",\"dropped\":", t.dropped, "}");
+        answer(line);
     }
 }
 
@@ -973,20 +966,29 @@ void run_member(const Plan& plan, uint64_t number) {
     ++audit.progress->members_done;
 }
 
-void run_members(const Plan& plan) {
+uint64_t members_of(const Plan& plan) {
     uint64_t members = 1;
     for (const int32_t size : plan.geometry) {
         members *= static_cast<uint64_t>(std::max(0, size));
     }
     if (members >= kRmw - 1) {
-        stop("glue", "the index space has " + std::to_string(members) + " members");
+        stop("glue", text("the index space has ", members, " members"));
     }
+    return members;
+}
+
+void run_members(const Plan& plan, const uint64_t members) {
     std::vector<uint32_t> order(members);
     for (uint64_t i = 0; i < members; ++i) {
         order[i] = static_cast<uint32_t>(i);
     }
-    std::mt19937_64 random(audit.request.seed);
-    std::shuffle(order.begin(), order.end(), random);
+    uint64_t state = audit.request.seed;
+    for (uint64_t i = members; i > 1; --i) {  // Fisher-Yates over splitmix64
+        uint64_t z = (state += 0x9e3779b97f4a7c15ull);
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+        std::swap(order[i - 1], order[(z ^ (z >> 31)) % i]);
+    }
     const detail::FlushDenormals mode;
     if (sigsetjmp(audit.abandon, 0) == 0) {
         for (const uint32_t number : order) {
@@ -1102,7 +1104,7 @@ void set_limits() {
     }
     prepare_context();
     audit.progress->phase = static_cast<uint32_t>(Phase::run);
-    run_members(plan);
+    run_members(plan, members_of(plan));
     audit.progress->phase = static_cast<uint32_t>(Phase::finish);
     account_local_memory();
     check_outputs();
@@ -1188,37 +1190,49 @@ std::vector<uint8_t> from_hex(const std::string& text) {
     return out;
 }
 
+// Whole numbers of a line, blank-separated.
+template <class Number>
+std::vector<Number> numbers(const std::string& line) {
+    std::vector<Number> out;
+    const char* at = line.c_str();
+    for (char* end = nullptr;; at = end) {
+        const long long value = strtoll(at, &end, 10);
+        if (end == at) {
+            return out;
+        }
+        out.push_back(static_cast<Number>(value));
+    }
+}
+
 void read_field(Request& request, const std::string& line) {
-    std::istringstream in(line);
-    std::string field;
-    in >> field;
-    const auto rest = [&] {
-        std::string value;
-        std::getline(in >> std::ws, value);
-        return value;
-    };
-    if (field == "library") request.library = rest();
-    else if (field == "shared") request.shared = rest();
-    else if (field == "guid") request.guid = rest();
-    else if (field == "kernel") request.kernel = rest();
-    else if (field == "device") in >> request.device;
-    else if (field == "slm") in >> request.slm_limit;
-    else if (field == "seed") in >> request.seed;
-    else if (field == "cap") in >> request.cap;
-    else if (field == "timeout_ms") in >> request.timeout_ms;
-    else if (field == "memory_mb") in >> request.memory_mb;
-    else if (field == "sanitize") in >> request.sanitize;
-    else if (field == "params") request.params = from_hex(rest());
-    else if (field == "scalar") { uint32_t v; in >> v; request.scalars.push_back(v); }
-    else if (field == "geometry") { int32_t v; while (in >> v) request.geometry.push_back(v); request.geometry.resize(kMaxDims, 1); }
-    else if (field == "trace") { int32_t v; while (in >> v) request.trace.push_back(v); request.trace.resize(kMaxDims, 0); }
+    const size_t blank = line.find(' ');
+    const std::string field = line.substr(0, blank);
+    const std::string value = blank == std::string::npos ? "" : line.substr(blank + 1);
+    const auto number = strtoull(value.c_str(), nullptr, 10);
+    if (field == "library") request.library = value;
+    else if (field == "shared") request.shared = value;
+    else if (field == "guid") request.guid = value;
+    else if (field == "kernel") request.kernel = value;
+    else if (field == "device") request.device = static_cast<uint32_t>(number);
+    else if (field == "slm") request.slm_limit = static_cast<uint32_t>(number);
+    else if (field == "seed") request.seed = number;
+    else if (field == "cap") request.cap = number;
+    else if (field == "timeout_ms") request.timeout_ms = number;
+    else if (field == "memory_mb") request.memory_mb = number;
+    else if (field == "sanitize") request.sanitize = number != 0;
+    else if (field == "params") request.params = from_hex(value);
+    else if (field == "scalar") request.scalars.push_back(static_cast<uint32_t>(number));
+    else if (field == "geometry") (request.geometry = numbers<int32_t>(value)).resize(kMaxDims, 1);
+    else if (field == "trace") (request.trace = numbers<int32_t>(value)).resize(kMaxDims, 0);
     else if (field == "input" || field == "output") {
+        std::vector<uint64_t> n = numbers<uint64_t>(value);
+        n.resize(3 + kMaxDims, 1);
         TensorSpec spec{};
         spec.is_output = field == "output";
-        in >> spec.file_offset >> spec.dtype >> spec.rank;
-        for (uint32_t d = 0; d < spec.rank && d < kMaxDims; ++d) {
-            in >> spec.size[d];
-        }
+        spec.file_offset = n[0];
+        spec.dtype = static_cast<uint32_t>(n[1]);
+        spec.rank = static_cast<uint32_t>(n[2]);
+        std::copy_n(n.begin() + 3, kMaxDims, spec.size);
         request.tensors.push_back(spec);
     }
 }
@@ -1227,7 +1241,10 @@ void read_field(Request& request, const std::string& line) {
 
 int main() {
     Request request;
-    for (std::string line; std::getline(std::cin, line);) {
+    char* buffer = nullptr;
+    size_t room = 0;
+    for (ssize_t n; (n = getline(&buffer, &room, stdin)) > 0;) {
+        const std::string line(buffer, static_cast<size_t>(n - (buffer[n - 1] == '\n')));
         if (line == "run") {
             serve(request);
             request = Request{};

@@ -137,7 +137,8 @@ class FastKernel:
         self._elements = sum(int(np.prod(sizes, dtype=np.int64)) for sizes, _ in specs)
         scalars = self.instantiation.scalars
         self._scalars = (ctypes.c_uint32 * abi.MAX_SCALAR_PARAMS)(*scalars)
-        geometry = (*self.instantiation.index_space, *[1] * (abi.MAX_INDEX_SPACE_DIMS - len(self.instantiation.index_space)))
+        space = self.instantiation.index_space
+        geometry = (*space, *[1] * (abi.MAX_INDEX_SPACE_DIMS - len(space)))
         self._geometry = (ctypes.c_int32 * abi.MAX_INDEX_SPACE_DIMS)(*geometry)
 
     def _check_signature(self) -> None:
@@ -196,7 +197,8 @@ class FastKernel:
 
 def run_fast(library: HostLibrary, launch: Launch, *, threads: int | None = None) -> tuple[Array, ...]:
     """Outputs of one unaudited run, in torch order. `threads`: default all cores for large launches, one for small."""
-    kernel = fast_kernel(library, launch.guid, launch.target, launch.input_specs(), launch.output_specs(), launch.params)
+    specs = launch.input_specs(), launch.output_specs()
+    kernel = fast_kernel(library, launch.guid, launch.target, *specs, launch.params)
     inputs = [np.ascontiguousarray(array) for array in launch.inputs]
     outputs = tuple(np.empty(shape, dtype) for shape, dtype in launch.outputs)
     kernel.launch([a.ctypes.data for a in inputs], [a.ctypes.data for a in outputs], threads)

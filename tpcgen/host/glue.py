@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class TensorSpec:
     """A tensor as glue sees it. `sizes` in TPC order, dim 0 fastest; at least one dim."""
 
     sizes: tuple[int, ...]
-    dtype: np.dtype[np.generic]
+    dtype: np.dtype[Any]
 
     @classmethod
     def of(cls, shape: Sequence[int], dtype: np.typing.DTypeLike) -> TensorSpec:
@@ -75,7 +76,7 @@ class Instantiation:
 
 
 class GlueError(Exception):
-    """The glue refused a node. `code` is its return code; `params` holds what it wrote into the node (expected values)."""
+    """The glue refused a node with `code`; `params` holds what it wrote into the node (the values it expects)."""
 
     def __init__(self, guid: str, code: int, params: abi.HabanaKernelParams) -> None:
         self.guid = guid
@@ -226,9 +227,7 @@ def infer_shapes(
 def _geometry(spec: TensorSpec) -> abi.TensorGeometry:
     sizes = (*spec.sizes, *[1] * (abi.MAX_TENSOR_DIM - len(spec.sizes)))
     array = (ctypes.c_uint64 * abi.MAX_TENSOR_DIM)(*sizes)
-    return abi.TensorGeometry(
-        dims=len(spec.sizes), maxSizes=array, minSizes=array, dataType=abi.data_type(spec.dtype)
-    )
+    return abi.TensorGeometry(dims=len(spec.sizes), maxSizes=array, minSizes=array, dataType=abi.data_type(spec.dtype))
 
 
 def _tensor(spec: TensorSpec) -> abi.Tensor:
@@ -259,8 +258,7 @@ def _answer(guid: str, node: Node, inputs: Sequence[TensorSpec], outputs: Sequen
 
 def _pattern(pattern: abi.TensorAccessPattern, spec: TensorSpec) -> AccessPattern:
     dims = tuple(
-        DimMapping(m.indexSpaceDim, m.a, m.start_b, m.end_b, m.allRequired)
-        for m in pattern.mapping[: len(spec.sizes)]
+        DimMapping(m.indexSpaceDim, m.a, m.start_b, m.end_b, m.allRequired) for m in pattern.mapping[: len(spec.sizes)]
     )
     return AccessPattern(bool(pattern.Value & 1), bool(pattern.Value & 2), pattern.memsetValue, dims)
 

@@ -7,6 +7,7 @@ pointers and aborts come back as findings.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import mmap
 import os
@@ -25,9 +26,8 @@ import numpy as np
 from tpcgen.host import abi
 from tpcgen.host.glue import TensorSpec
 from tpcgen.host.launch import Array, Launch
-from tpcgen.toolchain.host import HostLibrary, build_executable
+from tpcgen.toolchain.host import HostLibrary, build_device
 
-DEVICE_SOURCE = Path(__file__).parent / "device.cpp"
 DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_MEMORY_LIMIT = 4 << 30
 _PAGE = 4096
@@ -147,7 +147,9 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -209,7 +211,7 @@ class Session:
         if trace is not None:
             fields.append("trace " + " ".join(map(str, trace)))
         try:
-            with open(path, "w+b") as file:
+            with path.open("w+b") as file:
                 file.truncate(layout.total)
                 with mmap.mmap(file.fileno(), layout.total) as memory:
                     layout.fill(memory, launch)
@@ -242,8 +244,8 @@ class Session:
     def _device(self, sanitize: bool) -> subprocess.Popen[str]:
         device = self._devices.get(sanitize)
         if device is None or device.poll() is not None:
-            executable = build_executable(DEVICE_SOURCE, sanitize=sanitize)
-            environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
+            executable = build_device(sanitize=sanitize)
+            environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1"}
             device = subprocess.Popen(
                 [str(executable)],
                 stdin=subprocess.PIPE,
@@ -304,7 +306,8 @@ class _Layout:
     def fill(self, memory: mmap.mmap, launch: Launch) -> None:
         view = np.frombuffer(memory, dtype=np.uint8)
         for placed, array in zip(self.tensors, launch.inputs, strict=False):
-            view[placed.offset : placed.offset + placed.bytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            contiguous = np.ascontiguousarray(array)
+            ctypes.memmove(view.ctypes.data + placed.offset, contiguous.ctypes.data, placed.bytes)
         for placed in self.tensors[len(launch.inputs) :]:
             view[placed.offset : placed.offset + placed.bytes] = 0xFF
 
@@ -312,7 +315,7 @@ class _Layout:
         outputs: list[Array] = []
         for placed, (shape, dtype) in zip(self.tensors[len(launch.inputs) :], launch.outputs, strict=True):
             data = memory[placed.offset : placed.offset + placed.bytes]
-            outputs.append(np.frombuffer(bytearray(data), dtype=dtype).reshape(shape))
+            outputs.append(np.ndarray(shape, dtype, bytearray(data)))
         return tuple(outputs)
 
 
@@ -330,10 +333,11 @@ def _report(
     started = by_kind.get("instantiated", [{}])[0]
     kernel = str(started.get("kernel", ""))
     findings = [_finding(event) for event in by_kind.get("finding", ())]
-    done, *member, phase, in_member, fault, _ = _PROGRESS.unpack_from(memory, 0)
+    progress: tuple[int, ...] = _PROGRESS.unpack_from(memory, 0)
+    done, member, (phase, in_member, fault) = progress[0], progress[1:6], progress[6:9]
     end = by_kind["end"][0]
     if ending := _ending(end, _PHASES[min(phase, 3)], fault, printed, timeout_s, launch):
-        at = tuple(member) if in_member else None
+        at = member if in_member else None
         findings.append(Finding(ending[0], ending[1], kernel or launch.guid, at))
     local = by_kind.get("memory", [{}])[0]
     return RunReport(
@@ -341,14 +345,15 @@ def _report(
         findings=tuple(findings),
         kernel=kernel,
         index_space=tuple(started.get("geometry", ())),
-        members=int(done),
+        members=done,
         tensors=tuple(_use(event) for event in by_kind.get("tensor", ())),
         vlm_bytes=int(local.get("vlm", 0)),
         slm_bytes=int(local.get("slm", 0)),
         lookup=str(local.get("lookup", "")),
         counts={event["kind"]: int(event["count"]) for event in by_kind.get("count", ())},
         accesses=tuple(
-            Access(e["what"], e["tensor"], tuple(e["coordinate"]), e["lanes"], e["bytes"]) for e in by_kind.get("access", ())
+            Access(e["what"], e["tensor"], tuple(e["coordinate"]), e["lanes"], e["bytes"])
+            for e in by_kind.get("access", ())
         ),
         printed=printed,
         glue_code=int(by_kind.get("glue_code", [{"code": 0}])[0]["code"]),
@@ -363,9 +368,9 @@ def _ending(
         return "device", "the device process went away"
     if end["timed_out"]:
         return "timeout", f"still {phase} after {timeout_s:g} s: stopped"
-    sanitizer = next((line.strip() for line in printed.splitlines() if "ERROR: " in line or "runtime error:" in line), "")
-    if sanitizer:
-        return "crash", f"{sanitizer} ({phase})"
+    complaints = [line.strip() for line in printed.splitlines() if "ERROR: " in line or "runtime error:" in line]
+    if complaints:
+        return "crash", f"{complaints[0]} while {phase}"
     if end["signal"]:
         number = int(end["signal"])
         name = signal.Signals(number).name

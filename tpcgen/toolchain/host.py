@@ -16,10 +16,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,11 +29,12 @@ import platformdirs
 import tpcgen
 from tpcgen.diagnostics import NOWHERE, Diagnostic, Label, Span
 from tpcgen.toolchain.errors import ToolchainError
-from tpcgen.toolchain.scan import Scan, scan
+from tpcgen.toolchain.scan import Function, Scan, scan
 
 Mode = Literal["strict", "fast"]
 _Explain = Callable[[str], tuple[Diagnostic, ...]]
 INCLUDE = Path(tpcgen.__file__).parent / "host" / "include"
+DEVICE_SOURCE = INCLUDE.parent / "device.cpp"
 ELF_MARK = "TPCGEN-HOST-KERNEL:"
 
 _MAX_DIAGNOSTICS = 20
@@ -145,13 +147,13 @@ def build(
         raise ValueError("sanitizers are for strict libraries, which run in a child process")
     compiler = find_compiler()
     flags = _flags(compiler, target, mode, include, sanitize)
-    units = [_kernel_unit(path, compiler, flags) for path in kernels] + [
-        _Unit(path.resolve(), "glue", None, (*flags, *_glue_flags(path))) for path in glue
-    ]
-    if kernels:
-        _precompiled_header(compiler, flags)
+    units = [_kernel_unit(path, flags) for path in kernels]
+    units += [_Unit(path.resolve(), "glue", (*flags, *_glue_flags(path))) for path in glue]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        objects = list(pool.map(lambda unit: _compile(compiler, unit), units))
+        device = pool.submit(build_device, sanitize=sanitize) if mode == "strict" else None
+        objects = list(pool.map(partial(_compile, compiler), units))
+        if device is not None:
+            device.result()
     library = out / f"libtpc_{target}_{mode}{'_sanitize' if sanitize else ''}_{_digest(*objects)[:16]}.so"
     if not library.exists():
         out.mkdir(parents=True, exist_ok=True)
@@ -159,17 +161,21 @@ def build(
     return HostLibrary(library, target, mode, sanitize)
 
 
-def build_executable(source: Path, *, sanitize: bool = False) -> Path:
-    """Compiles one of our own C++ sources into a cached executable and returns its path."""
+def build_device(*, sanitize: bool = False) -> Path:
+    """The strict device (host/device.cpp) as an executable, compiled once and cached."""
     compiler = find_compiler()
-    flags = (*_BASE_FLAGS, "-O2", f"-I{INCLUDE}", *(_SANITIZE_FLAGS if sanitize else ()))
-    key = _digest(compiler.identity, flags, _file_hash(source), *[_file_hash(h) for h in sorted(INCLUDE.rglob("*.h"))])
-    executable = cache_dir() / "bin" / f"{source.stem}-{key[:16]}"
+    flags = (*_BASE_FLAGS, "-O1", f"-I{INCLUDE}", *(_SANITIZE_FLAGS if sanitize else ()))
+    key = _digest(compiler.identity, flags, _file_hash(DEVICE_SOURCE), [_file_hash(h) for h in _device_headers()])
+    executable = cache_dir() / "bin" / f"device-{key[:16]}"
     if not executable.exists():
-        with _atomic(executable) as temporary:
-            command = [*compiler.command, *flags, "-o", str(temporary), str(source), "-ldl", "-rdynamic"]
-            _run(command, lambda output: _compile_errors(output, source, "E606"))
+        with _Atomic(executable) as temporary:
+            command = [*compiler.command, *flags, "-o", str(temporary), str(DEVICE_SOURCE), "-ldl", "-rdynamic"]
+            _run(command, lambda output: _compile_errors(output, DEVICE_SOURCE, "E606"))
     return executable
+
+
+def _device_headers() -> list[Path]:
+    return [INCLUDE / "tpc" / "runtime.h", INCLUDE / "tpc" / "engine.h", INCLUDE / "tpc_kernel_lib_interface.h"]
 
 
 # --- translation units ------------------------------------------------------------------------------------------------
@@ -190,19 +196,17 @@ _SANITIZE_FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefi
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """One translation unit: `text` is compiled if given (a wrapper round `source`), else `source` itself."""
+    """One translation unit: a kernel, compiled through a wrapper, or a glue file as it is."""
 
     source: Path
     kind: Literal["kernel", "glue"]
-    text: str | None
     flags: tuple[str, ...]
 
 
-def _flags(
-    compiler: Compiler, target: str, mode: Mode, include: Sequence[Path], sanitize: bool
-) -> tuple[str, ...]:
+def _flags(compiler: Compiler, target: str, mode: Mode, include: Sequence[Path], sanitize: bool) -> tuple[str, ...]:
     family = "gaudi" if target == "gaudi" else "gaudi2"
-    macros = (*_COMMON_MACROS, f"TPC_TARGET_{family}", *_TARGET_MACROS[target], f"TPCGEN_STRICT={int(mode == 'strict')}")
+    ours = (f"TPC_TARGET_{family}", f"TPCGEN_STRICT={int(mode == 'strict')}")
+    macros = (*_COMMON_MACROS, *_TARGET_MACROS[target], *ours)
     optimise = "-O3" if mode == "fast" else "-O1"
     return (
         *_BASE_FLAGS,
@@ -224,40 +228,35 @@ def _glue_flags(path: Path) -> tuple[str, ...]:
     return (*header, f"-I{path.parent}", "-w")
 
 
-def _kernel_unit(path: Path, compiler: Compiler, flags: tuple[str, ...]) -> _Unit:
-    name = path.stem
-    if not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise _failure(
-            Diagnostic(
-                "E605",
-                f"kernel file {path.name!r} does not name a kernel",
-                Span(str(path), 1, 1, 1, 1),
-                "the file's stem is the kernel's name: letters, digits and underscores",
-            )
-        )
+def _kernel_unit(path: Path, flags: tuple[str, ...]) -> _Unit:
+    where = Span(str(path), 1, 1, 1, 1)
+    if not re.fullmatch(r"[A-Za-z_]\w*", path.stem):
+        hint = "the file's stem is the kernel's name: letters, digits and underscores"
+        raise _failure(Diagnostic("E605", f"kernel file {path.name!r} does not name a kernel", where, hint))
     if not path.exists():
-        raise _failure(Diagnostic("E605", f"no such kernel file: {path}", Span(str(path), 1, 1, 1, 1)))
-    found = _scan_kernel(compiler, path.resolve(), flags)
+        raise _failure(Diagnostic("E605", f"no such kernel file: {path}", where))
+    return _Unit(path.resolve(), "kernel", (*flags, *_KERNEL_FLAGS))
+
+
+def _scan_kernel(compiler: Compiler, unit: _Unit) -> Scan:
+    """Local variables of the kernel; raises for recursion, which tpc-clang refuses and C++ would not."""
+    preprocess = [*compiler.command, *(f for f in unit.flags if f.startswith(("-D", "-I"))), "-E", "-x", "c++"]
+    found = scan(_run([*preprocess, str(unit.source)], lambda output: _compile_errors(output, unit.source, "E601")))
     if cycle := found.recursion():
         first = cycle[0]
-        raise _failure(
-            Diagnostic(
-                "E604",
-                f"recursion: {' -> '.join([*(f.name for f in cycle), first.name])}",
-                Span(first.file, first.line, 1, first.line, 1),
-                "tpc-clang inlines every function; write a loop",
-                tuple(Label(Span(f.file, f.line, 1, f.line, 1), f"{f.name} is part of the cycle") for f in cycle[1:]),
-            )
-        )
-    return _Unit(path.resolve(), "kernel", _wrapper(name, path.resolve(), found), (*flags, *_KERNEL_FLAGS))
+        names = " -> ".join([*(f.name for f in cycle), first.name])
+        labels = tuple(Label(_line(f), f"{f.name} is part of the cycle") for f in cycle[1:])
+        hint = "tpc-clang inlines every function; write a loop"
+        raise _failure(Diagnostic("E604", f"recursion: {names}", _line(first), hint, labels))
+    return found
 
 
-def _scan_kernel(compiler: Compiler, path: Path, flags: tuple[str, ...]) -> Scan:
-    preprocess = [*compiler.command, *(f for f in flags if f.startswith(("-D", "-I"))), "-E", "-x", "c++", str(path)]
-    return scan(_run(preprocess, lambda output: _compile_errors(output, path, "E601")))
+def _line(function: Function) -> Span:
+    return Span(function.file, function.line, 1, function.line, 1)
 
 
 def _wrapper(name: str, path: Path, found: Scan) -> str:
+    """The translation unit round the kernel's text: a namespace of its own, its tables, the stub of its ELF."""
     quoted = str(path).replace("\\", "\\\\").replace('"', '\\"')
     names = {variable.name: variable for variable in found.locals}
     rows = "\n".join(
@@ -293,38 +292,37 @@ asm(".pushsection .rodata\\n"
 
 
 def _compile(compiler: Compiler, unit: _Unit) -> tuple[str, Path]:
-    """The unit's object and a digest of all that went into it. A recorded dependency list decides whether it is fresh."""
+    """The unit's object and a digest of all that went into it; recorded dependencies tell whether it is fresh."""
     source = unit.source
-    key = _digest(compiler.identity, unit.flags, unit.text or "", str(source))[:32]
+    ourselves = [_file_hash(Path(__file__)), _file_hash(Path(__file__).with_name("scan.py"))]
+    key = _digest(compiler.identity, unit.flags, ourselves, str(source))[:32]
     record = cache_dir() / "objects" / f"{key}.json"
-    if fresh := _cached_object(record):
+    headers = [_file_hash(h) for h in _headers()]
+    if fresh := _cached_object(record, headers):
         return fresh
     with tempfile.TemporaryDirectory() as scratch:
-        text = Path(scratch) / f"{source.stem}.cpp"
-        if unit.text is not None:
-            text.write_text(unit.text)
-        header = _header_flags(compiler, unit) if unit.kind == "kernel" else ()
         compiled, depfile = Path(scratch) / "unit.o", Path(scratch) / "unit.d"
+        text, header = source, ()
+        if unit.kind == "kernel":
+            text = Path(scratch) / f"{source.stem}.cpp"
+            text.write_text(_wrapper(source.stem, source, _scan_kernel(compiler, unit)))
+            header = _header_flags(compiler, unit)
         arguments = [*unit.flags, *header, "-MMD", "-MF", str(depfile), "-c", "-o", str(compiled)]
-        command = [*compiler.command, *arguments, str(text if unit.text is not None else source)]
         code = "E601" if unit.kind == "kernel" else "E602"
-        _run(command, lambda output: _compile_errors(output, source, code))
-        dependencies = {
-            str(path): _file_hash(path)
-            for path in _dependencies(depfile)
-            if path != text and not path.is_relative_to(cache_dir())
-        }
-        digest = _digest(key, sorted(dependencies.items()), [_file_hash(h) for h in _headers()])
+        _run([*compiler.command, *arguments, str(text)], lambda output: _compile_errors(output, source, code))
+        used = {path for path in _dependencies(depfile) if path != text and not path.is_relative_to(cache_dir())}
+        dependencies = {str(path): _file_hash(path) for path in sorted({source, *used})}
+        digest = _digest(key, dependencies, headers)
         stored = record.with_name(f"{digest[:32]}.o")
-        with _atomic(stored) as temporary:
+        with _Atomic(stored) as temporary:
             shutil.copyfile(compiled, temporary)
-    with _atomic(record) as temporary:
-        temporary.write_text(json.dumps({"digest": digest, "object": stored.name, "dependencies": dependencies,
-                                         "headers": [_file_hash(h) for h in _headers()]}))
+    entry = {"digest": digest, "object": stored.name, "dependencies": dependencies, "headers": headers}
+    with _Atomic(record) as temporary:
+        temporary.write_text(json.dumps(entry))
     return digest, stored
 
 
-def _cached_object(record: Path) -> tuple[str, Path] | None:
+def _cached_object(record: Path, headers: Sequence[str]) -> tuple[str, Path] | None:
     try:
         entry = json.loads(record.read_text())
     except (OSError, ValueError):
@@ -332,7 +330,7 @@ def _cached_object(record: Path) -> tuple[str, Path] | None:
     stored = record.with_name(entry["object"])
     fresh = (
         stored.exists()
-        and entry["headers"] == [_file_hash(h) for h in _headers()]
+        and entry["headers"] == list(headers)
         and all(_file_hash(Path(path)) == hash_ for path, hash_ in entry["dependencies"].items())
     )
     return (entry["digest"], stored) if fresh else None
@@ -342,34 +340,28 @@ def _headers() -> list[Path]:
     return sorted(INCLUDE.rglob("*.h"))
 
 
-def _precompiled_header(compiler: Compiler, flags: tuple[str, ...]) -> Path:
-    """A directory whose tpc_pch.h has a precompiled form for exactly these flags."""
-    flags = (*flags, *_KERNEL_FLAGS)
-    key = _digest(compiler.identity, flags, [_file_hash(h) for h in _headers()])[:32]
-    directory = cache_dir() / "pch" / key
-    suffix = "gch" if compiler.family == "gcc" else "pch"
-    compiled = directory / f"tpc_pch.h.{suffix}"
-    if not compiled.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        header = directory / "tpc_pch.h"
-        with _atomic(header) as temporary:
-            temporary.write_text("#include <tpc/tpc.h>\n#include <tpc/engine.h>\n")
-        with _atomic(compiled) as temporary:
-            command = [*compiler.command, *flags, "-x", "c++-header", "-o", str(temporary), str(header)]
-            _run(command, lambda output: _compile_errors(output, header, "E606"))
-    return directory
+_header_lock = threading.Lock()
 
 
 def _header_flags(compiler: Compiler, unit: _Unit) -> tuple[str, ...]:
-    base = unit.flags[: len(unit.flags) - len(_KERNEL_FLAGS)]
-    directory = _precompiled_header(compiler, base)
+    """Flags that take our headers in their precompiled form, which is made here if these flags have none yet."""
+    key = _digest(compiler.identity, unit.flags, [_file_hash(h) for h in _headers()])[:32]
+    header = cache_dir() / "pch" / key / "tpc_pch.h"
+    compiled = header.with_name("tpc_pch.h.gch" if compiler.family == "gcc" else "tpc_pch.h.pch")
+    with _header_lock:
+        if not compiled.exists():
+            with _Atomic(header) as temporary:
+                temporary.write_text("#include <tpc/tpc.h>\n#include <tpc/engine.h>\n")
+            with _Atomic(compiled) as temporary:
+                command = [*compiler.command, *unit.flags, "-x", "c++-header", "-o", str(temporary), str(header)]
+                _run(command, lambda output: _compile_errors(output, header, "E606"))
     if compiler.family == "gcc":
-        return ("-include", str(directory / "tpc_pch.h"))
-    return ("-include-pch", str(directory / "tpc_pch.h.pch"))
+        return ("-include", str(header))
+    return ("-include-pch", str(compiled))
 
 
 def _link(compiler: Compiler, objects: Sequence[Path], library: Path, sanitize: bool) -> None:
-    with _atomic(library) as temporary:
+    with _Atomic(library) as temporary:
         command = [
             *compiler.command,
             "-shared",
@@ -383,7 +375,8 @@ def _link(compiler: Compiler, objects: Sequence[Path], library: Path, sanitize: 
 
 
 def _link_errors(output: str) -> tuple[Diagnostic, ...]:
-    missing = sorted(set(re.findall(r"undefined (?:reference to|symbol:) [`']?_binary___(\w+)_o_(?:start|end)", output)))
+    stubs = re.findall(r"undefined (?:reference to|symbol:) [`']?_binary___(\w+)_o_(?:start|end)", output)
+    missing = sorted(set(stubs))
     if missing:
         message = f"the glue refers to kernels that were not given: {', '.join(missing)}"
         return (Diagnostic("E603", message, NOWHERE, "pass their .c files as kernels"),)
@@ -481,7 +474,7 @@ def _hash_of_version(path: Path, mtime_ns: int, size: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-class _atomic:
+class _Atomic:
     """A temporary path beside `path` that becomes `path` when the block succeeds, so that readers never see a half."""
 
     def __init__(self, path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\f\v\r]+)|(?P<newline>\n)|(?P<comment>//[^\n]*|/\*.*?\*/)
@@ -152,7 +153,7 @@ def _declarations(tokens: Iterable[_Token]) -> Iterator[_Declaration]:
 def _function_name(head: Sequence[_Token]) -> _Token | None:
     """The name before the first top-level parenthesis, if no initialiser or array bound comes first."""
     plain = list(_without_attributes(head))
-    for before, token in zip(plain, plain[1:], strict=False):
+    for before, token in pairwise(plain):
         if before.text in ("=", "[", "{"):
             return None
         if token.text == "(":
@@ -215,6 +216,6 @@ def _split_commas(tokens: Sequence[_Token]) -> Iterator[list[_Token]]:
 
 
 def _calls(body: Sequence[_Token]) -> Iterator[str]:
-    for token, following in zip(body, body[1:], strict=False):
+    for token, following in pairwise(body):
         if token.is_word and following.text == "(":
             yield token.text

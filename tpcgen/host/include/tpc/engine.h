@@ -4,7 +4,7 @@
 #include "tpc/runtime.h"
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include <xmmintrin.h>
 #endif
 
 namespace tpcgen::rt::detail {
