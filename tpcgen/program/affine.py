@@ -1,0 +1,282 @@
+"""Integer expressions as polynomials over indices, sizes, attributes and opaque terms; a small prover of inequalities.
+
+A `Polynomial` maps a product of atoms to its integer coefficient. An atom is an index, a size, an attribute or a term
+the algebra does not see through (`//`, `%`, a read, a call), itself in normal form. Two integer expressions with equal
+polynomials are equal wherever both are defined.
+
+The prover knows that sizes are at least 1: what it proves need not hold for empty tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from math import gcd
+
+from tpcgen.program.dtypes import DType
+from tpcgen.program.ir import (
+    Attr,
+    Binary,
+    Call,
+    Cast,
+    Expr,
+    Index,
+    Literal,
+    Read,
+    Reduce,
+    Size,
+    Unary,
+    free_indices,
+    type_of,
+)
+
+Monomial = tuple[Expr, ...]
+Polynomial = Mapping[Monomial, int]
+FrozenPolynomial = frozenset[tuple[Monomial, int]]
+
+_MAX_TERMS = 256
+"""A product with more terms than this is left opaque: normal forms stay small whatever the input."""
+
+
+@lru_cache(maxsize=8192)
+def polynomial(e: Expr) -> Polynomial:
+    """Normal form of an i32 expression. Callers must not change the result."""
+    match e:
+        case Literal():
+            return constant(int(e.value))
+        case Index() | Size() | Attr():
+            return {(e,): 1}
+        case Unary(operator="-"):
+            return scale(polynomial(e.operand), -1)
+        case Binary(operator="+"):
+            return add(polynomial(e.left), polynomial(e.right))
+        case Binary(operator="-"):
+            return subtract(polynomial(e.left), polynomial(e.right))
+        case Binary(operator="*"):
+            product = multiply(polynomial(e.left), polynomial(e.right))
+            return product if product is not None else {(e,): 1}
+        case Binary(operator="//" | "%"):
+            return _divide(e.operator, polynomial(e.left), polynomial(e.right))
+        case _:
+            return {(_canonical(e),): 1}
+
+
+def constant(value: int) -> Polynomial:
+    return {(): value} if value else {}
+
+
+def add(a: Polynomial, b: Polynomial) -> Polynomial:
+    result = dict(a)
+    for monomial, coefficient in b.items():
+        total = result.get(monomial, 0) + coefficient
+        if total:
+            result[monomial] = total
+        else:
+            del result[monomial]
+    return result
+
+
+def scale(a: Polynomial, factor: int) -> Polynomial:
+    return {m: c * factor for m, c in a.items()} if factor else {}
+
+
+def subtract(a: Polynomial, b: Polynomial) -> Polynomial:
+    return add(a, scale(b, -1))
+
+
+def multiply(a: Polynomial, b: Polynomial) -> Polynomial | None:
+    """None when the product has too many terms to be of use."""
+    if len(a) * len(b) > _MAX_TERMS:
+        return None
+    result: Polynomial = {}
+    for m, c in a.items():
+        for n, d in b.items():
+            result = add(result, {tuple(sorted(m + n, key=_key)): c * d})
+    return result
+
+
+def as_constant(a: Polynomial) -> int | None:
+    """The value of a polynomial without atoms."""
+    if not a:
+        return 0
+    return a[()] if len(a) == 1 and () in a else None
+
+
+def freeze(a: Polynomial) -> FrozenPolynomial:
+    return frozenset(a.items())
+
+
+def atoms(a: Polynomial) -> frozenset[Expr]:
+    return frozenset(atom for monomial in a for atom in monomial)
+
+
+def expression(a: Polynomial) -> Expr:
+    """An expression with this normal form, the same for equal polynomials: positive terms first."""
+    ordered = sorted(a.items(), key=lambda item: (item[1] < 0, not item[0], [_key(x) for x in item[0]]))
+    result: Expr | None = None
+    for monomial, coefficient in ordered:
+        term = _term(monomial, abs(coefficient))
+        if result is None:
+            result = term if coefficient > 0 else _negative(term)
+        else:
+            result = Binary("+" if coefficient > 0 else "-", result, term)
+    return result if result is not None else Literal(0, DType.I32)
+
+
+def equal(a: Expr, b: Expr) -> bool:
+    """Whether two integer expressions are provably equal."""
+    return a == b or not subtract(polynomial(a), polynomial(b))
+
+
+def coefficient_of(a: Polynomial, index: str) -> int | None:
+    """The integer factor of an index, 0 where it does not occur; None where it occurs in any other way."""
+    factor = 0
+    for monomial, c in a.items():
+        if monomial == (Index(index),):
+            factor = c
+        elif any(index in free_indices(atom) for atom in monomial):
+            return None
+    return factor
+
+
+class Facts:
+    """Polynomials known to be at least 0."""
+
+    def __init__(self, facts: Iterable[Polynomial] = ()) -> None:
+        self._facts = [tighten(f) for f in facts if as_constant(f) is None]
+
+    def extended(self, facts: Iterable[Polynomial]) -> Facts:
+        result = Facts()
+        result._facts = [*self._facts, *(tighten(f) for f in facts if as_constant(f) is None)]
+        return result
+
+    def prove(self, goal: Polynomial, depth: int = 6) -> bool:
+        """True only if goal >= 0 follows over the integers; False says nothing."""
+        goal = tighten(goal)
+        value = as_constant(goal)
+        if value is not None:
+            return value >= 0
+        if depth == 0:
+            return False
+        pivot = min((m for m in goal if m), key=_difficulty)
+        factor = goal[pivot]
+        for fact in self._facts:
+            other = fact.get(pivot, 0)
+            if other * factor > 0:
+                rest = subtract(scale(goal, abs(other)), scale(fact, abs(factor)))
+                if self.prove(rest, depth - 1):
+                    return True
+        if factor > 0 and all(isinstance(atom, Size) for atom in pivot):
+            return self.prove(subtract(goal, {pivot: factor, (): -factor}), depth - 1)
+        return False
+
+
+def tighten(a: Polynomial) -> Polynomial:
+    """The same inequality `a >= 0` over the integers, divided by the common factor of its coefficients."""
+    common = gcd(*(c for m, c in a.items() if m))
+    if common <= 1:
+        return a
+    result = {m: c // common for m, c in a.items() if m}
+    floor = a.get((), 0) // common
+    if floor:
+        result[()] = floor
+    return result
+
+
+def _divide(operator: str, a: Polynomial, b: Polynomial) -> Polynomial:
+    divisor = as_constant(b)
+    numerator = as_constant(a)
+    if divisor is not None and numerator is not None and divisor != 0:
+        return constant(numerator // divisor if operator == "//" else numerator % divisor)
+    exact = _exact_quotient(a, b)
+    if exact is not None:
+        return exact if operator == "//" else {}
+    return {(Binary(operator, expression(a), expression(b)),): 1}
+
+
+def _exact_quotient(a: Polynomial, b: Polynomial) -> Polynomial | None:
+    """a / b where b is one term that divides every term of a."""
+    if len(b) != 1:
+        return None
+    ((divisor, factor),) = b.items()
+    quotient: dict[Monomial, int] = {}
+    for monomial, coefficient in a.items():
+        rest = list(monomial)
+        for atom in divisor:
+            if atom not in rest:
+                return None
+            rest.remove(atom)
+        if coefficient % factor:
+            return None
+        quotient[tuple(rest)] = coefficient // factor
+    return quotient
+
+
+def _canonical(e: Expr) -> Expr:
+    match e:
+        case Read():
+            return Read(e.tensor, tuple(expression(polynomial(i)) for i in e.indices), e.dtype)
+        case Call(function="abs" | "clamp" | "select"):
+            return Call(e.function, tuple(canonical(a) for a in e.arguments))
+        case Call(function="min" | "max"):
+            return Call(e.function, tuple(sorted((canonical(a) for a in e.arguments), key=_key)))
+        case _:
+            return e
+
+
+def canonical(e: Expr) -> Expr:
+    """Integer parts in normal form; anything else as it is."""
+    return expression(polynomial(e)) if type_of(e) is DType.I32 else _canonical_real(e)
+
+
+def _canonical_real(e: Expr) -> Expr:
+    match e:
+        case Read():
+            return _canonical(e)
+        case Unary():
+            return Unary(e.operator, canonical(e.operand))
+        case Binary():
+            return Binary(e.operator, canonical(e.left), canonical(e.right))
+        case Call():
+            return Call(e.function, tuple(canonical(a) for a in e.arguments))
+        case Cast():
+            return Cast(e.dtype, canonical(e.operand))
+        case Reduce():
+            domain = canonical(e.domain) if e.domain is not None else None
+            sink = canonical(e.sink) if e.sink is not None else None
+            return Reduce(e.kind, e.indices, domain, sink, canonical(e.body))
+        case _:
+            return e
+
+
+def _term(monomial: Monomial, coefficient: int) -> Expr:
+    if not monomial:
+        return Literal(coefficient, DType.I32)
+    result: Expr | None = Literal(coefficient, DType.I32) if coefficient != 1 else None
+    for atom in monomial:
+        result = atom if result is None else Binary("*", result, atom)
+    assert result is not None
+    return result
+
+
+def _negative(term: Expr) -> Expr:
+    if isinstance(term, Literal):
+        return Literal(-term.value, term.type)
+    return Unary("-", term)
+
+
+def _difficulty(monomial: Monomial) -> tuple[int, list[str]]:
+    """Sizes are the easiest to bound, so they come last."""
+    return (1 if all(isinstance(atom, Size) for atom in monomial) else 0, [_key(a) for a in monomial])
+
+
+def _key(atom: Expr) -> str:
+    match atom:
+        case Index():
+            return "0" + atom.name
+        case Attr():
+            return "1" + atom.name
+        case Size():
+            return "2" + atom.name
+        case _:
+            return "3" + repr(atom)

@@ -1,0 +1,47 @@
+"""Walks over the AST, without recursion: input may be nested without bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+
+from tpcgen.syntax import ast
+
+
+def children(node: ast.Node) -> list[ast.Node]:
+    """Direct child nodes, in text order."""
+    found: list[ast.Node] = []
+    for name in _child_fields(type(node)):
+        value = getattr(node, name)
+        if isinstance(value, ast.Node):
+            found.append(value)
+        elif isinstance(value, tuple):
+            found += [v[1] if isinstance(v, tuple) else v for v in value if isinstance(v, ast.Node | tuple)]
+    return found
+
+
+def walk(node: ast.Node) -> Iterator[ast.Node]:
+    """The node and everything below it, parents first, in text order."""
+    stack = [node]
+    while stack:
+        top = stack.pop()
+        yield top
+        stack.extend(reversed(children(top)))
+
+
+def depth(node: ast.Node) -> tuple[int, ast.Node]:
+    """Levels below and including the node, and one of the deepest nodes."""
+    deepest, at = 0, node
+    stack = [(1, node)]
+    while stack:
+        level, top = stack.pop()
+        if level > deepest:
+            deepest, at = level, top
+        stack.extend((level + 1, child) for child in children(top))
+    return deepest, at
+
+
+@cache
+def _child_fields(kind: type[ast.Node]) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind) if f.name != "span")

@@ -1,0 +1,39 @@
+"""Exact places of words inside AST nodes, for carets: the AST keeps names as plain strings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tpcgen.diagnostics import Span
+
+
+@dataclass(frozen=True)
+class Places:
+    """Looks words up in the text of the files (`sources`: file to text)."""
+
+    sources: Mapping[str, str]
+    _lines: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+    def word(self, inside: Span, word: str, after: str = "", nth: int = 0) -> Span:
+        """The nth whole-word occurrence within `inside`, right of the first `after`; `inside` itself if there is none."""
+        if inside.file not in self._lines:
+            self._lines[inside.file] = self.sources.get(inside.file, "").splitlines()
+        lines = self._lines[inside.file]
+        pattern = re.compile(rf"(?<![A-Za-z0-9_]){re.escape(word)}(?![A-Za-z0-9_])")
+        skipping = after
+        for number in range(inside.line, min(inside.end_line, len(lines)) + 1):
+            text = lines[number - 1].split("#")[0]
+            start = inside.column - 1 if number == inside.line else 0
+            end = inside.end_column - 1 if number == inside.end_line else len(text)
+            if skipping:
+                found = text.find(skipping, start, end)
+                if found < 0:
+                    continue
+                start, skipping = found + len(skipping), ""
+            for match in pattern.finditer(text, start, end):
+                if nth == 0:
+                    return Span(inside.file, number, match.start() + 1, number, match.end() + 1)
+                nth -= 1
+        return inside

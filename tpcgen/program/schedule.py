@@ -1,0 +1,67 @@
+"""`schedule` blocks: verbs the partitioner knows, words that name things of the op."""
+
+from __future__ import annotations
+
+from tpcgen.diagnostics import Label, Span
+from tpcgen.program import ir
+from tpcgen.program.hints import did_you_mean
+from tpcgen.program.scope import Kind, OpScope
+from tpcgen.syntax import ast
+
+_ENGINES = ("mme", "tpc")
+_FORMS = {"tile": "tile INDEX LENGTH;", "chunk": "chunk INDEX LENGTH;", "place": "place TENSOR mme|tpc;"}
+
+
+def resolve_schedule(scope: OpScope) -> list[ir.Pin]:
+    """One pin per entry that is right."""
+    pins: list[ir.Pin] = []
+    places: dict[tuple[str, str], ast.ScheduleEntry] = {}
+    for statement in scope.op.body:
+        for entry in statement.entries if isinstance(statement, ast.Schedule) else ():
+            if not _right(entry, scope):
+                continue
+            key = (entry.verb, entry.words[0])
+            if key in places:
+                label = Label(places[key].span, "first here")
+                message = f"{entry.verb} {entry.words[0]} is given twice"
+                scope.found.error("E236", message, entry.span, labels=(label,))
+                continue
+            places[key] = entry
+            pins.append(ir.Pin(entry.verb, entry.words, span=entry.span))
+    return pins
+
+
+def _right(entry: ast.ScheduleEntry, scope: OpScope) -> bool:
+    if entry.verb not in _FORMS:
+        hint = did_you_mean(entry.verb, _FORMS) or f"verbs are {', '.join(_FORMS)}"
+        scope.found.error("E236", f"there is no schedule verb {entry.verb}", entry.span, hint)
+        return False
+    form = _FORMS[entry.verb]
+    if len(entry.words) != 2:
+        scope.found.error("E236", f"{entry.verb} takes two words, {len(entry.words)} given", entry.span, form)
+        return False
+    subject, value = entry.words
+    kind = Kind.TENSOR if entry.verb == "place" else Kind.INDEX
+    if scope.kind_of(subject) is not kind:
+        hint = did_you_mean(subject, scope.named(kind)) or form
+        place = scope.places.word(entry.span, subject)
+        scope.found.error("E236", f"the op has no {kind.value} {subject}", place, hint)
+        return False
+    place = scope.places.word(entry.span, value)
+    if entry.verb == "place":
+        return _engine(subject, value, place, scope)
+    if not value.isdigit() or len(value) > 9 or int(value) == 0:
+        scope.found.error("E236", f"{entry.verb} takes a positive length, not {value}", place, form)
+        return False
+    return True
+
+
+def _engine(subject: str, value: str, place: Span, scope: OpScope) -> bool:
+    if value not in _ENGINES:
+        scope.found.error("E236", f"there is no engine {value}", place, "engines are mme and tpc")
+        return False
+    info = scope.tensors.get(subject)
+    if info is not None and info.role is ir.Role.INPUT:
+        scope.found.error("E236", f"{subject} is an input: nothing computes it", place, _FORMS["place"])
+        return False
+    return True
