@@ -83,9 +83,7 @@ def shapes_known(match: Match, scope: OpScope) -> bool:
     return all(info is not None and not info.broken and None not in info.shape for info in infos)
 
 
-def _by_parameter(
-    application: ast.Application, callee: OpDefinition, scope: OpScope
-) -> dict[str, ast.Expr] | None:
+def _by_parameter(application: ast.Application, callee: OpDefinition, scope: OpScope) -> dict[str, ast.Expr] | None:
     names = [p.name for p in callee.node.parameters]
     label = Label(scope.places.word(callee.node.span, callee.node.name), "defined here")
     given: dict[str, ast.Expr] = {}
@@ -191,7 +189,9 @@ def _extents_fit(
         wanted = Renaming({}, {}, values).expression(e)
         if actual is None or equal(wanted, actual):
             continue
-        came = f", bound to {text(wanted)} by {where[e.name]}" if isinstance(e, ir.Size) else f", that is {text(wanted)}"
+        came = (
+            f", bound to {text(wanted)} by {where[e.name]}" if isinstance(e, ir.Size) else f", that is {text(wanted)}"
+        )
         message = f"axis {axis} of {argument.name} has extent {text(actual)}, {t.name} expects {text(e)}{came}"
         labels = (Label(e.span, "expected here"),)
         scope.found.error("E225", message, match.tensors[t.name].span, "the extents must be the same", labels)

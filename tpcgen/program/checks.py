@@ -43,7 +43,9 @@ def resolve_checks(
             continue
         if item.name in first:
             label = Label(places.word(first[item.name].span, item.name), "first here")
-            found.error("E202", f"the check {item.name} is defined twice", places.word(item.span, item.name), "", (label,))
+            found.error(
+                "E202", f"the check {item.name} is defined twice", places.word(item.span, item.name), "", (label,)
+            )
             continue
         first[item.name] = item
         values = _values(item, file, params, places, found)
@@ -94,7 +96,9 @@ def _wrt(item: ast.Vjp, program: ir.Program, places: Places, found: Diagnostics)
             found.error("E234", f"{item.op} has no input {name}", place, hint)
         elif not inputs[name].dtype.is_float:
             label = Label(inputs[name].span, "declared here")
-            found.error("E234", f"{name} is {inputs[name].dtype}: only real inputs have a gradient", place, "", (label,))
+            found.error(
+                "E234", f"{name} is {inputs[name].dtype}: only real inputs have a gradient", place, "", (label,)
+            )
     if not any(t.dtype.is_float for t in program.outputs):
         found.error("E234", f"{item.op} has no real output to differentiate", places.word(item.span, item.op))
 
@@ -130,7 +134,11 @@ def _values(
 
 
 def _unused(
-    item: ast.Check, values: Mapping[str, object], programs: Mapping[str, ir.Program | None], places: Places, found: Diagnostics
+    item: ast.Check,
+    values: Mapping[str, object],
+    programs: Mapping[str, ir.Program | None],
+    places: Places,
+    found: Diagnostics,
 ) -> None:
     if None in programs.values():
         return
@@ -138,11 +146,18 @@ def _unused(
     for name in values:
         if name not in known:
             place = places.word(item.span, name, after="{")
-            found.warning("W109", f"no op of this file has a size or attribute {name}", place, did_you_mean(name, known))
+            found.warning(
+                "W109", f"no op of this file has a size or attribute {name}", place, did_you_mean(name, known)
+            )
 
 
 def _applicable(
-    item: ast.Check, values: Mapping[str, int | float], programs: list[ir.Program], all_right: bool, places: Places, found: Diagnostics
+    item: ast.Check,
+    values: Mapping[str, int | float],
+    programs: list[ir.Program],
+    all_right: bool,
+    places: Places,
+    found: Diagnostics,
 ) -> tuple[str, ...]:
     ops: list[str] = []
     skipped: list[tuple[str, list[str]]] = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tpcgen.program import affine
 from tpcgen.program.affine import Facts, Polynomial
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import COMPARISONS, Binary, Expr, IndexRange, Index, Literal, Unary, type_of
+from tpcgen.program.ir import COMPARISONS, Binary, Expr, Index, IndexRange, Literal, Unary, type_of
 
 MAX_CASES = 64
 

@@ -173,7 +173,9 @@ class Expressions:
         info = self.scope.tensors[e.tensor]
         if len(indices) != info.rank:
             axes = f"{info.rank} {'axis' if info.rank == 1 else 'axes'}"
-            message = f"{e.tensor} has {axes}, {len(indices)} {'index is' if len(indices) == 1 else 'indices are'} given"
+            message = (
+                f"{e.tensor} has {axes}, {len(indices)} {'index is' if len(indices) == 1 else 'indices are'} given"
+            )
             self._error("E207", message, e.span, labels=(Label(info.span, "declared here"),))
             return None
         read = self.reader.read(e, tuple(i for i in indices if i is not None))
@@ -204,7 +206,9 @@ class Expressions:
         for operator, left, right in zip(e.operators, operands, operands[1:], strict=False):
             if left is None or right is None:
                 return None
-            link = self._checked(_compare(operator, left, right, e.span if len(e.operators) == 1 else left.span.to(right.span)))
+            link = self._checked(
+                _compare(operator, left, right, e.span if len(e.operators) == 1 else left.span.to(right.span))
+            )
             if link is None:
                 return None
             result = link if result is None else ir.Binary("and", result, link, span=e.span)

@@ -38,7 +38,10 @@ def inline(
     intermediates: list[ir.Tensor] = []
     results: list[ir.Tensor] = []
     copies: list[ir.Equation] = []
-    ranges = [replace(r, name=indices[r.name], low=sizes.expression(r.low), high=sizes.expression(r.high)) for r in callee.indices]
+    ranges = [
+        replace(r, name=indices[r.name], low=sizes.expression(r.low), high=sizes.expression(r.high))
+        for r in callee.indices
+    ]
     by_output = dict(zip((t.name for t in callee.outputs), targets, strict=True))
     for t in callee.tensors:
         if t.role is ir.Role.INPUT:
@@ -76,9 +79,7 @@ def _shape_of_left_side(output: str, callee: ir.Program, sizes: Renaming) -> tup
     raise KeyError(output)
 
 
-def _copy(
-    result: ir.Tensor, inner: ir.Tensor, fresh: FreshNames
-) -> tuple[ir.Equation, list[ir.IndexRange]]:
+def _copy(result: ir.Tensor, inner: ir.Tensor, fresh: FreshNames) -> tuple[ir.Equation, list[ir.IndexRange]]:
     """`result[..] = inner[..]` over the result's declared shape, where the declared range of an index made them differ."""
     zero = ir.Literal(0, DType.I32)
     names = [fresh.fresh(f"{result.name}_i{axis}") for axis in range(len(result.shape))]
@@ -134,7 +135,9 @@ def _contract(contract: ir.Contract, names: Renaming) -> ir.Contract | None:
     """A contract of the callee becomes one of the caller where it speaks of sizes and of the caller's inputs only."""
     condition = names.expression(contract.condition)
     reads = [e.tensor for e in ir.walk(condition) if isinstance(e, ir.Read)]
-    if any(names_tensor.role is not ir.Role.INPUT for names_tensor in names.tensors.values() if names_tensor.name in reads):
+    if any(
+        names_tensor.role is not ir.Role.INPUT for names_tensor in names.tensors.values() if names_tensor.name in reads
+    ):
         return None
     return replace(contract, condition=condition, indices=_renamed(contract.indices, names))
 

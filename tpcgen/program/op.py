@@ -177,7 +177,9 @@ class _Resolver:
         scope = self._scope
         callee = self._callee(application, report=False)
         match = self._match(application, callee) if callee is not None else None
-        dtypes = self._callee_dtypes(application, callee, match, at) if callee is not None and match is not None else None
+        dtypes = (
+            self._callee_dtypes(application, callee, match, at) if callee is not None and match is not None else None
+        )
         program = self._linker.program(callee, dtypes) if callee is not None and dtypes is not None else None
         values = bind_sizes(application, program, match, scope) if program is not None and match is not None else None
         if program is None or match is None or values is None or len(program.outputs) != len(application.targets):

@@ -33,15 +33,17 @@ def evaluate_params(
     return values
 
 
-def apply_overrides(scope: FileScope, overrides: Mapping[str, object], files: Iterable[FileScope], found: Diagnostics) -> None:
+def apply_overrides(
+    scope: FileScope, overrides: Mapping[str, object], files: Iterable[FileScope], found: Diagnostics
+) -> None:
     """`-D W=128` also replaces the default of the attribute W in the ops of the file itself."""
     params = {name for file in files for name in file.params}
-    attributes = {
-        p.name for op in scope.own_ops for p in op.node.parameters if isinstance(p, ast.Attribute)
-    }
+    attributes = {p.name for op in scope.own_ops for p in op.node.parameters if isinstance(p, ast.Attribute)}
     for name, value in overrides.items():
         if name not in params and name not in attributes:
-            hint = did_you_mean(name, params | attributes) or "-D sets a param of the file or the default of an attribute"
+            hint = (
+                did_you_mean(name, params | attributes) or "-D sets a param of the file or the default of an attribute"
+            )
             found.error("E237", f"-D {name}: there is no param or attribute {name}", NOWHERE, hint)
             continue
         number = _number(value)
@@ -68,7 +70,12 @@ def constant_scope(file: FileScope, known: Params, places: Places, found: Diagno
 
 
 def _value(
-    param: ast.Param, known: Params, file: FileScope, overrides: Mapping[str, object], places: Places, found: Diagnostics
+    param: ast.Param,
+    known: Params,
+    file: FileScope,
+    overrides: Mapping[str, object],
+    places: Places,
+    found: Diagnostics,
 ) -> ir.Literal | None:
     wanted = _TYPES.get(param.dtype)
     if wanted is None:

@@ -21,7 +21,6 @@ from tpcgen.program.ir import (
     Read,
     Reduce,
     Role,
-    Scan,
     Size,
     Statement,
     Tensor,
@@ -29,7 +28,18 @@ from tpcgen.program.ir import (
     Update,
 )
 
-_LEVELS = {"or": 1, "and": 2, "not": 3, **dict.fromkeys(COMPARISONS, 4), "+": 5, "-": 5, "*": 6, "/": 6, "//": 6, "%": 6}
+_LEVELS = {
+    "or": 1,
+    "and": 2,
+    "not": 3,
+    **dict.fromkeys(COMPARISONS, 4),
+    "+": 5,
+    "-": 5,
+    "*": 6,
+    "/": 6,
+    "//": 6,
+    "%": 6,
+}
 _SIGNED = 7
 _ATOM = 8
 

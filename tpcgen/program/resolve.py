@@ -1,7 +1,7 @@
 """A file -> a module: ops resolved and typed, checks, vjps, warnings. The way into the program package.
 
-    module = load("examples/causal.dsl", params={"W": 128})
-    program = module.program("causal", T="bf16")
+module = load("examples/causal.dsl", params={"W": 128})
+program = module.program("causal", T="bf16")
 """
 
 from __future__ import annotations

@@ -23,7 +23,9 @@ def resolve_signature(scope: OpScope) -> None:
         kind = Kind.TENSOR if isinstance(p, ast.TensorParameter) else Kind.ATTRIBUTE
         scope.declare(p.name, kind, scope.places.word(p.span, p.name))
     for attribute in attributes:
-        scope.attributes.setdefault(attribute.name, ir.Attribute(attribute.name, _attribute_type(attribute, scope), None))
+        scope.attributes.setdefault(
+            attribute.name, ir.Attribute(attribute.name, _attribute_type(attribute, scope), None)
+        )
     _declare_sizes(scope, inputs)
     for output in scope.op.outputs:
         scope.declare(output.name, Kind.TENSOR, scope.places.word(output.span, output.name))
@@ -80,7 +82,6 @@ def declare_body(scope: OpScope) -> None:
         kind = scope.kind_of(name)
         if kind is not Kind.INDEX:
             scope.declare(name, Kind.INDEX, index_place(scope.places, name, node, nth))
-
 
     for contract in scope.op.contracts:
         for name in _alone_in_reads(contract):

@@ -233,11 +233,13 @@ def _cast(e: Cast, value: Value) -> Value:
 
 
 def _given(program: Program, given: Mapping[str, Value], found: Diagnostics) -> dict[str, Value]:
-    kinds = {s: DType.I32 for s in program.sizes} | {a.name: a.type for a in program.attributes}
+    kinds = dict.fromkeys(program.sizes, DType.I32) | {a.name: a.type for a in program.attributes}
     values: dict[str, Value] = {}
     for name, value in given.items():
         if name not in kinds:
-            hint = did_you_mean(name, kinds) or f"{program.name} has {', '.join(kinds) or 'neither sizes nor attributes'}"
+            hint = (
+                did_you_mean(name, kinds) or f"{program.name} has {', '.join(kinds) or 'neither sizes nor attributes'}"
+            )
             found.error("E312", f"{program.name} has no size or attribute {name}", program.span, hint)
             continue
         problem = _wrong_value(value, kinds[name], name in program.sizes)

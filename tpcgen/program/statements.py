@@ -73,7 +73,9 @@ class _Reader:
             return True
         message = f"{e.tensor} is written in this scan, so it can be read here at {self.scan.index} only"
         hint = "carry the value over in a state"
-        self.scope.found.error("E239", message, e.indices[info.scan_axis].span, hint, (Label(info.span, "written here"),))
+        self.scope.found.error(
+            "E239", message, e.indices[info.scan_axis].span, hint, (Label(info.span, "written here"),)
+        )
         return False
 
 
