@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -108,10 +109,10 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
 
 
 def _excerpt(span: Span, sources: Mapping[str, str], mark: str) -> list[str]:
-    text = sources.get(span.file, "").splitlines()
+    text = re.split(r"\r\n|\r|\n", sources.get(span.file, "").removeprefix("\ufeff"))
     if not 1 <= span.line <= len(text):
         return []
-    source = text[span.line - 1].expandtabs(1)
+    source = "".join(character if character.isprintable() else " " for character in text[span.line - 1])
     end = span.end_column if span.end_line == span.line else len(source) + 1
     gutter = str(span.line)
     blank = " " * len(gutter)

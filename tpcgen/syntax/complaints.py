@@ -286,7 +286,7 @@ def _reserved_word(s: Situation) -> Diagnostic | None:
         return None
     if "INT" in s.accepted and s.found.type == "NOT":
         hint = "`not` binds weaker than a comparison: write `(not x)`"
-        return Diagnostic("E104", f"expected {_wanted(s)}, found `not`", s.found.span, hint)
+        return Diagnostic("E129", f"expected {_wanted(s)}, found `not`", s.found.span, hint)
     leaves_a_gap = s.found.type in ("WHERE", "SINK", "AND", "OR", "IN", "REVERSE")
     next_line = s.found.type in ITEM_STARTS | STATEMENT_STARTS and first_on_line(s.words, s.position)
     if ("INT" in s.accepted and leaves_a_gap) or next_line:

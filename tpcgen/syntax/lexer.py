@@ -41,7 +41,7 @@ _INSTEAD = {
     "∑": "`sum[k](x)`",
     "Σ": "`sum[k](x)`",
     "√": "`sqrt(x)`",
-    ".": "`a .. b` for a range, and digits on both sides of a decimal point: `0.5`",
+    ".": "`a .. b` for a range, `0.5` for a number; names have no dots",
 }
 
 

@@ -13,7 +13,7 @@ from tpcgen.syntax.lalr import Lalr
 from tpcgen.syntax.lexer import MOST_ERRORS, lex
 from tpcgen.syntax.words import BAD, END, Word
 
-DEEPEST = 200
+DEEPEST = 100
 """Levels of an expression. Passes over it recurse; Python's own limit is 1000 frames."""
 LONGEST = 1_000_000
 """Characters of a file: a spec is text that people write."""

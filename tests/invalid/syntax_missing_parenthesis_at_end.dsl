@@ -1,0 +1,4 @@
+op f(x: f32[N], y: f32[N]) -> z: f32[N]
+{
+    z[i] = max(x[i], y[i]
+}

@@ -1,0 +1,5 @@
+op f(x: f32[N], y: f32[N]) -> z: f32[N]
+{
+    z[i] = x[i]
+    schedule { tile q 64 }
+}
