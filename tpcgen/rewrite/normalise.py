@@ -12,7 +12,7 @@ from tpcgen.rewrite.inline_maps import inline_maps
 from tpcgen.rewrite.materialise_operands import materialise_operands
 from tpcgen.rewrite.split_contractions import split_contractions
 from tpcgen.rewrite.unsupported import report_unsupported
-from tpcgen.rewrite.verify import verify
+from tpcgen.program.verify import verify
 
 Rewrite = Callable[[ir.Program, Diagnostics], ir.Program]
 

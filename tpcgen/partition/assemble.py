@@ -1,0 +1,177 @@
+"""Groups and lane choices -> a plan: memory orders, moves where orders clash, stages with programs of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from tpcgen.diagnostics import Diagnostic, DiagnosticError
+from tpcgen.partition.contraction import Loops, Matmul, NotAMatmul, Order, matmul
+from tpcgen.partition.groups import Group
+from tpcgen.partition.lanes import kind
+from tpcgen.partition.plan import Buffer, MoveStage, Plan, Stage, TpcStage
+from tpcgen.partition.subprogram import subprogram
+from tpcgen.program import ir
+from tpcgen.program.substitute import FreshNames
+
+
+def assemble(
+    source: ir.Program, program: ir.Program, groups: Sequence[Group], lanes: Mapping[int, str | None], target: str, label: str
+) -> Plan:
+    """`source` is the op as written, `program` its normal form, `lanes` the lane of each TPC group by position.
+
+    DiagnosticError (E407) where a contraction is no batched matmul whatever the layout.
+    """
+    found: list[Diagnostic] = []
+    matmuls: dict[int, Matmul] = {}
+    for position, group in enumerate(groups):
+        if group.mme:
+            try:
+                matmuls[position] = matmul(group.equations[0], program)
+            except NotAMatmul as problem:
+                found.append(problem.diagnostic)
+    if found:
+        raise DiagnosticError(tuple(found))
+    builder = _Builder(program, groups, lanes, matmuls)
+    builder.run()
+    return Plan(source, target, label, tuple(builder.buffers.values()), tuple(builder.stages))
+
+
+@dataclass
+class _Builder:
+    program: ir.Program
+    groups: Sequence[Group]
+    lanes: Mapping[int, str | None]
+    matmuls: Mapping[int, Matmul]
+    buffers: dict[str, Buffer] = field(default_factory=dict[str, Buffer])
+    stages: list[Stage] = field(default_factory=list[Stage])
+
+    def __post_init__(self) -> None:
+        self.names = FreshNames()
+        self.names.reserve(t.name for t in self.program.tensors)
+        self.names.reserve([*self.program.sizes, *(a.name for a in self.program.attributes)])
+        self.stage_names = FreshNames()
+
+    def run(self) -> None:
+        for tensor in (*self.program.inputs, *self.program.outputs):
+            self._buffer(tensor, tensor.name, _identity(tensor), tensor.role)
+        for position, group in enumerate(self.groups):
+            if group.mme:
+                self._mme(position, group)
+            else:
+                self._tpc(self.lanes[position], group)
+
+    def _buffer(self, tensor: ir.Tensor, name: str, order: Order, role: ir.Role) -> None:
+        self.buffers[name] = Buffer(name, tensor.shape, tensor.dtype, order, role)
+
+    def _tpc(self, lane: str | None, group: Group) -> None:
+        names: dict[str, str] = {}
+        orders: dict[str, Order] = {}
+        for tensor, indices in _accesses(group):
+            if tensor in group.writes or tensor in names:
+                continue
+            names[tensor] = self._at(tensor, self._wanted(tensor, indices, lane))
+        afterwards: list[Stage] = []
+        for e in group.equations:
+            tensor = self.program.tensor(e.target)
+            order = self._wanted(e.target, tuple(ir.Index(i) for i in e.indices), lane)
+            names[e.target] = self._made(tensor, order, afterwards)
+        for name in names.values():
+            orders[name] = self.buffers[name].order
+        name = self.stage_names.fresh(kind(group))
+        piece = subprogram(self.program, group.equations, name, orders, names)
+        self.stages += [TpcStage(name, piece, lane or ""), *afterwards]
+
+    def _wanted(self, tensor: str, indices: tuple[ir.Expr, ...], lane: str | None) -> Order | None:
+        """The order with the lane fastest and the other axes as in the program; None where the lane is no axis of it."""
+        axes = [a for a, e in enumerate(indices) if lane is not None and lane in ir.free_indices(e)]
+        if not axes:
+            return None
+        return (*(a for a in range(len(indices)) if a != axes[-1]), axes[-1])
+
+    def _mme(self, position: int, group: Group) -> None:
+        equation = group.equations[0]
+        shape = self.matmuls[position]
+        tensor = self.program.tensor(equation.target)
+        legal = shape.out_orders()
+        if not legal:
+            raise DiagnosticError((NotAMatmul(f"no layout makes {equation.target} one batched matmul", equation).diagnostic,))
+        wanted = self._reader_order(position, equation.target) or _identity(tensor)
+        order = wanted if wanted in legal else legal[0]
+        loops = self._best_loops(shape, order)
+        sides = [self._at_one_of(shape.operands[s].buffer, shape.operand_orders(s, loops), equation) for s in (0, 1)]
+        afterwards: list[Stage] = []
+        out = self._made(tensor, order, afterwards)
+        name = self.stage_names.fresh(equation.target.lower())
+        names = {equation.target: out, shape.operands[0].buffer: sides[0], shape.operands[1].buffer: sides[1]}
+        piece = subprogram(self.program, [equation], name, None, names)
+        self.stages += [shape.stage(name, piece, (sides[0], sides[1], out), loops), *afterwards]
+
+    def _best_loops(self, shape: Matmul, order: Order) -> Loops:
+        """The division with the fewest operands to move, then the least broadcasting."""
+
+        def moves(loops: Loops) -> int:
+            return sum(not self._stands(shape.operands[s].buffer, shape.operand_orders(s, loops)) for s in (0, 1))
+
+        return min(shape.loops(order), key=moves)
+
+    def _stands(self, tensor: str, orders: list[Order]) -> bool:
+        return any(self.buffers[name].order in orders for name in self._places(tensor))
+
+    def _reader_order(self, position: int, tensor: str) -> Order | None:
+        """The order the first TPC reader of an intermediate wants."""
+        for later, group in enumerate(self.groups[position + 1 :], position + 1):
+            if group.mme or tensor not in group.reads:
+                continue
+            for name, indices in _accesses(group):
+                if name == tensor:
+                    return self._wanted(tensor, indices, self.lanes[later])
+        return None
+
+    def _made(self, tensor: ir.Tensor, order: Order | None, afterwards: list[Stage]) -> str:
+        """The buffer a stage writes; an output of the op in another order than its own is written beside and moved."""
+        order = order if order is not None else _identity(tensor)
+        if tensor.role is ir.Role.INTERMEDIATE:
+            self._buffer(tensor, tensor.name, order, ir.Role.INTERMEDIATE)
+            return tensor.name
+        if order == self.buffers[tensor.name].order:
+            return tensor.name
+        beside = self.names.fresh(f"{tensor.name}_t")
+        self._buffer(tensor, beside, order, ir.Role.INTERMEDIATE)
+        afterwards.append(MoveStage(self.stage_names.fresh(f"move_{tensor.name.lower()}"), beside, tensor.name))
+        return beside
+
+    def _at_one_of(self, tensor: str, orders: list[Order], equation: ir.Equation) -> str:
+        if not orders:
+            raise DiagnosticError((NotAMatmul(f"no layout of {tensor} makes one batched matmul", equation).diagnostic,))
+        have = self._places(tensor)
+        return next((name for name in have if self.buffers[name].order in orders), None) or self._at(tensor, orders[0])
+
+    def _at(self, tensor: str, order: Order | None) -> str:
+        """A buffer that holds a tensor in an order, moved there if none does yet."""
+        have = self._places(tensor)
+        if order is None:
+            return have[0]
+        for name in have:
+            if self.buffers[name].order == order:
+                return name
+        copy = self.names.fresh(f"{tensor}_t")
+        original = self.buffers[have[0]]
+        self.buffers[copy] = replace(original, name=copy, order=order, role=ir.Role.INTERMEDIATE)
+        self.stages.append(MoveStage(self.stage_names.fresh(f"move_{tensor.lower()}"), have[0], copy))
+        return copy
+
+    def _places(self, tensor: str) -> list[str]:
+        """Buffers that hold a tensor by now: itself, then its copies."""
+        copies = [s.target for s in self.stages if isinstance(s, MoveStage) and s.source == tensor]
+        return [tensor, *copies]
+
+
+def _accesses(group: Group) -> list[tuple[str, tuple[ir.Expr, ...]]]:
+    """Tensors a group reads, with their indices, in text order."""
+    sides = [s for e in group.equations for s in (e.domain, e.value) if s is not None]
+    return [(x.tensor, x.indices) for s in sides for x in ir.walk(s) if isinstance(x, ir.Read)]
+
+
+def _identity(tensor: ir.Tensor) -> Order:
+    return tuple(range(len(tensor.shape)))

@@ -1,0 +1,43 @@
+"""Which index a TPC kernel may run along its vector lanes: one alternative plan per choice."""
+
+from __future__ import annotations
+
+from tpcgen.partition.groups import Group, bound, rows
+from tpcgen.program import ir
+
+
+def lanes(group: Group, program: ir.Program) -> tuple[str, ...]:
+    """Candidates of a TPC group, the one closest to the program's own layout first.
+
+    A kernel that reduces may keep the reduced index in lanes (and reduce across them) or one of its rows (and reduce
+    lane by lane, without any move between lanes). A map takes its fastest index, or the one before it where no input or
+    output of the op ties it down. Empty for a kernel of one number.
+    """
+    main = max(group.equations, key=lambda e: len(e.indices))
+    reduced = [i for e in group.equations for i in _reduced(e)]
+    if reduced:
+        along = reduced[-1]
+        row = next((i for i in reversed(main.indices) if i in rows(main)), None)
+        return (along,) if row is None else (along, row)
+    if not main.indices:
+        return ()
+    if len(main.indices) == 1 or _tied(group, program):
+        return (main.indices[-1],)
+    return (main.indices[-1], main.indices[-2])
+
+
+def kind(group: Group) -> str:
+    """What a kernel does, for its name: softmax, logsumexp, ..., or map."""
+    kinds = [x.kind for e in group.equations for s in (e.value, e.domain) if s is not None for x in ir.walk(s) if isinstance(x, ir.Reduce)]
+    return "softmax" if "softmax" in kinds else (kinds[0] if kinds else "map")
+
+
+def _reduced(e: ir.Equation) -> list[str]:
+    found = bound(e)
+    order = [x for s in (e.value, e.domain) if s is not None for x in ir.walk(s) if isinstance(x, ir.Reduce)]
+    return [i for x in order for i in x.indices if i in found]
+
+
+def _tied(group: Group, program: ir.Program) -> bool:
+    touched = [program.tensor(t) for t in group.reads | group.writes]
+    return any(t.role is not ir.Role.INTERMEDIATE and len(t.shape) > 1 for t in touched)
