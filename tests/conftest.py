@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """`golden(text, suffix="txt")` compares with tests/golden/<module>/<test>.<suffix>; ids of parameters are in <test>."""
+    """`golden(text, suffix="txt")` compares with tests/golden/<module>/<test>.<suffix>, parameters' ids in <test>."""
     name = request.node.name.replace("/", "_").replace(" ", "_")
     folder = GOLDEN / Path(str(request.node.path)).stem
     update = request.config.getoption("--update-golden")

@@ -1,0 +1,168 @@
+"""The glue library of an artifact as C++ text, from the kernels' own index spaces and access patterns.
+
+A node's parameter struct holds the attributes of the kernel's program in order, 4 bytes each: int32 or float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tpcgen.emit.cpptext import expression, field
+from tpcgen.emit.names import comment, plain
+from tpcgen.emit.templates import render
+from tpcgen.kernel.ir import AxisAccess, IndexDim, ScalarParam, TensorParam
+from tpcgen.program import print as text
+from tpcgen.program.dtypes import DType
+from tpcgen.program.ir import Equation, Expr, Literal, Program, Size
+
+MAX_TENSORS = 16
+MAX_SCALARS = 32
+MAX_AXES = 5
+
+DEVICE_ID: Mapping[str, str] = {
+    "gaudi": "DEVICE_ID_GAUDI",
+    "gaudi2": "DEVICE_ID_GAUDI2",
+    "gaudi3": "DEVICE_ID_GAUDI3",
+}
+
+_DATA_TYPE: Mapping[DType, str] = {
+    DType.F32: "DATA_F32",
+    DType.BF16: "DATA_BF16",
+    DType.F16: "DATA_F16",
+    DType.F8_143: "DATA_F8_143",
+    DType.F8_152: "DATA_F8_152",
+    DType.I32: "DATA_I32",
+    DType.I16: "DATA_I16",
+    DType.I8: "DATA_I8",
+    DType.U8: "DATA_U8",
+    DType.BOOL: "DATA_I8",
+}
+
+_SCALAR_AXIS = (AxisAccess(0, 0, 0, 0, all_required=True),)
+
+
+@dataclass(frozen=True, slots=True)
+class GlueKernel:
+    """What the glue says of one kernel. `guid` is also the kernel's file and symbol name.
+
+    `accesses` holds, for each of `tensors` (inputs, then outputs), one entry per dim in TPC order.
+    """
+
+    guid: str
+    program: Program
+    tensors: tuple[TensorParam, ...]
+    scalars: tuple[ScalarParam, ...]
+    index_space: tuple[IndexDim, ...]
+    accesses: tuple[tuple[AxisAccess, ...], ...]
+
+    def __post_init__(self) -> None:
+        limits = (
+            ("tensors", len(self.tensors), MAX_TENSORS),
+            ("scalar parameters", len(self.scalars), MAX_SCALARS),
+            ("index-space dims", len(self.index_space), MAX_AXES),
+            *((f"axes of {t.name}", len(t.sizes), MAX_AXES) for t in self.tensors),
+        )
+        for what, count, limit in limits:
+            if count > limit:
+                raise ValueError(f"{self.guid}: {count} {what}, at most {limit} fit")
+
+
+def files(
+    name: str, target: str, source: str, kernels: Sequence[GlueKernel], version: str, lib_version: int
+) -> dict[str, str]:
+    """Text of glue.cpp, support.h and CMakeLists.txt by file name. `lib_version` (64 bit) is GetLibVersion's answer."""
+    values = {
+        "name": plain(name),
+        "target": target,
+        "source": comment(source),
+        "kernels": [_kernel(k) for k in kernels],
+        "version": version,
+        "lib_version": lib_version,
+        "device": DEVICE_ID[target],
+        "march": "gaudi2" if target == "gaudi3" else target,
+        "max_tensors": MAX_TENSORS,
+    }
+    return {
+        "CMakeLists.txt": render("glue/CMakeLists.txt.j2", **values),
+        "glue.cpp": render("glue/glue.cpp.j2", **values),
+        "support.h": render("glue/support.h.j2", **values),
+    }
+
+
+def _kernel(k: GlueKernel) -> dict[str, object]:
+    program = k.program
+    tensors = [
+        {
+            "name": plain(t.name),
+            "type": _DATA_TYPE[t.dtype],
+            "is_output": t.is_output,
+            "sizes": [expression(e) for e in _sizes(t)],
+            "accesses": accesses or _SCALAR_AXIS,
+        }
+        for t, accesses in zip(k.tensors, k.accesses, strict=True)
+    ]
+    return {
+        "guid": plain(k.guid),
+        "stem": plain(k.guid),
+        "comments": [comment(line) for line in _comments(program)],
+        "inputs": [t for t in tensors if not t["is_output"]],
+        "outputs": [t for t in tensors if t["is_output"]],
+        "attributes": [
+            {"field": field(a.name), "type": "int32_t" if a.type is DType.I32 else "float"} for a in program.attributes
+        ],
+        "fields": [{"field": field(s), "type": "int64_t"} for s in program.sizes]
+        + [
+            {"field": field(a.name), "type": "int64_t" if a.type is DType.I32 else "double"} for a in program.attributes
+        ],
+        "bindings": [
+            {"field": field(size), "tensor": tensor, "dim": dim, "what": comment(f"{size}: dim {dim} of {name}")}
+            for size, tensor, dim, name in _bindings(k)
+        ],
+        "size_checks": list(_size_checks(k)),
+        "contracts": [
+            {"condition": expression(c.condition), "what": comment(text.expression(c.condition))}
+            for c in program.contracts
+            if not c.on_values and not c.indices
+        ],
+        "index_space": [expression(d.extent) for d in k.index_space],
+        "scalars": [
+            {
+                "name": comment(f"{s.name} = {text.expression(s.value)}"),
+                "bits": "int_bits" if s.type is DType.I32 else "float_bits",
+                "value": expression(s.value),
+            }
+            for s in k.scalars
+        ],
+    }
+
+
+def _sizes(t: TensorParam) -> tuple[Expr, ...]:
+    return t.sizes or (Literal(1, DType.I32),)
+
+
+def _comments(program: Program) -> Iterator[str]:
+    for statement in program.body:
+        if isinstance(statement, Equation):
+            place = f"{statement.span.file.rsplit('/', 1)[-1]}:{statement.span.line}  " if statement.span.line else ""
+            yield f"{place}{text.equation(statement, program)}"
+
+
+def _bindings(k: GlueKernel) -> Iterator[tuple[str, int, int, str]]:
+    """(size, input, dim, input's name) of the place that binds each size: the first dim with the bare name."""
+    bound: set[str] = set()
+    for position, tensor in enumerate(t for t in k.tensors if not t.is_output):
+        for dim, size in enumerate(_sizes(tensor)):
+            if isinstance(size, Size) and size.name not in bound:
+                bound.add(size.name)
+                yield size.name, position, dim, tensor.name
+
+
+def _size_checks(k: GlueKernel) -> Iterator[dict[str, object]]:
+    """Every other dim of an input: it must agree with what the sizes say."""
+    binding = {(position, dim) for _, position, dim, _ in _bindings(k)}
+    for position, tensor in enumerate(t for t in k.tensors if not t.is_output):
+        for dim, size in enumerate(_sizes(tensor)):
+            if (position, dim) not in binding:
+                what = comment(f"dim {dim} of {tensor.name} is {text.expression(size)}")
+                yield {"tensor": position, "dim": dim, "value": expression(size), "what": what}
