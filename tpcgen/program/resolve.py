@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, Diagnostics, Severity, Span
+from tpcgen.diagnostics import Diagnostic, DiagnosticError, Diagnostics, Severity, Span
 from tpcgen.program import ir
 from tpcgen.program.analyses import analyse
 from tpcgen.program.checks import Check, Vjp, resolve_checks, resolve_vjps
@@ -23,6 +23,7 @@ from tpcgen.program.op import Linker, default_dtypes, dtype_variables
 from tpcgen.program.params import apply_overrides, evaluate_params
 from tpcgen.program.places import Places
 from tpcgen.syntax.parser import parse
+from tpcgen.syntax.source import read_source
 
 _MAX_INSTANCES = 16
 """Choices of dtype variables resolved while loading; further ones are when they are asked for."""
@@ -77,14 +78,9 @@ class Module:
 def load(path: str | Path, *, params: Mapping[str, object] = {}) -> Module:
     """Parse and resolve a file. `params` override params of the files and defaults of its ops' attributes.
 
-    DiagnosticError carries everything found, warnings included; a file that cannot be read is E501.
+    DiagnosticError carries everything found, warnings included; E501 and E101 for a file that cannot be read.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise DiagnosticError((Diagnostic("E501", f"cannot read {path}: {reason}", NOWHERE),)) from None
-    return load_text(text, str(path), params=params)
+    return load_text(read_source(path), str(path), params=params)
 
 
 def load_text(text: str, path: str = "<text>", *, params: Mapping[str, object] = {}) -> Module:
