@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from tpcgen.diagnostics import Diagnostic, DiagnosticError
 from tpcgen.partition.contraction import Loops, Matmul, NotAMatmul, Order, matmul
-from tpcgen.partition.groups import Group
-from tpcgen.partition.lanes import kind
+from tpcgen.partition.groups import Group, names
 from tpcgen.partition.plan import Buffer, MoveStage, Plan, Stage, TpcStage
 from tpcgen.partition.subprogram import subprogram
 from tpcgen.program import ir
@@ -51,6 +50,8 @@ class _Builder:
         self.names.reserve(t.name for t in self.program.tensors)
         self.names.reserve([*self.program.sizes, *(a.name for a in self.program.attributes)])
         self.stage_names = FreshNames()
+        self.own_names = names(tuple(self.groups))
+        self.stage_names.reserve(self.own_names)
 
     def run(self) -> None:
         for tensor in (*self.program.inputs, *self.program.outputs):
@@ -59,27 +60,28 @@ class _Builder:
             if group.mme:
                 self._mme(position, group)
             else:
-                self._tpc(self.lanes[position], group)
+                self._tpc(position, group)
 
     def _buffer(self, tensor: ir.Tensor, name: str, order: Order, role: ir.Role) -> None:
         self.buffers[name] = Buffer(name, tensor.shape, tensor.dtype, order, role)
 
-    def _tpc(self, lane: str | None, group: Group) -> None:
-        names: dict[str, str] = {}
+    def _tpc(self, position: int, group: Group) -> None:
+        lane = self.lanes[position]
+        buffers: dict[str, str] = {}
         orders: dict[str, Order] = {}
         for tensor, indices in _accesses(group):
-            if tensor in group.writes or tensor in names:
+            if tensor in group.writes or tensor in buffers:
                 continue
-            names[tensor] = self._at(tensor, self._wanted(tensor, indices, lane))
+            buffers[tensor] = self._at(tensor, self._wanted(tensor, indices, lane))
         afterwards: list[Stage] = []
         for e in group.equations:
             tensor = self.program.tensor(e.target)
             order = self._wanted(e.target, tuple(ir.Index(i) for i in e.indices), lane)
-            names[e.target] = self._made(tensor, order, afterwards)
-        for name in names.values():
-            orders[name] = self.buffers[name].order
-        name = self.stage_names.fresh(kind(group))
-        piece = subprogram(self.program, group.equations, name, orders, names)
+            buffers[e.target] = self._made(tensor, order, afterwards)
+        for buffer in buffers.values():
+            orders[buffer] = self.buffers[buffer].order
+        name = self.own_names[position]
+        piece = subprogram(self.program, group.equations, name, orders, buffers)
         self.stages += [TpcStage(name, piece, lane or ""), *afterwards]
 
     def _wanted(self, tensor: str, indices: tuple[ir.Expr, ...], lane: str | None) -> Order | None:
@@ -102,7 +104,7 @@ class _Builder:
         sides = [self._at_one_of(shape.operands[s].buffer, shape.operand_orders(s, loops), equation) for s in (0, 1)]
         afterwards: list[Stage] = []
         out = self._made(tensor, order, afterwards)
-        name = self.stage_names.fresh(equation.target.lower())
+        name = self.own_names[position]
         names = {equation.target: out, shape.operands[0].buffer: sides[0], shape.operands[1].buffer: sides[1]}
         piece = subprogram(self.program, [equation], name, None, names)
         self.stages += [shape.stage(name, piece, (sides[0], sides[1], out), loops), *afterwards]

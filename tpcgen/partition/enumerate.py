@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import product
 
 from tpcgen.partition.assemble import assemble
-from tpcgen.partition.groups import groups
-from tpcgen.partition.lanes import kind, lanes
+from tpcgen.partition.groups import groups, names
+from tpcgen.partition.lanes import lanes
 from tpcgen.partition.plan import Plan
 from tpcgen.program import ir
 from tpcgen.rewrite.normalise import normalise
@@ -25,7 +25,7 @@ def enumerate_plans(program: ir.Program, target: str) -> tuple[Plan, ...]:
     choices = _capped([(None,) if g.mme else (lanes(g, normal) or (None,)) for g in parts])
     plans: list[Plan] = []
     for chosen in product(*choices):
-        named = [f"{kind(g)} along {lane}" for g, lane, all in zip(parts, chosen, choices, strict=True) if len(all) > 1]
+        named = [f"{n} along {lane}" for n, lane, all in zip(names(parts), chosen, choices, strict=True) if len(all) > 1]
         label = ", ".join(named) or "the only one"
         plans.append(assemble(program, normal, parts, dict(enumerate(chosen)), target, label))
     return tuple(plans)

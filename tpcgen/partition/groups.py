@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tpcgen.program import ir
+from tpcgen.program.substitute import FreshNames
 from tpcgen.rewrite.drop_dead import reads
 from tpcgen.rewrite.split_contractions import contraction_of
 
@@ -54,7 +55,7 @@ def bound(equation: ir.Equation) -> frozenset[str]:
 def _place(result: list[Group], equation: ir.Equation) -> None:
     alone = Group(False, (equation,))
     for position, group in enumerate(result):
-        if group.mme or rows(group.equations[0]) != rows(equation):
+        if group.mme or not _share_rows(group, equation):
             continue
         merged = Group(False, (*group.equations, equation))
         others = [*result[:position], merged, *result[position + 1 :]]
@@ -63,6 +64,32 @@ def _place(result: list[Group], equation: ir.Equation) -> None:
             result[position] = merged
             return
     result.append(alone)
+
+
+def _share_rows(group: Group, equation: ir.Equation) -> bool:
+    """Same rows; or a map over the rows and reduced indices of a kernel that reads the same data, or the reverse."""
+    first = group.equations[0]
+    if rows(first) == rows(equation):
+        return True
+    if not group.reads & reads(equation):
+        return False
+    reducing = next((e for e in group.equations if bound(e)), None)
+    if reducing is not None:
+        return not bound(equation) and rows(equation) == rows(reducing) | bound(reducing)
+    return bool(bound(equation)) and rows(first) == rows(equation) | bound(equation)
+
+
+def names(parts: tuple[Group, ...]) -> tuple[str, ...]:
+    """One name per group: a contraction's tensor, a kernel's `kind`; numbered where they repeat."""
+    fresh = FreshNames()
+    return tuple(fresh.fresh(p.equations[0].target.lower() if p.mme else kind(p)) for p in parts)
+
+
+def kind(group: Group) -> str:
+    """What a kernel does: softmax, logsumexp, sum, ..., or map."""
+    sides = [s for e in group.equations for s in (e.value, e.domain) if s is not None]
+    kinds = [x.kind for s in sides for x in ir.walk(s) if isinstance(x, ir.Reduce)]
+    return "softmax" if "softmax" in kinds else (kinds[0] if kinds else "map")
 
 
 def _sorted(result: list[Group]) -> tuple[Group, ...]:

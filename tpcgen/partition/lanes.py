@@ -17,19 +17,14 @@ def lanes(group: Group, program: ir.Program) -> tuple[str, ...]:
     reduced = [i for e in group.equations for i in _reduced(e)]
     if reduced:
         along = reduced[-1]
-        row = next((i for i in reversed(main.indices) if i in rows(main)), None)
+        reducing = next(e for e in group.equations if bound(e))
+        row = next((i for i in reversed(reducing.indices) if i in rows(reducing)), None)
         return (along,) if row is None else (along, row)
     if not main.indices:
         return ()
     if len(main.indices) == 1 or _tied(group, program):
         return (main.indices[-1],)
     return (main.indices[-1], main.indices[-2])
-
-
-def kind(group: Group) -> str:
-    """What a kernel does, for its name: softmax, logsumexp, ..., or map."""
-    kinds = [x.kind for e in group.equations for s in (e.value, e.domain) if s is not None for x in ir.walk(s) if isinstance(x, ir.Reduce)]
-    return "softmax" if "softmax" in kinds else (kinds[0] if kinds else "map")
 
 
 def _reduced(e: ir.Equation) -> list[str]:

@@ -50,7 +50,8 @@ class _Inliner:
         if contraction_of(e, self.program) is None:
             phase = max((self.phase[t] for t in reads(e)), default=0)
             domain = self._visit(e.domain, phase) if e.domain is not None else None
-            e = ir.Equation(e.target, e.indices, self._visit(e.value, phase), domain, span=e.span)
+            value = _stored(self._visit(e.value, phase), d.tensor)
+            e = ir.Equation(e.target, e.indices, value, domain, span=e.span)
             d = Definition(d.tensor, e)
             if d.tensor.role is ir.Role.INTERMEDIATE and e.domain is None:
                 self.known[d.tensor.name] = d
@@ -106,6 +107,13 @@ class _Inliner:
         old = self.program.range_of(index)
         self.new_indices.append(ir.IndexRange(name, old.low, old.high, span=old.span))
         return name
+
+
+def _stored(value: ir.Expr, tensor: ir.Tensor) -> ir.Expr:
+    """Without a cast that the store does anyway."""
+    while isinstance(value, ir.Cast) and value.dtype is tensor.dtype and tensor.dtype.is_float:
+        value = value.operand
+    return value
 
 
 def _cheap(d: Definition) -> bool:

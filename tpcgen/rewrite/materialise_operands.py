@@ -19,7 +19,7 @@ from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import FreshNames
 from tpcgen.rewrite.edit import Definition, conjunction, conjuncts, definitions, intermediate, names_in_use, rebuilt
 from tpcgen.rewrite.split_contractions import contraction_of
-from tpcgen.rewrite.support import Supports, exists
+from tpcgen.rewrite.support import Supports, exists, implies
 
 
 def materialise_operands(program: ir.Program, found: Diagnostics) -> ir.Program:
@@ -86,8 +86,7 @@ class _Step:
         return self._new(inner, dtype, domain, suffix)
 
     def _implied(self, read: ir.Read, domain: ir.Expr) -> bool:
-        support = Supports(self.program).of(read).where
-        return set(conjuncts(domain)) <= set(conjuncts(support))
+        return implies(Supports(self.program).of(read).where, domain, self.program)
 
     def _unvisited(self, operand: ir.Read, partner: ir.Read, others: tuple[str, ...]) -> ir.Read:
         """The operand without the rows that no point of its partner visits; `others` are the partner's own indices."""
@@ -100,7 +99,7 @@ class _Step:
         )
         if visited is None or not ir.free_indices(visited) <= set(operand_indices(operand)):
             return operand
-        if set(conjuncts(visited)) <= set(conjuncts(supports.of(operand).where)):
+        if implies(supports.of(operand).where, visited, self.program):
             return operand
         return self._new(operand, operand.dtype, visited, "m")
 

@@ -220,10 +220,30 @@ def _without(where: ir.Expr | None, index: str, program: ir.Program) -> ir.Expr 
                 low.append(affine.subtract(alone, p))
             else:
                 high.append(affine.add(alone, p))
-    known = facts(program)
-    left = [affine.subtract(h, lo) for lo in low for h in high]
-    needed = [_non_negative(p) for p in left if not known.prove(p)]
-    return conjunction([*kept, *needed])
+    return conjunction([*kept, *_independent([affine.subtract(h, lo) for lo in low for h in high], facts(program))])
+
+
+def implies(given: ir.Expr | None, wanted: ir.Expr | None, program: ir.Program) -> bool:
+    """Whether `wanted` provably holds wherever `given` does; False says nothing."""
+    assumed = [p for c in conjuncts(given) for p in _at_least_zero(c) or []]
+    known = facts(program).extended(assumed)
+    stated = set(conjuncts(given))
+    for condition in conjuncts(wanted):
+        parts = _at_least_zero(condition)
+        if condition not in stated and (parts is None or not all(known.prove(p) for p in parts)):
+            return False
+    return True
+
+
+def _independent(goals: list[affine.Polynomial], known: affine.Facts) -> list[ir.Expr]:
+    """The goals (polynomials to be >= 0) that neither the facts nor the other goals imply; those without indices first."""
+    open_goals = [g for g in goals if not known.prove(g)]
+    open_goals.sort(key=lambda g: any(ir.free_indices(atom) for atom in affine.atoms(g)))
+    kept: list[affine.Polynomial] = []
+    for goal in open_goals:
+        if not known.extended(kept).prove(goal):
+            kept.append(goal)
+    return [_non_negative(g) for g in kept]
 
 
 def _at_least_zero(condition: ir.Expr) -> list[affine.Polynomial] | None:
