@@ -120,7 +120,7 @@ def _instances(linker: Linker, definition: OpDefinition) -> ir.Program | None:
 
 def _instance(linker: Linker, definition: OpDefinition, dtypes: Mapping[str, DType]) -> ir.Program | None:
     program = linker.program(definition, dtypes)
-    if program is None or not analyse(program, definition.node, linker.found):
+    if program is None or not analyse(program, linker.found):
         return None
     return program
 
