@@ -10,6 +10,7 @@ import numpy as np
 from tpcgen.interpreter.value import Array
 
 _erf_of_object = np.frompyfunc(math.erf, 1, 1)
+_erfc_of_object = np.frompyfunc(math.erfc, 1, 1)
 
 
 def _erf(x: Array) -> Array:
@@ -27,8 +28,8 @@ def _softplus(x: Array) -> Array:
 
 def _gelu(x: Array) -> Array:
     """x * Phi(x), Phi the normal distribution function: the exact form, not the tanh approximation."""
-    half = x.dtype.type(0.5)
-    return half * x * (1 + _erf(x * x.dtype.type(math.sqrt(0.5))))
+    twice_phi = np.asarray(_erfc_of_object(x * x.dtype.type(-math.sqrt(0.5)))).astype(x.dtype)
+    return x.dtype.type(0.5) * x * twice_phi
 
 
 def _elu(x: Array) -> Array:

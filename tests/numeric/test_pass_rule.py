@@ -1,0 +1,142 @@
+"""Each clause of the pass rule fails on a planted fault, and nothing else of it stands in the way."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tpcgen.interpreter.compare import FORMATS, judge
+from tpcgen.program.dtypes import DType
+
+BF16 = ml_dtypes.bfloat16
+
+
+@pytest.fixture
+def rows():
+    """A truth of two rows of different magnitude, and its bf16 rounding."""
+    truth = np.random.default_rng(1).standard_normal((2, 64)) * np.array([[1.0], [1000.0]])
+    return truth, truth.astype(BF16)
+
+
+def test_the_rounded_truth_passes(rows):
+    truth, device = rows
+    verdict = judge(device, truth, device)
+    assert verdict.passed and not verdict.reason
+    assert verdict.error == verdict.device_error == np.abs(device.astype("f8") - truth).max()
+
+
+def test_one_ulp_more_than_twice_the_device_error_passes_and_two_more_do_not(rows):
+    truth, _ = rows
+    truth = truth.copy()
+    truth[0, 0] = 3.0
+    truth[0, 1:] = np.clip(truth[0, 1:], -1.9, 1.9)
+    device = truth.astype(BF16)
+    row_error = np.abs(device[0].astype("f8") - truth[0]).max()
+    ulp = 2.0**-6
+    allowed = 2 * row_error + ulp
+    y = device.copy()
+    y[0, 0] = BF16(3.0 + ulp)
+    assert abs(float(y[0, 0]) - 3.0) <= allowed
+    assert judge(y, truth, device).passed
+    y[0, 0] = BF16(3.0 + 3 * ulp)
+    assert abs(float(y[0, 0]) - 3.0) > allowed
+    verdict = judge(y, truth, device)
+    assert not verdict.passed and verdict.where == (0, 0)
+    assert verdict.bound == pytest.approx(allowed)
+
+
+def test_an_error_allowed_in_a_large_row_fails_in_a_small_one(rows):
+    truth, device = rows
+    wrong = np.array([[0.5], [0.0]])
+    assert not judge((device + wrong).astype(BF16), truth, device).passed
+    assert judge((device + wrong[::-1]).astype(BF16), truth, device).passed
+
+
+def test_f32_gets_four_ulps():
+    truth = np.full((1, 8), 1.0)
+    device = truth.astype(np.float32)
+    y = device.copy()
+    y[0, 3] = 1 + 4 * 2.0**-23
+    assert judge(y, truth, device).passed
+    y[0, 3] = 1 + 5 * 2.0**-23
+    assert not judge(y, truth, device).passed
+
+
+def test_integers_get_none():
+    truth = np.arange(8, dtype=np.int32)
+    assert judge(truth, truth, truth).passed
+    assert not judge(truth + np.int32(1), truth, truth).passed
+
+
+def test_a_device_mode_too_wrong_to_judge_by_is_inconclusive():
+    truth = np.full((1, 8), 1.0)
+    device = truth.copy().astype(np.float32)
+    device[0, 5] = 1.11
+    verdict = judge(truth.astype(np.float32), truth, device)
+    assert not verdict.passed and "inconclusive" in verdict.reason
+    device[0, 5] = 1.09
+    assert judge(truth.astype(np.float32), truth, device).passed
+
+
+def test_all_zero_never_passes_for_a_truth_that_is_not():
+    truth = np.full((1, 4), 2.0**-149)
+    device = truth.astype(np.float32)
+    zeros = np.zeros_like(device)
+    assert np.abs(truth).max() <= 4 * 2.0**-149
+    verdict = judge(zeros, truth, device)
+    assert not verdict.passed and "all zero" in verdict.reason
+
+
+def test_zero_rows_of_zero_truth_pass_and_must_be_zero():
+    truth = np.array([[0.0, 0.0], [1.0, 2.0]])
+    device = truth.astype(np.float32)
+    assert judge(device, truth, device).passed
+    y = device.copy()
+    y[0, 1] = 1e-6
+    assert not judge(y, truth, device).passed
+
+
+@pytest.mark.parametrize("y, truth", [(np.nan, 1.0), (1.0, np.nan), (np.inf, 1.0), (np.inf, -np.inf)])
+def test_nan_and_inf_must_agree(y, truth):
+    expected = np.array([[truth, 1.0]])
+    got = np.array([[y, 1.0]], np.float32)
+    assert not judge(got, expected, expected.astype(np.float32)).passed
+
+
+@pytest.mark.parametrize("x", [np.nan, np.inf, -np.inf])
+def test_agreeing_nan_and_inf_pass(x):
+    truth = np.array([[x, 1.0]])
+    assert judge(truth.astype(np.float32), truth, truth.astype(np.float32)).passed
+
+
+def test_nan_in_device_mode_only_is_inconclusive():
+    truth = np.array([[1.0, 2.0]])
+    device = np.array([[np.nan, 2.0]], np.float32)
+    assert "inconclusive" in judge(truth.astype(np.float32), truth, device).reason
+
+
+def test_shape_and_dtype_must_match(rows):
+    truth, device = rows
+    assert "shape" in judge(device[:1], truth, device).reason
+    assert "shape" in judge(device.T, truth, device).reason
+    assert "dtype" in judge(device.astype(np.float32), truth, device).reason
+
+
+def test_empty_outputs_and_scalars():
+    empty = np.zeros((3, 0))
+    assert judge(empty.astype(BF16), empty, empty.astype(BF16)).passed
+    one = np.array(1.0)
+    assert judge(one.astype(np.float32), one, one.astype(np.float32)).passed
+    assert not judge(np.array(1.01, np.float32), one, one.astype(np.float32)).passed
+
+
+@pytest.mark.parametrize("dtype", [d for d in DType if d.is_float])
+def test_formats_are_those_of_ml_dtypes(dtype):
+    info = ml_dtypes.finfo(dtype.numpy)
+    assert (info.nmant, info.minexp) == FORMATS[dtype]
+    for x in (1.0, 1.5, 2.0**-20, 100.0):
+        near = np.array(x).astype(dtype.numpy)
+        truth = near.astype("f8").reshape(1, 1)
+        up = np.nextafter(near, np.array(np.inf).astype(dtype.numpy)).reshape(1, 1)
+        assert judge(up, truth, truth.astype(dtype.numpy)).passed
