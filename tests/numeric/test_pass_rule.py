@@ -79,6 +79,15 @@ def test_a_device_mode_too_wrong_to_judge_by_is_inconclusive():
     assert judge(truth.astype(np.float32), truth, device).passed
 
 
+def test_a_row_that_underflows_is_judged_as_the_zero_it_is():
+    truth = np.array([[1e-75, -1e-60], [1.0, 2.0]])
+    device = truth.astype(np.float32)
+    assert judge(device, truth, device).passed
+    wrong = device.copy()
+    wrong[0, 0] = 1e-30
+    assert not judge(wrong, truth, device).passed
+
+
 def test_all_zero_never_passes_for_a_truth_that_is_not():
     truth = np.full((1, 4), 2.0**-149)
     device = truth.astype(np.float32)

@@ -28,7 +28,10 @@ FORMATS = {
 """Stored mantissa bits, and the exponent of the least normal number."""
 
 INCONCLUSIVE = 0.1
-"""Share of the row's largest |truth| above which device mode is itself too wrong to judge by."""
+"""Share of the row's largest |truth| above which device mode is itself too wrong to judge by.
+
+A row that is smaller than the least normal number of its dtype counts as that: nothing can be exact below it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def _judged(y: Array, truth: Array, device: Array, dtype: np.dtype[np.generic]) 
     magnitude = finite.max(axis=-1, keepdims=True) if truth.ndim else finite
     row_error = device_error.max(axis=-1, keepdims=True) if truth.ndim else device_error
     bound = np.broadcast_to(2 * row_error + _ulps(magnitude, dtype), truth.shape)
-    doubtful = _first(np.broadcast_to(row_error > INCONCLUSIVE * magnitude, truth.shape))
+    doubtful = _first(np.broadcast_to(row_error > INCONCLUSIVE * _at_least_normal(magnitude, dtype), truth.shape))
     excess = np.where(error == 0, -np.inf, error - bound)
     where = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
     reason = ""
@@ -93,9 +96,18 @@ def _distance(a: Array, b: Array) -> Array:
         return np.where(same, 0.0, np.abs(a - b))
 
 
+def _kind(dtype: np.dtype[np.generic]) -> DType:
+    return next(d for d in DType if d.numpy == dtype)
+
+
+def _at_least_normal(magnitude: Array, dtype: np.dtype[np.generic]) -> Array:
+    kind = _kind(dtype)
+    return np.maximum(magnitude, 2.0 ** FORMATS[kind][1]) if kind.is_float else magnitude
+
+
 def _ulps(magnitude: Array, dtype: np.dtype[np.generic]) -> Array:
     """k times the spacing of the dtype at a magnitude."""
-    kind = next(d for d in DType if d.numpy == dtype)
+    kind = _kind(dtype)
     if not kind.is_float:
         return np.zeros_like(magnitude)
     mantissa, least = FORMATS[kind]
