@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tpcgen.diagnostics import Diagnostic, DiagnosticError
-from tpcgen.partition.contraction import Loops, Matmul, NotAMatmul, Order, matmul
+from tpcgen.partition.contraction import Loops, Matmul, NotAMatmulError, Order, matmul
 from tpcgen.partition.groups import Group, names
 from tpcgen.partition.plan import Buffer, MoveStage, Plan, Stage, TpcStage
 from tpcgen.partition.subprogram import subprogram
@@ -15,7 +15,12 @@ from tpcgen.program.substitute import FreshNames
 
 
 def assemble(
-    source: ir.Program, program: ir.Program, groups: Sequence[Group], lanes: Mapping[int, str | None], target: str, label: str
+    source: ir.Program,
+    program: ir.Program,
+    groups: Sequence[Group],
+    lanes: Mapping[int, str | None],
+    target: str,
+    label: str,
 ) -> Plan:
     """`source` is the op as written, `program` its normal form, `lanes` the lane of each TPC group by position.
 
@@ -27,7 +32,7 @@ def assemble(
         if group.mme:
             try:
                 matmuls[position] = matmul(group.equations[0], program)
-            except NotAMatmul as problem:
+            except NotAMatmulError as problem:
                 found.append(problem.diagnostic)
     if found:
         raise DiagnosticError(tuple(found))
@@ -85,7 +90,7 @@ class _Builder:
         self.stages += [TpcStage(name, piece, lane or ""), *afterwards]
 
     def _wanted(self, tensor: str, indices: tuple[ir.Expr, ...], lane: str | None) -> Order | None:
-        """The order with the lane fastest and the other axes as in the program; None where the lane is no axis of it."""
+        """The order with the lane fastest and the other axes as in the program; None where it has no such axis."""
         axes = [a for a, e in enumerate(indices) if lane is not None and lane in ir.free_indices(e)]
         if not axes:
             return None
@@ -97,7 +102,9 @@ class _Builder:
         tensor = self.program.tensor(equation.target)
         legal = shape.out_orders()
         if not legal:
-            raise DiagnosticError((NotAMatmul(f"no layout makes {equation.target} one batched matmul", equation).diagnostic,))
+            raise DiagnosticError(
+                (NotAMatmulError(f"no layout makes {equation.target} one batched matmul", equation).diagnostic,)
+            )
         wanted = self._reader_order(position, equation.target) or _identity(tensor)
         order = wanted if wanted in legal else legal[0]
         loops = self._best_loops(shape, order)
@@ -145,7 +152,9 @@ class _Builder:
 
     def _at_one_of(self, tensor: str, orders: list[Order], equation: ir.Equation) -> str:
         if not orders:
-            raise DiagnosticError((NotAMatmul(f"no layout of {tensor} makes one batched matmul", equation).diagnostic,))
+            raise DiagnosticError(
+                (NotAMatmulError(f"no layout of {tensor} makes one batched matmul", equation).diagnostic,)
+            )
         have = self._places(tensor)
         return next((name for name in have if self.buffers[name].order in orders), None) or self._at(tensor, orders[0])
 

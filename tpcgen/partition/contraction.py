@@ -1,12 +1,12 @@
 """A contraction as the MME sees it: factors, and the memory orders in which they make one batched matmul.
 
-A grouped-query read `K[b, h // R, k, d]` splits h into factors h.g (extent of K's axis) and h.r (extent R), h = h.g * R +
-h.r. K lacks h.r, which joins the rows of the other operand: no copy of K.
+A grouped-query read `K[b, h // R, k, d]` splits h into factors h.g (extent of K's axis) and h.r (extent R):
+h = h.g * R + h.r. K lacks h.r, which joins the rows of the other operand: no copy of K.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -21,7 +21,7 @@ from tpcgen.rewrite.split_contractions import contraction_of
 Order = tuple[int, ...]
 
 
-class NotAMatmul(Exception):
+class NotAMatmulError(Exception):
     """The MME cannot run it; `diagnostic` says why."""
 
     def __init__(self, message: str, node: ir.Node, hint: str = "") -> None:
@@ -104,17 +104,26 @@ class Matmul:
         sides = [Operand(b, o.axes) for b, o in zip(buffers, self.operands, strict=True)]
         rows, columns = sides[loops.row_side], sides[1 - loops.row_side]
         return MmeStage(
-            name, program, self.factors, loops.batch, loops.rows, loops.columns, self.summed_order(loops), rows, columns, sides[2]
+            name,
+            program,
+            self.factors,
+            loops.batch,
+            loops.rows,
+            loops.columns,
+            self.summed_order(loops),
+            rows,
+            columns,
+            sides[2],
         )
 
 
 def matmul(equation: ir.Equation, program: ir.Program) -> Matmul:
-    """The matmul an equation is. NotAMatmul where its reads are not whole axes, quotients or remainders."""
+    """The matmul an equation is. NotAMatmulError where its reads are not whole axes, quotients or remainders."""
     found = contraction_of(equation, program)
     assert found is not None and isinstance(found.left, ir.Read) and isinstance(found.right, ir.Read)
     out = ir.Read(equation.target, tuple(ir.Index(i) for i in equation.indices), program.tensor(equation.target).dtype)
     reads = (found.left, found.right, out)
-    factors: list[Factor] = []
+    factors = list[Factor]()
     parts: dict[str, tuple[str, ...]] = {}
     splits: dict[str, tuple[ir.Expr, str, str]] = {}
     for r in program.indices:
@@ -129,7 +138,7 @@ def matmul(equation: ir.Equation, program: ir.Program) -> Matmul:
     summed = frozenset(f for i in found.summed for f in parts[i])
     for operand, read in ((left, found.left), (right, found.right)):
         if not summed <= {f for axis in operand.axes for f in axis}:
-            raise NotAMatmul(f"{read.tensor} lacks a part of a summed index", read)
+            raise NotAMatmulError(f"{read.tensor} lacks a part of a summed index", read)
     return Matmul(tuple(factors), (left, right, result), summed)
 
 
@@ -140,19 +149,20 @@ def memory_factors(operand: Operand, order: Order) -> tuple[str, ...]:
 
 def _factors(r: ir.IndexRange, reads: Iterable[ir.Read], program: ir.Program) -> tuple[list[Factor], ir.Expr | None]:
     if not affine.equal(r.low, ir.Literal(0, DType.I32)):
-        raise NotAMatmul(f"a contraction over a part of an axis is not lowered yet: {r.name} starts at another index than 0", r)
+        raise NotAMatmulError(
+            f"a contraction over a part of an axis is not lowered yet: {r.name} starts at another index than 0", r
+        )
     uses = [(read, axis, e) for read in reads for axis, e in enumerate(read.indices) if r.name in ir.free_indices(e)]
     divided = [(read, axis, e) for read, axis, e in uses if isinstance(e, ir.Binary)]
     if not divided:
         return [Factor(r.name, r.high)], None
-    read, axis, e = divided[0]
-    assert isinstance(e, ir.Binary)
+    read, _, e = divided[0]
     divisor = e.right
-    if any(isinstance(x, ir.Binary) and not affine.equal(x.right, divisor) for _, _, x in divided):
-        raise NotAMatmul(f"{r.name} is divided by two different sizes in one contraction: not lowered yet", read)
+    if any(not affine.equal(x.right, divisor) for _, _, x in divided):
+        raise NotAMatmulError(f"{r.name} is divided by two different sizes in one contraction: not lowered yet", read)
     groups = _groups(r, divided, divisor, program)
     if groups is None or not _exact(r.high, groups, divisor, program):
-        raise NotAMatmul(
+        raise NotAMatmulError(
             f"the index {text(e)} of {read.tensor} does not split {r.name} evenly as far as the contracts say",
             e,
             f"add a contract: {text(r.high)} % {text(divisor)} == 0",
@@ -161,11 +171,11 @@ def _factors(r: ir.IndexRange, reads: Iterable[ir.Read], program: ir.Program) ->
 
 
 def _groups(
-    r: ir.IndexRange, divided: list[tuple[ir.Read, int, ir.Expr]], divisor: ir.Expr, program: ir.Program
+    r: ir.IndexRange, divided: Sequence[tuple[ir.Read, int, ir.Binary]], divisor: ir.Expr, program: ir.Program
 ) -> ir.Expr | None:
     """Extent of the outer factor: the axis that the quotient runs along, else the range divided."""
     for read, axis, e in divided:
-        if isinstance(e, ir.Binary) and e.operator == "//":
+        if e.operator == "//":
             return program.tensor(read.tensor).shape[axis]
     return ir.Binary("//", r.high, divisor)
 
@@ -204,16 +214,18 @@ def _operand(
         match e:
             case ir.Index():
                 if not affine.equal(extent, program.range_of(e.name).high):
-                    raise NotAMatmul(f"a contraction over a part of axis {axis} of {read.tensor} is not lowered yet", read)
+                    raise NotAMatmulError(
+                        f"a contraction over a part of axis {axis} of {read.tensor} is not lowered yet", read
+                    )
                 axes.append(parts[e.name])
-            case ir.Binary(operator="//" | "%", left=ir.Index()):
-                _, outer, inner = splits[e.left.name]
+            case ir.Binary(operator="//" | "%", left=ir.Index(name=name)):
+                _, outer, inner = splits[name]
                 axes.append((outer,) if e.operator == "//" else (inner,))
             case _:
-                raise NotAMatmul(f"the index {text(e)} of a contraction's operand is not lowered yet", e)
+                raise NotAMatmulError(f"the index {text(e)} of a contraction's operand is not lowered yet", e)
     flat = [f for axis in axes for f in axis]
     if len(set(flat)) < len(flat):
-        raise NotAMatmul(f"a contraction along a diagonal of {read.tensor} is not lowered yet", read)
+        raise NotAMatmulError(f"a contraction along a diagonal of {read.tensor} is not lowered yet", read)
     return Operand(read.tensor, tuple(axes))
 
 

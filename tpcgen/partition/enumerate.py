@@ -25,7 +25,11 @@ def enumerate_plans(program: ir.Program, target: str) -> tuple[Plan, ...]:
     choices = _capped([(None,) if g.mme else (lanes(g, normal) or (None,)) for g in parts])
     plans: list[Plan] = []
     for chosen in product(*choices):
-        named = [f"{n} along {lane}" for n, lane, all in zip(names(parts), chosen, choices, strict=True) if len(all) > 1]
+        named = [
+            f"{n} along {lane}"
+            for n, lane, options in zip(names(parts), chosen, choices, strict=True)
+            if len(options) > 1
+        ]
         label = ", ".join(named) or "the only one"
         plans.append(assemble(program, normal, parts, dict(enumerate(chosen)), target, label))
     return tuple(plans)

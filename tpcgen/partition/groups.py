@@ -1,4 +1,4 @@
-"""Which equations run together: every contraction is a stage of its own, the rest goes into as few kernels as possible."""
+"""Which equations run together: a contraction is a stage of its own, the rest goes into as few kernels as possible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Group:
 
     @property
     def reads(self) -> frozenset[str]:
-        return frozenset().union(*(reads(e) for e in self.equations))
+        return frozenset[str]().union(*(reads(e) for e in self.equations))
 
     @property
     def writes(self) -> frozenset[str]:

@@ -1,8 +1,8 @@
 """A plan: which engine computes what, over which buffers, in which order.
 
 Every stage holds the piece of the tensor program it computes as a program of its own (`program`), so that any stage can
-be checked against the interpreter alone. Buffers are logical tensors of the program or values between stages; a buffer's
-`order` is its layout in memory.
+be checked against the interpreter alone. Buffers are logical tensors of the program or values between stages; `order`
+is a buffer's layout in memory.
 
 What a stage's program looks like, so that lowering and emission can rely on it:
 
@@ -76,8 +76,8 @@ class MmeStage:
     """out[batch, m, n] = sum[k] lhs[batch, m, k] * rhs[batch, k, n], accumulated in f32, one batched matmul.
 
     `batch`, `m`, `n`, `k` are factor names, outer to inner. The out buffer's memory is exactly (batch, m, n); each
-    operand's is its batch factors, then m and k (n and k) in either order, each of them one run: all views. Operands are
-    read at their buffers' dtypes; the result has the dtype of the out buffer. `m` or `n` may be empty (one row, one
+    operand's is its batch factors, then m and k (n and k) in either order, each of them one run: all views. Operands
+    are read at their buffers' dtypes; the result has the dtype of the out buffer. `m` or `n` may be empty (one row, one
     column).
     """
 
@@ -97,7 +97,8 @@ class MmeStage:
 class TpcStage:
     """One TPC kernel. Tensors of `program` carry the names of the buffers; `lane` is the index along vector lanes.
 
-    Tensors are declared in memory order (module docstring). Sizes that no input of the stage binds by a bare name are attributes of `program` and become scalar parameters.
+    Tensors are declared in memory order (module docstring). Sizes that no input of the stage binds by a bare name are
+    attributes of `program` and become scalar parameters.
     """
 
     name: str

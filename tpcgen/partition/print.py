@@ -32,7 +32,8 @@ def _stage(p: Plan, stage: Stage) -> Iterator[str]:
     match stage:
         case MmeStage():
             yield f"mme {stage.name}"
-            yield f"  {_loops('batch', stage.batch)}; {_loops('m', stage.m)}; {_loops('n', stage.n)}; {_loops('k', stage.k)}"
+            groups = {"batch": stage.batch, "m": stage.m, "n": stage.n, "k": stage.k}
+            yield "  " + "; ".join(f"{name} ({', '.join(factors)})" for name, factors in groups.items())
             extents = ", ".join(f"{f.name} = {text.expression(f.extent)}" for f in stage.factors)
             yield f"  where {extents}"
             sides = " * ".join(_operand(p, o) for o in (stage.lhs, stage.rhs))
@@ -50,13 +51,9 @@ def _stage(p: Plan, stage: Stage) -> Iterator[str]:
             yield f"  {stage.target} = {stage.source}"
 
 
-def _loops(name: str, factors: tuple[str, ...]) -> str:
-    return f"{name} ({', '.join(factors)})"
-
-
 def _operand(p: Plan, o: Operand) -> str:
-    order = p.buffer(o.buffer).order
-    return f"{o.buffer}[{', '.join('(' + ' '.join(o.axes[a]) + ')' if len(o.axes[a]) > 1 else o.axes[a][0] for a in order)}]"
+    axes = [o.axes[a] for a in p.buffer(o.buffer).order]
+    return f"{o.buffer}[{', '.join(a[0] if len(a) == 1 else '(' + ' '.join(a) + ')' for a in axes)}]"
 
 
 def _equations(program: ir.Program) -> Iterator[str]:

@@ -28,9 +28,7 @@ def definitions(program: ir.Program) -> tuple[Definition, ...]:
     return tuple(found)
 
 
-def rebuilt(
-    program: ir.Program, parts: Sequence[Definition], new_indices: Iterable[ir.IndexRange] = ()
-) -> ir.Program:
+def rebuilt(program: ir.Program, parts: Sequence[Definition], new_indices: Iterable[ir.IndexRange] = ()) -> ir.Program:
     """The program with these equations; tensors nobody defines any more are gone, declarations follow the text."""
     made = [p.tensor for p in parts if p.tensor.role is ir.Role.INTERMEDIATE]
     return replace(

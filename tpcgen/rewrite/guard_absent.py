@@ -12,7 +12,7 @@ from tpcgen.program import ir
 from tpcgen.rewrite.edit import Definition, conjunction, definitions, rebuilt
 from tpcgen.rewrite.inline_maps import phases
 from tpcgen.rewrite.split_contractions import contraction_of
-from tpcgen.rewrite.support import Supports, Undetermined
+from tpcgen.rewrite.support import Supports, UndeterminedError
 
 
 def guard_absent(program: ir.Program, found: Diagnostics) -> ir.Program:
@@ -27,7 +27,7 @@ def guard_absent(program: ir.Program, found: Diagnostics) -> ir.Program:
             usable = {name: x for name, x in inlined.items() if phase[name] == phase[d.tensor.name]}
             try:
                 e = _guarded(e, Supports(program, usable))
-            except Undetermined as problem:
+            except UndeterminedError as problem:
                 found.error("E406", f"{problem} is not lowered yet", problem.expr.span, "make it present with default")
             if d.tensor.role is ir.Role.INTERMEDIATE and d.equation.domain is not None and _plain(d, parts):
                 inlined[d.tensor.name] = d.equation

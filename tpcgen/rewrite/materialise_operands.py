@@ -79,9 +79,9 @@ class _Step:
 
     def _stored(self, operand: ir.Expr, dtype: DType, domain: ir.Expr | None) -> ir.Read:
         inner = operand.operand if isinstance(operand, ir.Cast) and operand.dtype is dtype else operand
-        if isinstance(inner, ir.Read) and inner.dtype is dtype and _readable(inner):
-            if domain is None or self._implied(inner, domain):
-                return inner
+        stored = isinstance(inner, ir.Read) and inner.dtype is dtype and _readable(inner)
+        if isinstance(inner, ir.Read) and stored and (domain is None or self._implied(inner, domain)):
+            return inner
         suffix = "r" if isinstance(operand, ir.Cast) and isinstance(inner, ir.Read) else "op"
         return self._new(inner, dtype, domain, suffix)
 
@@ -94,10 +94,9 @@ class _Step:
         support = supports.of(partner).where
         if support is None:
             return operand
-        visited = conjunction(
-            c for c in conjuncts(exists(support, others, self.program)) if ir.free_indices(c) & set(operand_indices(operand))
-        )
-        if visited is None or not ir.free_indices(visited) <= set(operand_indices(operand)):
+        own = set(operand_indices(operand))
+        visited = conjunction(c for c in conjuncts(exists(support, others, self.program)) if ir.free_indices(c) & own)
+        if visited is None or not ir.free_indices(visited) <= own:
             return operand
         if implies(supports.of(operand).where, visited, self.program):
             return operand

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tpcgen.diagnostics import Diagnostics
 from tpcgen.program import ir
+from tpcgen.program.verify import verify
 from tpcgen.rewrite.drop_dead import drop_dead
 from tpcgen.rewrite.guard_absent import guard_absent
 from tpcgen.rewrite.hoist_reductions import hoist_reductions
@@ -13,7 +14,6 @@ from tpcgen.rewrite.inline_maps import inline_maps
 from tpcgen.rewrite.materialise_operands import materialise_operands
 from tpcgen.rewrite.split_contractions import split_contractions
 from tpcgen.rewrite.unsupported import report_unsupported
-from tpcgen.program.verify import verify
 
 Rewrite = Callable[[ir.Program, Diagnostics], ir.Program]
 

@@ -22,7 +22,7 @@ _KEEP_ZERO = frozenset({"tanh", "erf", "gelu", "silu", "relu", "elu", "sin", "ab
 """Functions f with f(0) = 0."""
 
 
-class Undetermined(Exception):
+class UndeterminedError(Exception):
     """A support that the compiler cannot write as a predicate; `span` is the construct."""
 
     def __init__(self, e: ir.Expr, why: str) -> None:
@@ -51,7 +51,7 @@ class Supports:
     inlined: Mapping[str, ir.Equation] | None = None
 
     def of(self, e: ir.Expr) -> Presence:
-        """Undetermined for a three-valued `or` of partial values and the like."""
+        """UndeterminedError for a three-valued `or` of partial values and the like."""
         match e:
             case ir.Literal() | ir.Index() | ir.Size() | ir.Attr():
                 return Presence(e, None, False)
@@ -93,7 +93,9 @@ class Supports:
             inner = self.of(substitute(equation.value, values))
             if equation.domain is None:
                 return inner
-            return Presence(inner.value, conjunction([self.domain(substitute(equation.domain, values)), inner.where]), False)
+            return Presence(
+                inner.value, conjunction([self.domain(substitute(equation.domain, values)), inner.where]), False
+            )
         defined = [s for s in self.program.body if isinstance(s, ir.Equation) and s.target == e.tensor]
         if len(defined) != 1:
             return Presence(e, None, False)
@@ -131,7 +133,7 @@ class Supports:
     def _logical(self, e: ir.Binary) -> Presence:
         a, b = self.of(e.left), self.of(e.right)
         if a.where is not None or b.where is not None:
-            raise Undetermined(e, f"`{e.operator}` of values that may be absent")
+            raise UndeterminedError(e, f"`{e.operator}` of values that may be absent")
         return Presence(with_children(e, [a.value, b.value]), None, False)
 
     def _select(self, e: ir.Call) -> Presence:
@@ -158,7 +160,7 @@ class Supports:
         body = self.of(e.body)
         sink = self.of(e.sink) if e.sink is not None else None
         if sink is not None and sink.where is not None:
-            raise Undetermined(e, "a sink that may be absent")
+            raise UndeterminedError(e, "a sink that may be absent")
         support = conjunction([self.domain(e.domain), body.where])
         domain = self.domain(e.domain) if e.kind == "sum" and body.zero else support
         sinks = [sink.value] if sink is not None else []
@@ -178,7 +180,7 @@ class Supports:
 def exists(where: ir.Expr | None, indices: Iterable[str], program: ir.Program) -> ir.Expr | None:
     """Whether some values of `indices`, within their ranges, satisfy a predicate; None where that always holds.
 
-    Exact: conditions linear in an index with coefficient 1 or -1 are eliminated over the integers, others stay as `any`.
+    Exact: conditions linear in an index with factor 1 or -1 are eliminated over the integers, others stay as `any`.
     """
     for index in indices:
         where = _without(where, index, program)
@@ -236,7 +238,7 @@ def implies(given: ir.Expr | None, wanted: ir.Expr | None, program: ir.Program) 
 
 
 def _independent(goals: list[affine.Polynomial], known: affine.Facts) -> list[ir.Expr]:
-    """The goals (polynomials to be >= 0) that neither the facts nor the other goals imply; those without indices first."""
+    """The goals (polynomials to be >= 0) that neither facts nor other goals imply; those without indices first."""
     open_goals = [g for g in goals if not known.prove(g)]
     open_goals.sort(key=lambda g: any(ir.free_indices(atom) for atom in affine.atoms(g)))
     kept: list[affine.Polynomial] = []
