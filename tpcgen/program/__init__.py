@@ -1,4 +1,4 @@
-"""The resolved tensor program. `load` and `load_text` make a module of a file; the parser is imported when they are used."""
+"""The resolved tensor program. `load` and `load_text` make a module of a file; their first use imports the parser."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Match:
 
 
 def match_arguments(application: ast.Application, callee: OpDefinition, scope: OpScope) -> Match | None:
-    """None after reporting what does not fit: unknown, missing or repeated arguments, a value where a tensor belongs."""
+    """None after reporting what does not fit: unknown, missing or repeated arguments, a value for a tensor."""
     given = _by_parameter(application, callee, scope)
     if given is None:
         return None
@@ -65,7 +65,8 @@ def bind_sizes(
     arguments = {p: scope.tensors.get(name.id) for p, name in match.tensors.items()}
     if any(a is None or a.broken for a in arguments.values()):
         return None
-    if not all([_rank_fits(t, arguments[t.name], match, application, scope) for t in callee.inputs]):
+    ranks = [_rank_fits(t, arguments[t.name], match, application, scope) for t in callee.inputs]
+    if not all(ranks):
         return None
     values, where = _bare_sizes(callee, arguments)
     values |= {name: _as_type(callee, name, value) for name, value in match.attributes.items()}
@@ -73,8 +74,8 @@ def bind_sizes(
         if attribute.name not in values and attribute.default is not None:
             default = Renaming({}, {}, values).expression(attribute.default)
             values[attribute.name] = _as_type(callee, attribute.name, default)
-    right = all([_extents_fit(t, arguments[t.name], values, where, match, scope) for t in callee.inputs])
-    return values if right else None
+    extents = [_extents_fit(t, arguments[t.name], values, where, match, scope) for t in callee.inputs]
+    return values if all(extents) else None
 
 
 def shapes_known(match: Match, scope: OpScope) -> bool:

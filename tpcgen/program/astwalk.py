@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
+from typing import cast
 
 from tpcgen.syntax import ast
 
@@ -17,7 +18,18 @@ def children(node: ast.Node) -> list[ast.Node]:
         if isinstance(value, ast.Node):
             found.append(value)
         elif isinstance(value, tuple):
-            found += [v[1] if isinstance(v, tuple) else v for v in value if isinstance(v, ast.Node | tuple)]
+            found += _nodes_in(cast("tuple[object, ...]", value))
+    return found
+
+
+def _nodes_in(values: tuple[object, ...]) -> list[ast.Node]:
+    """The nodes among them; of a pair, those it holds (`ast.Check.values`)."""
+    found: list[ast.Node] = []
+    for value in values:
+        if isinstance(value, ast.Node):
+            found.append(value)
+        elif isinstance(value, tuple):
+            found += _nodes_in(cast("tuple[object, ...]", value))
     return found
 
 

@@ -1,8 +1,8 @@
 """Recognises contractions.
 
-A contraction is `sum[r..](product)` where, after flattening `*`, `/` by something independent of r and unary minus, and
-hoisting the factors independent of r, exactly two factors remain, each real and dependent on r, and at least one of them
-has a free index (outside r) that the other lacks. (Both on the same free indices is an elementwise product and a sum.)
+A contraction is `sum[r..](product)` where, after flattening `*`, `/` by something independent of r and unary minus,
+and hoisting the factors independent of r, exactly two factors remain, each real and dependent on r, and at least one has a free index (outside r) that the other lacks.
+(On the same free indices, it is an elementwise product and a sum.)
 
 Where exactly one operand has a written dtype and it is a float narrower than f32, the other is rounded to it
 (decisions.md 1): `round_operand` says which. A written dtype is that of a read of an input, an output or an annotated
@@ -22,8 +22,8 @@ from tpcgen.program.ir import Binary, Cast, Expr, Program, Read, Reduce, Unary, 
 class Contraction:
     """sum over `summed` of left * right, times `hoisted`, divided by `divisors`, negated if `negative`.
 
-    `left` comes first in the text. Index tuples are in the program's order of indices: `batch` is free in both operands,
-    `rows` in `left` alone, `columns` in `right` alone; `summed` is as written. `domain` is the reduction's, over both.
+    `left` comes first in the text. Index tuples are in the program's order of indices: `batch` is free in both
+    operands, `rows` in `left` alone, `columns` in `right` alone; `summed` is as written. `domain` is the reduction's.
     """
 
     left: Expr

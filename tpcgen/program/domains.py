@@ -37,7 +37,7 @@ Case = frozenset[Term]
 
 
 def cases(e: Expr, positive: bool = True) -> list[Case] | None:
-    """The cases in which `e` is true (`positive`) or false, where nothing in it is absent; None if there are too many."""
+    """The cases in which `e` is true (`positive`) or false, nothing in it being absent; None if there are too many."""
     match e:
         case Literal():
             return [frozenset()] if bool(e.value) is positive else []

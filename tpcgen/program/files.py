@@ -64,7 +64,7 @@ class Loader:
     _open: list[Path] = field(default_factory=list[Path])
 
     def load(self, text: str, path: str) -> FileScope:
-        """Parse and scope `text`; files it uses are read from disk, relative to `path`. DiagnosticError on bad syntax."""
+        """Parse and scope `text`; used files are read from disk, relative to `path`. DiagnosticError on bad syntax."""
         self.sources[path] = plain(text)
         key = Path(path).resolve()
         self._open.append(key)

@@ -18,8 +18,8 @@ def check_functions(file: FileScope, places: Places, found: Diagnostics) -> None
     own = [f for f in file.functions.values() if f.file is file]
     for function in own:
         errors = [*_repeated_parameters(function, places), *_wrong_names(function)]
-        for id, message, span, hint in errors:
-            found.error(id, message, span, hint)
+        for error in errors:
+            found.error(*error)
             function.broken = True
     for function in own:
         cycle = _cycle(function)

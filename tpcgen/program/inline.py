@@ -30,7 +30,7 @@ def inline(
     targets: tuple[str, ...],
     fresh: FreshNames,
 ) -> Inlined:
-    """`arguments`: the caller's tensor for each input; `values`: the caller's expression for each size and attribute."""
+    """`arguments` has the caller's tensor for each input, `values` its expression for each size and attribute."""
     prefix = targets[0]
     indices = {r.name: fresh.fresh(f"{prefix}_{r.name}") for r in callee.indices}
     sizes = Renaming(indices, {}, values)
@@ -80,7 +80,7 @@ def _shape_of_left_side(output: str, callee: ir.Program, sizes: Renaming) -> tup
 
 
 def _copy(result: ir.Tensor, inner: ir.Tensor, fresh: FreshNames) -> tuple[ir.Equation, list[ir.IndexRange]]:
-    """`result[..] = inner[..]` over the result's declared shape, where the declared range of an index made them differ."""
+    """`result[..] = inner[..]` over the declared shape, where the declared range of an index made them differ."""
     zero = ir.Literal(0, DType.I32)
     names = [fresh.fresh(f"{result.name}_i{axis}") for axis in range(len(result.shape))]
     ranges = [ir.IndexRange(n, zero, e) for n, e in zip(names, result.shape, strict=True)]

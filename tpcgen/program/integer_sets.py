@@ -1,4 +1,4 @@
-"""Integer points under inequalities, by isl. Imported only when the small prover of `affine.py` does not settle a case."""
+"""Integer points under inequalities, by isl. Imported only where the prover of `affine.py` does not settle a case."""
 
 from __future__ import annotations
 
@@ -71,11 +71,10 @@ class _Translation:
         return self._known[monomial]
 
     def _new_term(self, monomial: affine.Monomial) -> str:
-        if len(monomial) > 1:
+        if len(monomial) != 1:
             self.inexact = True
             return self._fresh()
-        (atom,) = monomial
-        match atom:
+        match atom := monomial[0]:
             case Index() | Size() | Attr():
                 self.variables[atom] = f"v{len(self.variables)}"
                 return self.variables[atom]

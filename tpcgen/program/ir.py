@@ -226,7 +226,7 @@ class Pin(Node):
 
 @dataclass(frozen=True, slots=True)
 class Program(Node):
-    """One op. `tensors` holds inputs (signature order), outputs, then intermediates and states in order of definition."""
+    """One op. `tensors` holds inputs and outputs (signature order), then the rest in order of definition."""
 
     name: str
     sizes: tuple[str, ...]
@@ -339,9 +339,9 @@ def free_indices(e: Expr) -> frozenset[str]:
         case Index():
             return frozenset({e.name})
         case Reduce():
-            inner = free_indices(e.body) | (free_indices(e.domain) if e.domain is not None else frozenset())
+            inner = free_indices(e.body) | (free_indices(e.domain) if e.domain is not None else frozenset[str]())
             bound = inner if e.kind in KEEPS_INDICES else inner - set(e.indices)
             kept = frozenset(e.indices) if e.kind in KEEPS_INDICES else frozenset[str]()
-            return bound | kept | (free_indices(e.sink) if e.sink is not None else frozenset())
+            return bound | kept | (free_indices(e.sink) if e.sink is not None else frozenset[str]())
         case _:
-            return frozenset().union(*(free_indices(c) for c in children(e)))
+            return frozenset[str]().union(*(free_indices(c) for c in children(e)))

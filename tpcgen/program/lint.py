@@ -12,7 +12,7 @@ from tpcgen.program.sizes import equal
 
 
 def lint(program: ir.Program, found: Diagnostics) -> None:
-    """W101 causal domains that do not align, W102 contractions on TPC, W103 repeated conditions, W104 quadratic sums."""
+    """W101 causal domains that do not align, W102 contractions on TPC, W103 conditions written twice, W104 sums."""
     for equation in _equations(program):
         parts = [equation.value] if equation.domain is None else [equation.value, equation.domain]
         if equation.domain is not None:
@@ -64,7 +64,7 @@ def _causal(p: affine.Polynomial, conjunct: ir.Expr, program: ir.Program, found:
     if equal(query.high, key.high):
         return
     rows, columns = text(query.high), text(key.high)
-    message = f"{key.name} <= {query.name} aligns the first {query.name} with the first {key.name}, but {rows} and {columns} may differ"
+    message = f"{key.name} <= {query.name} aligns their first elements, but {rows} and {columns} may differ"
     hint = f"the last {rows} of {columns} is {key.name} <= {query.name} + {columns} - {rows}"
     found.warning("W101", message, conjunct.span, hint)
 

@@ -36,7 +36,9 @@ class Linker:
     found: Diagnostics
     places: Places
     params: Mapping[str, Mapping[str, ir.Literal | None]]
-    _done: dict[tuple[OpDefinition, tuple[tuple[str, DType], ...]], ir.Program | None] = field(default_factory=dict)
+    _done: dict[tuple[OpDefinition, tuple[tuple[str, DType], ...]], ir.Program | None] = field(
+        default_factory=dict["tuple[OpDefinition, tuple[tuple[str, DType], ...]]", "ir.Program | None"]
+    )
     _open: list[OpDefinition] = field(default_factory=list[OpDefinition])
 
     def program(self, definition: OpDefinition, dtypes: Dtypes) -> ir.Program | None:
@@ -151,7 +153,7 @@ class _Resolver:
                 f"{callee.node.name} has {len(outputs)} output{'s' if len(outputs) > 1 else ''}, "
                 f"{len(application.targets)} name{'s' if len(application.targets) > 1 else ''} on the left side"
             )
-            label = Label(outputs[0].span.to(outputs[-1].span), "its outputs")
+            label = Label(callee.node.span, "defined here")
             self._scope.found.error("E224", message, application.span, labels=(label,))
         return tuple(len(o.shape) for o in outputs)
 
@@ -189,8 +191,8 @@ class _Resolver:
             return []
         arguments = {p: _tensor(scope.tensors[name.id]) for p, name in match.tensors.items()}
         result = inline(program, arguments, values, application.targets, self._fresh)
-        right = all([self._result(t, application) for t in result.results])
-        if not right:
+        fits = [self._result(t, application) for t in result.results]
+        if not all(fits):
             return []
         self._indices += result.indices
         self._tensors |= {t.name: t for t in result.intermediates}

@@ -17,7 +17,7 @@ class Places:
     _lines: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
     def word(self, inside: Span, word: str, after: str = "", nth: int = 0) -> Span:
-        """The nth whole-word occurrence within `inside`, right of the first `after`; `inside` itself if there is none."""
+        """The nth whole-word occurrence within `inside`, right of the first `after`; `inside` if there is none."""
         if inside.file not in self._lines:
             self._lines[inside.file] = self.sources.get(inside.file, "").splitlines()
         lines = self._lines[inside.file]

@@ -1,7 +1,8 @@
 """Where values are present, and what follows: sums of differently masked operands, outputs that would store 0.
 
-The support of an expression is a boolean expression, or None for everywhere. It is compared under the domains around the
-expression: `S + bias` under `where k <= q` is fine although S is absent elsewhere. Extents are taken to be at least 1.
+The support of an expression is a boolean expression, or None for everywhere. It is compared under the domains around
+the expression: `S + bias` under `where k <= q` is fine although S is absent elsewhere.
+Extents are taken to be at least 1.
 
 Casts pass a mixed sum on: they keep absence as it is.
 """
@@ -18,7 +19,6 @@ from tpcgen.program.print import expression as text
 from tpcgen.program.projection import condition, project
 from tpcgen.program.substitute import substitute
 
-Where = "ir.Expr | None"
 _STORES_ZERO = frozenset({"logsumexp", "max", "min"})
 
 
@@ -244,10 +244,13 @@ class _Presence:
         return all(self._within(c, left, right) and self._within(c, right, left) for c in around)
 
     def _around(self, context: tuple[ir.Expr, ...]) -> list[Case] | None:
-        around: list[Case] | None = [frozenset()]
+        around: list[Case] = [frozenset()]
         for c in context:
             cases = domains.cases(c)
-            around = domains.conjunction(around, cases) if around is not None and cases is not None else None
+            both = domains.conjunction(around, cases) if cases is not None else None
+            if both is None:
+                return None
+            around = both
         return around
 
     def _within(self, around: Case, inner: list[Case], outer: list[Case]) -> bool:
@@ -261,13 +264,12 @@ class _Presence:
 
     def _cover(self, case: Case, outer: list[Case]) -> bool:
         """Whether the cases of `outer` cover `case` together: no point of it is in the complement of all of them."""
-        left: list[Case] | None = [case]
+        left: list[Case] = [case]
         for o in outer:
-            complement = [c for t in o for c in _complement(t)]
-            left = domains.conjunction(left, complement) if left is not None else None
-            if left is None:
+            both = domains.conjunction(left, [c for t in o for c in _complement(t)])
+            if both is None:
                 return False
-            left = [c for c in left if not domains.contradicts(c, self.facts)]
+            left = [c for c in both if not domains.contradicts(c, self.facts)]
         return not left
 
     # Reports

@@ -31,7 +31,7 @@ _MAX_INSTANCES = 16
 
 @dataclass(frozen=True, eq=False)
 class Module:
-    """One file, resolved. `ops` are its own, not those of files it uses; `sources` maps every file read to its text."""
+    """One file, resolved. `ops` are its own, not those of used files; `sources` maps every file read to its text."""
 
     path: str
     ops: tuple[str, ...]
@@ -43,7 +43,7 @@ class Module:
     _linker: Linker
 
     def dtype_variables(self, op: str) -> dict[str, tuple[str, ...]]:
-        """The dtype variables of an op with their choices, in the order of the file. DiagnosticError if there is no such op."""
+        """The dtype variables of an op with their choices, in the file's order. DiagnosticError for an unknown op."""
         return {name: tuple(d.value for d in choices) for name, choices in dtype_variables(self._op(op)).items()}
 
     def program(self, op: str, **dtypes: str) -> ir.Program:

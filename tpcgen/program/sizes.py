@@ -119,7 +119,7 @@ def bind_shapes(program: Program, shapes: Mapping[str, tuple[int, ...]], attrs: 
 def evaluate(e: Expr, values: Mapping[str, Value]) -> Value:
     """The value of an expression of literals, sizes, attributes and indices with the given values.
 
-    EvaluationError when it has none; KeyError for a name without a value; TypeError for an expression that reads tensors.
+    EvaluationError when it has none; KeyError for a name without a value; TypeError if it reads tensors.
     """
     match e:
         case Literal():
@@ -181,39 +181,59 @@ def _fit(value: Value, e: Expr) -> Value:
     return value
 
 
+def _rsqrt(x: float) -> float:
+    return 1 / math.sqrt(x)
+
+
+def _gelu(x: float) -> float:
+    return 0.5 * x * (1 + math.erf(x / math.sqrt(2)))
+
+
+def _softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
 def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
-_FUNCTIONS: Mapping[str, Callable[..., Value]] = {
+_FUNCTIONS: Mapping[str, Callable[[float], float]] = {
     "exp": math.exp,
-    "exp2": lambda x: 2.0**x,
+    "exp2": lambda x: math.pow(2.0, x),
     "log": math.log,
     "sqrt": math.sqrt,
-    "rsqrt": lambda x: 1 / math.sqrt(x),
+    "rsqrt": _rsqrt,
     "recip": lambda x: 1 / x,
     "tanh": math.tanh,
     "sigmoid": _sigmoid,
     "erf": math.erf,
-    "gelu": lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))),
+    "gelu": _gelu,
     "silu": lambda x: x * _sigmoid(x),
     "relu": lambda x: max(x, 0.0),
     "elu": lambda x: x if x > 0 else math.expm1(x),
-    "softplus": lambda x: max(x, 0.0) + math.log1p(math.exp(-abs(x))),
+    "softplus": _softplus,
     "sin": math.sin,
     "cos": math.cos,
     "floor": lambda x: float(math.floor(x)),
-    "abs": abs,
-    "min": min,
-    "max": max,
-    "clamp": lambda x, low, high: min(max(x, low), high),
-    "default": lambda x, _: x,
 }
 
 
 def _call(e: Call, arguments: list[Value]) -> Value:
+    match e.function:
+        case "abs":
+            return _fit(abs(arguments[0]), e)
+        case "min":
+            return min(arguments)
+        case "max":
+            return max(arguments)
+        case "clamp":
+            return min(max(arguments[0], arguments[1]), arguments[2])
+        case "default":
+            return arguments[0]
+        case _:
+            pass
     try:
-        return _FUNCTIONS[e.function](*arguments)
+        return _FUNCTIONS[e.function](arguments[0])
     except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise EvaluationError(f"{text(e)} has no value: {error}", e.span) from None
 

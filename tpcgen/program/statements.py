@@ -20,7 +20,7 @@ Apply = Callable[[ast.Application, Position], list[ir.Statement]]
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads at one position of the body. `scan` is the scan around it, `initial` whether it is a state's initial value."""
+    """Reads at one position of the body: in `scan`, if any, and in a state's `initial` value or not."""
 
     scope: OpScope
     at: Position
@@ -117,7 +117,7 @@ class Body:
     def _value(
         self, e: ast.Equation | ast.Update, reader: _Reader, scan: ast.Scan | None
     ) -> tuple[ir.Expr, ir.Expr | None] | None:
-        bound = frozenset(e.indices) | ({scan.index} if scan is not None else set())
+        bound = frozenset(e.indices) | ({scan.index} if scan is not None else set[str]())
         expressions = Expressions(self.scope, f"the equation of {e.target}", reader, bound)
         value = expressions.resolve(e.value)
         domain = expressions.of_type(e.domain, DType.BOOL, "a domain") if e.domain is not None else None

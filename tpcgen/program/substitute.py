@@ -41,7 +41,7 @@ def substitute(e: ir.Expr, values: Mapping[str, ir.Expr]) -> ir.Expr:
     """Free indices replaced by values.
 
     Indices bound by a sum-like reduction hide theirs. A reduction that keeps its indices, or one that would capture an
-    index of a value, is a function of the replaced name only through its result: ValueError where that cannot be written.
+    index of a value, is a function of the replaced name through its result only: ValueError, it cannot be written.
     """
     if not values:
         return e
@@ -59,7 +59,7 @@ def _substitute_reduce(e: ir.Reduce, values: Mapping[str, ir.Expr]) -> ir.Expr:
     if e.kind in ir.KEEPS_INDICES and moved:
         raise ValueError(f"{e.kind} keeps {moved[0]}")
     free = {name: value for name, value in values.items() if name not in e.indices and name in ir.free_indices(e)}
-    captured = frozenset().union(*(ir.free_indices(v) for v in free.values())) & set(e.indices)
+    captured = frozenset[str]().union(*(ir.free_indices(v) for v in free.values())) & set(e.indices)
     if captured:
         raise ValueError(f"{e.kind} binds {sorted(captured)[0]}")
     domain = substitute(e.domain, free) if e.domain is not None else None

@@ -50,7 +50,7 @@ def problem(e: Expr) -> Problem | None:
 
 
 def storable(value: DType, dtype: DType) -> bool:
-    """Whether a value of type I32, F32 or BOOL can be stored in a tensor: integers in floats too, reals in floats only."""
+    """Whether a tensor can hold a value of type I32, F32 or BOOL: integers go into floats too, reals only there."""
     if value is DType.BOOL or dtype is DType.BOOL:
         return value is dtype
     return dtype.is_float or value is DType.I32

@@ -1,6 +1,6 @@
 """Checks that a program is well formed: what the resolver guarantees and every rewrite must keep.
 
-A failure is a bug of whoever made the program, never of the user: `MalformedProgram`, not a diagnostic.
+A failure is a bug of whoever made the program, never of the user: `MalformedProgramError`, not a diagnostic.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ _OPERATORS = ir.COMPARISONS | {"+", "-", "*", "/", "//", "%", "and", "or"}
 _ROLE_ORDER = {ir.Role.INPUT: 0, ir.Role.OUTPUT: 1, ir.Role.INTERMEDIATE: 2, ir.Role.STATE: 2}
 
 
-class MalformedProgram(Exception):
+class MalformedProgramError(Exception):
     """A program that no text of the language resolves to; the message lists everything wrong."""
 
 
 def verify(program: ir.Program) -> ir.Program:
-    """The program itself. MalformedProgram unless names are unique and known, ranks and types fit, left sides bind what
-    the right sides use, every tensor is defined once (or by equations of one shape) and read below its last equation,
-    states are updated in their own scan, and shapes and ranges are integers of sizes and attributes."""
+    """The program itself.
+
+    MalformedProgramError unless names are unique and known, ranks and types fit, left sides bind what right sides use,
+    every tensor is defined once (or by equations of one shape) and read below its last equation, states are updated in
+    their own scan, and shapes and ranges are integers of sizes and attributes.
+    """
     problems = list(_Verifier(program).problems())
     if problems:
-        raise MalformedProgram(f"{program.name}: " + "; ".join(dict.fromkeys(problems)))
+        raise MalformedProgramError(f"{program.name}: " + "; ".join(dict.fromkeys(problems)))
     return program
 
 
@@ -120,7 +123,7 @@ class _Verifier:
             yield f"the output {e.target} is written at every step of a scan"
         if scan is None and self.scan_of.get(e.target, (0, 0))[1] is None and e.target in self.scan_of:
             yield f"{e.target} lives one step of a scan and is written outside it"
-        bound = {*e.indices} | ({scan.index} if scan is not None else set())
+        bound = {*e.indices} | ({scan.index} if scan is not None else set[str]())
         yield from self._value(e.target, e.value, e.domain, bound, at, scan)
 
     def _shape(self, tensor: ir.Tensor, indices: tuple[str, ...]) -> Iterator[str]:
@@ -187,7 +190,7 @@ class _Verifier:
         yield from self._nodes(e, "a contract", (len(self.program.body), 0), None)
         if ir.type_of(e) is not DType.BOOL:
             yield "a contract is no condition"
-        if set(contract.indices) != ir.free_indices(e):
+        if frozenset(contract.indices) != ir.free_indices(e):
             yield f"a contract's indices are {sorted(ir.free_indices(e))}, not {contract.indices}"
         for x in ir.walk(e):
             if isinstance(x, ir.Read) and x.tensor in self.tensors and self.tensors[x.tensor].role is not ir.Role.INPUT:
