@@ -16,7 +16,7 @@ import pytest
 INCLUDE = Path(__file__).parents[2] / "tpcgen/host/include"
 FLAGS = (
     "-std=c++20 -O1 -march=native -fPIC -shared -fno-strict-aliasing -fwrapv -ffp-contract=off -fno-math-errno -w "
-    "-fno-operator-names"
+    "-fno-operator-names -Wno-psabi"
 ).split()
 
 # A unit's function reads registers of 256 bytes and writes registers; `predicate` makes a mask of non-zero lanes.
@@ -75,16 +75,27 @@ def build_unit(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Unit]:
 
 
 @pytest.fixture(scope="session")
-def compile_text(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str | None]:
-    """Compiles kernel text as the host build does; None if it is accepted, else what the compiler says."""
+def compile_texts(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
+    """Compiles kernel texts as the host build does, all in one unit: what the compiler says of each, by name."""
     folder = tmp_path_factory.mktemp("texts")
 
-    def attempt(text: str, target: str = "gaudi2") -> str | None:
-        source = folder / f"{hashlib.sha256((text + target).encode()).hexdigest()[:16]}.cpp"
-        wrapped = f'#include "tpc/tpc.h"\nnamespace {{\n#define main tpcgen_main\n{text}\n}}\nvoid* use = (void*)&tpcgen_main;\n'
-        source.write_text(wrapped)
-        command = [compiler(), *FLAGS, f"-DTPC_TARGET_{target}", f"-I{INCLUDE}", "-o", str(source.with_suffix(".so")), str(source)]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        return None if run.returncode == 0 else run.stderr
+    def attempt(texts: dict[str, str], target: str = "gaudi2") -> dict[str, str]:
+        lines = ['#include "tpc/tpc.h"']
+        at: dict[str, str] = {}
+        for number, (name, text) in enumerate(texts.items()):
+            assert "\n" not in text
+            lines.append(f"namespace kernel_{number} {{ {text.replace('void main(', 'static void tpcgen_main(')} }}")
+            at[name] = f"unit.cpp:{len(lines)}:"
+        lines += [f"auto* use_{number} = &kernel_{number}::tpcgen_main;" for number in range(len(texts))]
+        source = folder / "unit.cpp"
+        source.write_text("\n".join(lines) + "\n")
+        command = [compiler(), *FLAGS, "-ftemplate-backtrace-limit=0", f"-DTPC_TARGET_{target}", f"-I{INCLUDE}", "-c", "-o", "/dev/null"]
+        run = subprocess.run([*command, source.name], cwd=folder, capture_output=True, text=True, timeout=300)
+        said = dict.fromkeys(texts, "")
+        for name, place in at.items():
+            output = run.stderr.splitlines()
+            near = [k for k, line in enumerate(output) if place in line]
+            said[name] = "\n".join(output[m] for k in near for m in range(k, min(k + 30, len(output))))
+        return said
 
     return attempt

@@ -199,6 +199,9 @@ template <int N> struct mask;
 template <class T> constexpr bool is_vec = false;
 template <class E> constexpr bool is_vec<vec<E>> = true;
 
+// Never defined: naming it in a constant expression is the diagnostic.
+void a_vector_is_not_initialised_with_braces_but_zero();
+
 template <class E> struct no_lane_access_except_in_printf { const E value; };
 
 template <class E> struct alignas(64) vec : tpcgen::rt::Cell<256> {
@@ -220,7 +223,7 @@ template <class E> struct alignas(64) vec : tpcgen::rt::Cell<256> {
     }
     template <class T> consteval vec(std::initializer_list<T> list) : r{}
     {
-        if (list.size() != 1 || *list.begin() != 0) throw "TPC-C: a vector is not initialised with braces; write `= value` ({0} alone is accepted)";
+        if (list.size() != 1 || *list.begin() != 0) a_vector_is_not_initialised_with_braces_but_zero();
     }
 
     // Only printf may look at one lane; anything else fails on this type's name.
@@ -438,12 +441,14 @@ template <int N> TPC_FN const typename mask<N>::word* lanes_of(const mask<N>& x)
 
 // --- index registers -----------------------------------------------------------------------------------------------------
 
+void an_int5_has_elements_0_to_4();
+
 // An index into an int5: a constant from 0 to 4, checked by the compiler.
 struct dimension {
     int value;
     consteval dimension(int d) : value(d)
     {
-        if (d < 0 || d > 4) throw "TPC-C: an int5 has elements 0 to 4";
+        if (d < 0 || d > 4) an_int5_has_elements_0_to_4();
     }
 };
 
