@@ -109,7 +109,7 @@ def test_window_with_a_sink(n, w):
 
 def test_paged_decode_with_stale_pages_full_of_nan():
     rng = np.random.default_rng(5)
-    b, h, g, d, e, blocks, size, pages, cap = 4, 6, 2, 64, 7, 11, 16, 3, 2.5
+    b, h, g, d, e, blocks, size, cap = 4, 6, 2, 64, 7, 11, 16, 2.5
     q, kc, vc = normal(rng, b, h, d), normal(rng, blocks, g, size, d), normal(rng, blocks, g, size, e)
     length = np.array([0, 1, 17, 48], np.int32)
     page = np.array([[-1, 99, 7], [4, -5, 2**31 - 1], [9, 0, -(2**31)], [3, 10, 5]], np.int32)

@@ -192,7 +192,9 @@ def _sink_weight(sink: Value, largest: Array, squeeze: tuple[int, ...]) -> Array
 def _of_row(data: Array, body: Value, sink: Value | None, extents: tuple[int, ...]) -> Value:
     """A result at every visited point of a row, that visits the whole row."""
     missing = absent(body)
-    fault = None if body.fault is None else _spread(body.fault, extents).max(axis=_last(extents), keepdims=True)
+    fault = (
+        None if body.fault is None else _spread(body.fault, extents).max(axis=_last(extents), keepdims=True, initial=0)
+    )
     if sink is not None:
         fault = worst([fault, sink.fault])
     fault = drop(fault, missing)
