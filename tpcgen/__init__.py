@@ -1,0 +1,23 @@
+"""tpcgen: attention operators for Intel Gaudi from mathematics.
+
+attn = tpcgen.load("examples/causal.dsl")
+o = attn.causal(q, k, v)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tpcgen.torch.load import load
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "load":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tpcgen.torch.load import load
+
+    return load

@@ -1,0 +1,290 @@
+"""The command line: compile, check, explain, fmt, devices.
+
+Exit status: 0 done, 1 a check failed, 2 bad input, 3 a toolchain failed, 70 a bug of tpcgen. Results go to standard
+output, progress and diagnostics to standard error. Heavy imports wait until a command needs them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tpcgen import __version__
+from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, render
+
+if TYPE_CHECKING:
+    from tpcgen.check import Eager
+    from tpcgen.compiler import Compiled, Options
+    from tpcgen.session import Produced
+
+CHECK_FAILED, BAD_INPUT, TOOLCHAIN_FAILED, INTERNAL_ERROR = 1, 2, 3, 70
+TARGETS = ("gaudi", "gaudi2", "gaudi3")
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _compile_options(command: _Command) -> _Command:
+    """Options of every command that compiles a spec."""
+    decorators = (
+        click.argument("spec", type=click.Path(path_type=Path)),
+        click.option("--target", type=click.Choice(TARGETS), default="gaudi2", show_default=True, help="Device."),
+        click.option("--bind", "binds", multiple=True, metavar="B=1,H=12,...", help="Sizes to tune for and check at."),
+        click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="Override a param or a default."),
+        click.option("--dtype", "dtypes", multiple=True, metavar="[VARIABLE=]DTYPE", help="Only this dtype."),
+        click.option("--prefix", default="tpcgen", show_default=True, help="First part of every GUID."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
+    )
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="tpcgen")
+def cli() -> None:
+    """Attention operators for Intel Gaudi from mathematics: kernels, glue, PyTorch operators, checked."""
+
+
+@cli.command("compile")
+@_compile_options
+@click.option("-o", "out", type=click.Path(path_type=Path), default=Path("build"), show_default=True, help="Folder.")
+@click.option("--emit", type=click.Choice(("program", "plan", "kernel", "c")), help="Print that and write nothing.")
+@click.option("--no-build", is_flag=True, help="Compile nothing for the device, even where tpc-clang is.")
+@click.option("--no-check", is_flag=True, help="Do not run what was emitted.")
+def compile_command(
+    spec: Path, out: Path, emit: str | None, no_build: bool, no_check: bool, as_json: bool, **options: Any
+) -> None:
+    """Compile SPEC into one artifact per operator under the folder of -o, build it and check it."""
+    from tpcgen import session
+
+    compiled = _compile(spec, _options(**options))
+    if emit is not None:
+        click.echo(session.stage_text(compiled, emit), nl=False)
+        return
+    done = _produce(compiled, out, build=not no_build, check=not no_check, quiet=as_json)
+    click.echo(session.to_json(done) if as_json else session.summary(done), nl=False)
+    sys.exit(0 if all(p.passed for p in done) else CHECK_FAILED)
+
+
+@cli.command("check")
+@_compile_options
+def check_command(spec: Path, as_json: bool, **options: Any) -> None:
+    """Compile SPEC, run it on the host device and judge it against the interpreter; nothing is left behind."""
+    import tempfile
+
+    from tpcgen import session
+    from tpcgen.report import results
+
+    compiled = _compile(spec, _options(**options))
+    with tempfile.TemporaryDirectory(prefix="tpcgen-") as scratch:
+        done = _produce(compiled, Path(scratch), build=False, check=True, quiet=as_json)
+        found = [p.result for p in done if p.result is not None]
+        click.echo(session.to_json(done) if as_json else "\n".join(map(results.to_text, found)), nl=False)
+    sys.exit(0 if all(p.passed for p in done) else CHECK_FAILED)
+
+
+@cli.command()
+@click.argument("id")
+def explain(id: str) -> None:
+    """Explain the diagnostic ID, as in E104."""
+    from tpcgen.explain import explanation, ids
+
+    text = explanation(id.upper())
+    if text is None:
+        from difflib import get_close_matches
+
+        near = ", ".join(get_close_matches(id.upper(), ids(), 3)) or "ids look like E104 or W101"
+        raise _bad_input("E520", f"no diagnostic has the id {id}", near)
+    click.echo(text, nl=False)
+
+
+@cli.command()
+@click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--check", "only_check", is_flag=True, help="Change nothing; status 1 when a file would change.")
+def fmt(specs: tuple[Path, ...], only_check: bool) -> None:
+    """Put SPECS into the one layout. A spec named - is read from standard input and written to standard output."""
+    from tpcgen.syntax.format import format_text
+    from tpcgen.syntax.source import read_source
+
+    changed: list[Path] = []
+    for spec in specs:
+        if str(spec) == "-":
+            click.echo(format_text(sys.stdin.read(), "<stdin>"), nl=False)
+            continue
+        before = read_source(spec)
+        after = format_text(before, str(spec))
+        if after == before:
+            continue
+        changed.append(spec)
+        if not only_check:
+            spec.write_text(after, encoding="utf-8")
+    for spec in changed:
+        click.echo(f"{'would change' if only_check else 'formatted'} {spec}", err=True)
+    sys.exit(CHECK_FAILED if only_check and changed else 0)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def devices(as_json: bool) -> None:
+    """List the devices with the numbers the cost model uses and where each comes from."""
+    from tpcgen.report import devices as report
+
+    click.echo(report.to_json() if as_json else report.to_text(), nl=False)
+
+
+def _compile(spec: Path, options: Options) -> Compiled:
+    """Compile the file and show its warnings."""
+    from tpcgen import compiler
+
+    compiled = compiler.compile_spec(spec, options)
+    _show(compiled.warnings)
+    return compiled
+
+
+def _produce(compiled: Compiled, out: Path, *, build: bool, check: bool, quiet: bool) -> list[Produced]:
+    from tpcgen import session
+
+    progress = _Progress(quiet)
+    try:
+        return [
+            session.produce(op, out, build=build, check=check, eager=_eager, progress=progress) for op in compiled.ops
+        ]
+    finally:
+        progress.done()
+
+
+def _eager() -> Eager | None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        return None
+    from tpcgen.torch.eager import evaluate
+
+    return evaluate
+
+
+class _Progress:
+    """Says on standard error what is being done: one line that is replaced on a terminal, plain lines elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty()
+        self._last = ""
+
+    def __call__(self, message: str) -> None:
+        if self._quiet or message == self._last:
+            return
+        self._last = message
+        click.echo(f"\r\x1b[K{message}" if self._terminal else f"tpcgen: {message}", err=True, nl=not self._terminal)
+
+    def done(self) -> None:
+        """Clear the line."""
+        if self._terminal and self._last:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
+def _options(
+    target: str,
+    binds: Sequence[str],
+    defines: Sequence[str],
+    dtypes: Sequence[str],
+    prefix: str,
+) -> Options:
+    from tpcgen.compiler import Options
+
+    return Options(
+        target=target,
+        prefix=prefix,
+        binds=tuple(_values("--bind", bind.split(",")) for bind in binds),
+        defines=_values("-D", defines),
+        dtypes=tuple(dtypes),
+    )
+
+
+def _values(option: str, items: Sequence[str]) -> Mapping[str, int | float]:
+    values: dict[str, int | float] = {}
+    for item in items:
+        name, equals, text = (part.strip() for part in item.partition("="))
+        number = _number(text)
+        if not name or not equals or number is None:
+            hint = f"{option} takes NAME=NUMBER" + (", several with commas between them" if option == "--bind" else "")
+            raise _bad_input("E521", f"{option}: {item!r} binds nothing", hint)
+        if name in values:
+            raise _bad_input("E521", f"{option} binds {name} twice", "give each name once")
+        values[name] = number
+    return values
+
+
+def _number(text: str) -> int | float | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
+
+
+def _bad_input(id: str, message: str, hint: str = "") -> DiagnosticError:
+    return DiagnosticError((Diagnostic(id, message, NOWHERE, hint),))
+
+
+def _show(diagnostics: Sequence[Diagnostic]) -> None:
+    sources = {file: _source(file) for d in diagnostics for file in (d.span.file, *(x.span.file for x in d.labels))}
+    for diagnostic in diagnostics:
+        click.echo(render(diagnostic, sources), err=True)
+
+
+def _source(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def main() -> None:
+    """The entry point: whatever happens, an exit status and words, never a traceback."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as wrong:
+        wrong.show()
+        sys.exit(BAD_INPUT)
+    except DiagnosticError as error:
+        _show(error.diagnostics)
+        sys.exit(TOOLCHAIN_FAILED if _of_toolchain(error) else BAD_INPUT)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"error[E522]: {error.strerror or error}: {error.filename}", err=True)
+        sys.exit(BAD_INPUT)
+    except Exception as bug:
+        _report_bug(bug)
+        sys.exit(INTERNAL_ERROR)
+
+
+def _of_toolchain(error: DiagnosticError) -> bool:
+    from tpcgen.toolchain.errors import ToolchainError
+
+    return isinstance(error, ToolchainError)
+
+
+def _report_bug(bug: Exception) -> None:
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="tpcgen-bug-", suffix=".txt", delete=False) as file:
+        file.write(f"tpcgen {__version__}, Python {sys.version}\n{sys.argv}\n\n")
+        traceback.print_exception(bug, file=file)
+    click.echo(f"tpcgen: this is a bug in tpcgen: {type(bug).__name__}: {bug}", err=True)
+    click.echo(f"tpcgen: please report it with the spec, the command and {file.name}", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""A spec -> artifacts: every op at every wanted dtype planned, lowered and named. Nothing is written or run here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tpcgen import __version__
+from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, Severity
+from tpcgen.emit.artifact import Artifact, KernelText, Variant
+from tpcgen.emit.glue import GlueKernel
+from tpcgen.emit.names import guid
+from tpcgen.kernel.access import access_patterns
+from tpcgen.kernel.ir import Kernel
+from tpcgen.kernel.lower import lower
+from tpcgen.kernel.tpc_c import render
+from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.partition.plan import TpcStage
+from tpcgen.program import Module, load, sizes
+from tpcgen.program.hints import did_you_mean
+from tpcgen.program.ir import Program
+
+Values = Mapping[str, int | float]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose.
+
+    `binds`: sizes and attributes to tune for; `dtypes`: DTYPE or VARIABLE=DTYPE, all where empty; `defines`: values of
+    params and defaults of attributes.
+    """
+
+    target: str = "gaudi2"
+    prefix: str = "tpcgen"
+    binds: tuple[Values, ...] = ()
+    defines: Values = field(default_factory=dict[str, "int | float"])
+    dtypes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes and attributes an op is tuned for and checked at: `name` is "bind" or a check block's."""
+
+    name: str
+    values: Values
+
+
+@dataclass(frozen=True)
+class CompiledOp:
+    """`kernels` per variant, in the order of its kernel texts; `specs`: names of the spec's files to paths."""
+
+    artifact: Artifact
+    cases: tuple[Case, ...]
+    kernels: tuple[tuple[Kernel, ...], ...]
+    specs: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """`warnings` are the front end's, for the user to see."""
+
+    ops: tuple[CompiledOp, ...]
+    warnings: tuple[Diagnostic, ...]
+
+
+def compile_spec(path: Path, options: Options) -> Compiled:
+    """Compile every op of a file. DiagnosticError for whatever is wrong with the file or the options."""
+    module = load(path, params=options.defines)
+    if not module.ops:
+        raise _error("E523", f"{path} defines no op")
+    _known_names(module, options.binds)
+    ops = tuple(_op(module, op, path, options) for op in module.ops)
+    warnings = [d for d in module.warnings if d.severity is not Severity.NOTE]
+    return Compiled(ops, (*warnings, *_skipped(module)))
+
+
+def _op(module: Module, op: str, path: Path, options: Options) -> CompiledOp:
+    programs = list(_programs(module, op, options.dtypes))
+    cases = _cases(module, programs[0][1], options.binds)
+    tuned = [c.values for c in (cases[: len(options.binds)] or cases)]
+    kernels: list[tuple[Kernel, ...]] = []
+    variants: list[Variant] = []
+    for dtype, program in programs:
+        plans = enumerate_plans(program, options.target)
+        plan = plans[0]
+        lowered = [_kernel(stage, op, dtype, options) for stage in plan.stages if isinstance(stage, TpcStage)]
+        kernels.append(tuple(kernel for kernel, _ in lowered))
+        variants.append(Variant(dtype, plan, tuple(text for _, text in lowered), {}))
+    artifact = Artifact(op, options.target, options.prefix, path.name, __version__, tuple(tuned), tuple(variants))
+    specs = {Path(file).name: Path(file) for file in module.sources}
+    return CompiledOp(artifact, cases, tuple(kernels), specs)
+
+
+def _kernel(stage: TpcStage, op: str, dtype: str, options: Options) -> tuple[Kernel, KernelText]:
+    name = guid(options.prefix, op, stage.name, dtype)
+    kernel = lower(stage, target=options.target, name=name)
+    glue = GlueKernel(
+        name, stage.program, kernel.tensors, kernel.scalars, kernel.index_space, tuple(access_patterns(kernel))
+    )
+    return kernel, KernelText(stage, glue, render(kernel))
+
+
+def _programs(module: Module, op: str, wanted: Sequence[str]) -> Iterator[tuple[str, Program]]:
+    """(label, program) of each choice of dtypes that is wanted."""
+    variables = module.dtype_variables(op)
+    allowed = {name: _allowed(name, choices, wanted) for name, choices in variables.items()}
+    _used_dtypes(module, wanted)
+    if not variables:
+        program = module.program(op)
+        yield str(program.outputs[0].dtype), program
+        return
+    for choice in itertools.product(*allowed.values()):
+        yield "_".join(choice), module.program(op, **dict(zip(variables, choice, strict=True)))
+
+
+def _allowed(variable: str, choices: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    given = [dtype for name, equals, dtype in (w.partition("=") for w in wanted) if equals and name == variable]
+    anywhere = [w for w in wanted if "=" not in w]
+    if not given and not anywhere:
+        return list(choices)
+    kept = [c for c in choices if c in given or (not given and c in anywhere)]
+    if not kept:
+        raise _error("E524", f"{variable} is {' or '.join(choices)}, never {', '.join(given or anywhere)}")
+    return kept
+
+
+def _used_dtypes(module: Module, wanted: Sequence[str]) -> None:
+    variables = {name: choices for op in module.ops for name, choices in module.dtype_variables(op).items()}
+    for item in wanted:
+        name, equals, dtype = item.rpartition("=")
+        known = variables.get(name, ()) if equals else {c for choices in variables.values() for c in choices}
+        if dtype not in known:
+            hint = (
+                "; ".join(f"{v} in {', '.join(c)}" for v, c in variables.items()) or "the file has no dtype variables"
+            )
+            raise _error("E524", f"--dtype {item} chooses nothing", hint)
+
+
+def _cases(module: Module, program: Program, binds: Sequence[Values]) -> tuple[Case, ...]:
+    """--bind where given, then the check blocks that bind the op; only names the op has, contracts checked."""
+    own = {*program.sizes, *(a.name for a in program.attributes)}
+    bound = [Case("bind", _own(values, own)) for values in binds]
+    blocks = [Case(c.name, _own(c.values, own)) for c in module.checks if program.name in c.ops]
+    cases = (*bound, *blocks)
+    if not cases:
+        hint = f"add `check small {{ {', '.join(f'{s} = ...' for s in program.sizes)} }}` or --bind"
+        raise _error("E525", f"no sizes are known for {program.name}: the file has no check block that binds it", hint)
+    return tuple(Case(c.name, sizes.bind(program, c.values).values) for c in cases)
+
+
+def _own(values: Values, names: set[str]) -> Values:
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _known_names(module: Module, binds: Sequence[Values]) -> None:
+    names: dict[str, None] = {}
+    for op in module.ops:
+        program = module.program(op)
+        names |= dict.fromkeys((*program.sizes, *(a.name for a in program.attributes)))
+    for name in itertools.chain.from_iterable(binds):
+        if name not in names:
+            hint = did_you_mean(name, names) or f"the sizes and attributes are {', '.join(names)}"
+            raise _error("E526", f"--bind {name}: no op of the file has a size or attribute of that name", hint)
+
+
+def _skipped(module: Module) -> Iterator[Diagnostic]:
+    for check in module.checks:
+        for op in module.ops:
+            if op not in check.ops:
+                message = f"check {check.name} does not bind every size and attribute of {op}: skipped"
+                yield Diagnostic("W520", message, NOWHERE, severity=Severity.NOTE)
+
+
+def _error(id: str, message: str, hint: str = "") -> DiagnosticError:
+    return DiagnosticError((Diagnostic(id, message, NOWHERE, hint),))

@@ -1,0 +1,186 @@
+"""The artifact of one operator: what it is made of, the text of its files, and writing them in one step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
+from tpcgen.emit import glue, torch_package
+from tpcgen.emit.glue import GlueKernel
+from tpcgen.emit.names import plain
+from tpcgen.partition.plan import MmeStage, MoveStage, Plan, Stage, TpcStage
+from tpcgen.program import print as text
+from tpcgen.program.ir import Expr, Program, Tensor
+
+MANIFEST = "manifest.json"
+_HEADER = Path(__file__).parent.parent / "host" / "include" / "tpc_kernel_lib_interface.h"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelText:
+    """One TPC stage: what the glue says of its kernel, and the kernel's TPC-C text. `glue.guid` names the file."""
+
+    stage: TpcStage
+    glue: GlueKernel
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """The operator at one choice of dtypes. `dtype` is that choice in GUIDs and op names; `kernels` in plan order."""
+
+    dtype: str
+    plan: Plan
+    kernels: tuple[KernelText, ...]
+    predicted: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """`source` is the spec's file name; `tuned` the sizes its plans were chosen for."""
+
+    name: str
+    target: str
+    prefix: str
+    source: str
+    version: str
+    tuned: tuple[Mapping[str, int | float], ...]
+    variants: tuple[Variant, ...]
+
+    @property
+    def namespace(self) -> str:
+        """The torch.library namespace of its ops."""
+        return f"{self.prefix}_{self.name}"
+
+
+def files(artifact: Artifact) -> dict[str, str]:
+    """Every file of the artifact, path to text. The same artifact gives the same bytes."""
+    kernels = [k for v in artifact.variants for k in v.kernels]
+    texts = {f"kernels/{plain(k.glue.guid)}.c": k.text for k in kernels}
+    lib_version = int.from_bytes(hashlib.sha256("".join(texts.values()).encode()).digest()[:8], "big")
+    glue_texts = glue.files(
+        artifact.name, artifact.target, artifact.source, [k.glue for k in kernels], artifact.version, lib_version
+    )
+    texts |= {f"glue/{name}": body for name, body in glue_texts.items()}
+    texts["glue/include/tpc_kernel_lib_interface.h"] = _HEADER.read_text()
+    texts[f"{plain(artifact.name)}/__init__.py"] = torch_package.render(package(artifact))
+    texts[MANIFEST] = _manifest(artifact, texts)
+    return dict(sorted(texts.items()))
+
+
+def package(artifact: Artifact) -> torch_package.PackageText:
+    """What the importable package is rendered from."""
+    variants = tuple(
+        torch_package.Variant(
+            v.dtype,
+            v.plan,
+            tuple(torch_package.StageOp(k.stage, k.glue.guid, f"{k.stage.name}_{v.dtype}") for k in v.kernels),
+            f"{artifact.name}_{v.dtype}",
+        )
+        for v in artifact.variants
+    )
+    return torch_package.PackageText(artifact.name, artifact.namespace, artifact.source, variants)
+
+
+def write(folder: Path, texts: Mapping[str, str]) -> bool:
+    """Make `folder` hold these files; True when something changed. What was built from unchanged files stays.
+
+    A changed artifact is written beside the folder and renamed into place. DiagnosticError E512 when the folder holds
+    something that is no artifact.
+    """
+    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+        hint = "choose another -o, or empty that folder"
+        raise DiagnosticError((Diagnostic("E512", f"{folder} exists and is no artifact of tpcgen", NOWHERE, hint),))
+    if _holds(folder, texts):
+        return False
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for path, body in texts.items():
+            target = fresh / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(body, encoding="utf-8")
+        fresh.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return True
+
+
+def _holds(folder: Path, texts: Mapping[str, str]) -> bool:
+    try:
+        return all((folder / path).read_text(encoding="utf-8") == body for path, body in texts.items())
+    except OSError:
+        return False
+
+
+def _manifest(artifact: Artifact, texts: Mapping[str, str]) -> str:
+    content = {
+        "name": artifact.name,
+        "version": artifact.version,
+        "source": artifact.source,
+        "target": artifact.target,
+        "prefix": artifact.prefix,
+        "namespace": artifact.namespace,
+        "tuned": [dict(sorted(t.items())) for t in artifact.tuned],
+        "variants": [_variant(v) for v in artifact.variants],
+        "files": {path: hashlib.sha256(body.encode()).hexdigest() for path, body in sorted(texts.items())},
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _variant(variant: Variant) -> dict[str, object]:
+    program = variant.plan.program
+    guids = {k.stage.name: k.glue.guid for k in variant.kernels}
+    return {
+        "dtype": variant.dtype,
+        "plan": variant.plan.label,
+        **_signature(program),
+        "outputs": [_tensor(t) for t in program.outputs],
+        "contracts": [text.expression(c.condition) for c in program.contracts],
+        "stages": [_stage(s, guids) for s in variant.plan.stages],
+        "predicted": variant.predicted,
+    }
+
+
+def _signature(program: Program) -> dict[str, object]:
+    return {
+        "inputs": [_tensor(t) for t in program.inputs],
+        "attributes": [
+            {"name": a.name, "type": "int" if a.type.is_integer else "float", "default": _text(a.default)}
+            for a in program.attributes
+        ],
+    }
+
+
+def _stage(stage: Stage, guids: Mapping[str, str]) -> dict[str, object]:
+    match stage:
+        case MmeStage():
+            return {"name": stage.name, "engine": "mme", "out": stage.out.buffer}
+        case MoveStage():
+            return {"name": stage.name, "engine": "move", "source": stage.source, "target": stage.target}
+        case TpcStage():
+            outputs = [_tensor(t) for t in stage.program.outputs]
+            return {
+                "name": stage.name,
+                "engine": "tpc",
+                "guid": guids[stage.name],
+                **_signature(stage.program),
+                "outputs": outputs,
+            }
+
+
+def _tensor(t: Tensor) -> dict[str, object]:
+    return {"name": t.name, "dtype": str(t.dtype), "shape": [text.expression(e) for e in t.shape]}
+
+
+def _text(e: Expr | None) -> str | None:
+    return text.expression(e) if e is not None else None

@@ -1,0 +1,126 @@
+"""A plan run stage by stage on NumPy arrays: TPC stages strictly on the host device through the artifact's glue, MME
+stages as matmuls, moves as copies.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tpcgen.emit.artifact import Variant
+from tpcgen.host.api import HostLibrary, Launch, RunReport, Session
+from tpcgen.host.launch import Array
+from tpcgen.partition.plan import Buffer, MmeStage, MoveStage, Operand, Plan, TpcStage
+from tpcgen.program.dtypes import DType
+from tpcgen.program.sizes import Binding, bind_shapes
+
+
+class StageError(Exception):
+    """A TPC stage had findings on the host device."""
+
+    def __init__(self, stage: str, report: RunReport) -> None:
+        self.stage = stage
+        self.report = report
+        super().__init__(f"stage {stage}: " + "; ".join(str(f) for f in report.findings))
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Runs variants of one artifact whose kernels and glue are in `library`."""
+
+    session: Session
+    library: HostLibrary
+    target: str
+    timeout_s: float = 300.0
+
+    def run(
+        self,
+        variant: Variant,
+        binding: Binding,
+        inputs: Mapping[str, Array],
+        seed: int = 0,
+        observe: Callable[[str, RunReport], None] = lambda stage, report: None,
+    ) -> dict[str, Array]:
+        """The op's outputs. Arrays between stages are contiguous in the memory order of their buffers.
+
+        `observe` is told of every TPC stage's report.
+
+        Raises StageError when the host device has an error to report.
+        """
+        plan = variant.plan
+        guids = {k.stage.name: k.glue.guid for k in variant.kernels}
+        arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        for stage in plan.stages:
+            match stage:
+                case MmeStage():
+                    arrays[stage.out.buffer] = _matmul(plan, stage, binding, arrays)
+                case MoveStage():
+                    arrays[stage.target] = _move(plan, stage, arrays[stage.source])
+                case TpcStage():
+                    report = self._launch(stage, guids[stage.name], binding, arrays, seed)
+                    observe(stage.name, report)
+                    if not report.ok:
+                        raise StageError(stage.name, report)
+                    for tensor, array in zip(stage.program.outputs, report.outputs, strict=True):
+                        arrays[tensor.name] = array
+        return {t.name: arrays[t.name] for t in plan.program.outputs}
+
+    def _launch(
+        self, stage: TpcStage, guid: str, binding: Binding, arrays: Mapping[str, Array], seed: int
+    ) -> RunReport:
+        program = stage.program
+        given = tuple(arrays[t.name] for t in program.inputs)
+        attributes = {a.name: binding.values[a.name] for a in program.attributes}
+        own = bind_shapes(program, {t.name: a.shape for t, a in zip(program.inputs, given, strict=True)}, attributes)
+        packing = "<" + "".join("i" if a.type is DType.I32 else "f" for a in program.attributes)
+        launch = Launch(
+            guid=guid,
+            target=self.target,
+            inputs=given,
+            outputs=tuple((own.shape(t), t.dtype.numpy) for t in program.outputs),
+            params=struct.pack(packing, *attributes.values()),
+        )
+        return self.session.run(self.library, launch, seed=seed, timeout_s=self.timeout_s)
+
+
+def _move(plan: Plan, stage: MoveStage, array: Array) -> Array:
+    source, target = plan.buffer(stage.source).order, plan.buffer(stage.target).order
+    return np.ascontiguousarray(array.transpose([source.index(axis) for axis in target]))
+
+
+def _matmul(plan: Plan, stage: MmeStage, binding: Binding, arrays: Mapping[str, Array]) -> Array:
+    """In f32, of the operands as stored; the result in the memory order of its buffer."""
+    extent = {f.name: int(binding.value(f.extent)) for f in stage.factors}
+
+    def matrix(operand: Operand, rows: tuple[str, ...], columns: tuple[str, ...]) -> Array:
+        have = _factors(operand, plan.buffer(operand.buffer))
+        split = arrays[operand.buffer].astype(np.float32).reshape([extent[f] for f in have])
+        own = [f for f in stage.batch if f in have]
+        ordered = split.transpose([have.index(f) for f in (*own, *rows, *columns)])
+        batch = [extent[f] if f in have else 1 for f in stage.batch]
+        return ordered.reshape(*batch, _product(extent, rows), _product(extent, columns))
+
+    out = plan.buffer(stage.out.buffer)
+    with np.errstate(all="ignore"):
+        product = matrix(stage.lhs, stage.m, stage.k) @ matrix(stage.rhs, stage.k, stage.n)
+        rounded = product.astype(out.dtype.numpy)
+    made = (*stage.batch, *stage.m, *stage.n)
+    split = rounded.reshape([extent[f] for f in made])
+    ordered = split.transpose([made.index(f) for f in _factors(stage.out, out)])
+    shape = [int(binding.value(out.shape[axis])) for axis in out.order]
+    return np.ascontiguousarray(ordered).reshape(shape)
+
+
+def _factors(operand: Operand, buffer: Buffer) -> list[str]:
+    """The factors of a buffer in its memory order."""
+    return [factor for axis in buffer.order for factor in operand.axes[axis]]
+
+
+def _product(extent: Mapping[str, int], group: tuple[str, ...]) -> int:
+    result = 1
+    for factor in group:
+        result *= extent[factor]
+    return result

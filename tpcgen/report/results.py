@@ -1,0 +1,95 @@
+"""What a check found, as data, JSON and text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tpcgen.report.tables import number, table
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One output of one run. `torch_error` is that of the same equations in eager PyTorch, None where it was not run.
+
+    Errors are the worst |y - truth| over the output, in its units. `reason` is empty when it passed.
+    """
+
+    dtype: str
+    case: str
+    family: str
+    output: str
+    shape: tuple[int, ...]
+    error: float
+    device_error: float
+    torch_error: float | None
+    reason: str
+
+    @property
+    def passed(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All runs of an artifact. `padded` and `dropped` count lanes read and written outside tensors, over all runs."""
+
+    outcomes: tuple[Outcome, ...]
+    padded: int
+    dropped: int
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.outcomes) and all(o.passed for o in self.outcomes)
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data for JSON, which has no NaN and no infinity: they become null. `from_data` reads it back."""
+        outcomes = [{name: _finite(value) for name, value in asdict(o).items()} for o in self.outcomes]
+        return {"passed": self.passed, "outcomes": outcomes, "padded": self.padded, "dropped": self.dropped}
+
+    @staticmethod
+    def from_data(data: Mapping[str, Any]) -> Result:
+        """Raises KeyError or TypeError for what `to_data` did not make."""
+        return Result(tuple(map(_outcome, data["outcomes"])), data["padded"], data["dropped"])
+
+
+def _outcome(data: Mapping[str, Any]) -> Outcome:
+    known = dict(data)
+    for name in ("error", "device_error"):
+        known[name] = math.nan if data[name] is None else data[name]
+    known["shape"] = tuple(data["shape"])
+    return Outcome(**known)
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_text(result: Result) -> str:
+    """A table with one row per dtype, sizes and family of inputs, then what failed."""
+    header = ("dtype", "sizes", "inputs", "output", "worst error", "device mode", "PyTorch", "")
+    right = frozenset({"worst error", "device mode", "PyTorch"})
+    rows = [
+        (
+            o.dtype,
+            o.case,
+            o.family,
+            f"{o.output}{list(o.shape)}",
+            number(o.error),
+            number(o.device_error),
+            "-" if o.torch_error is None else number(o.torch_error),
+            "ok" if o.passed else "FAILED",
+        )
+        for o in result.outcomes
+    ]
+    return table(header, rows, right) + "".join(f"\n{line}" for line in _failures(result)) + "\n"
+
+
+def _failures(result: Result) -> Iterator[str]:
+    passed = sum(o.passed for o in result.outcomes)
+    yield f"{passed} of {len(result.outcomes)} passed; errors are the worst |y - truth|, truth in float64"
+    for o in result.outcomes:
+        if not o.passed:
+            yield f"FAILED {o.dtype} {o.case} {o.family} {o.output}: {o.reason}"

@@ -1,0 +1,186 @@
+"""From compiled ops to what the user asked for: files written, device code built, everything checked, a summary."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tpcgen
+from tpcgen.compiler import Compiled, CompiledOp
+from tpcgen.emit import artifact as emit
+from tpcgen.partition import print as plan_text
+from tpcgen.program import print as program_text
+from tpcgen.report import plans, results
+from tpcgen.report.results import Result
+
+if TYPE_CHECKING:
+    from tpcgen.check import Eager
+
+Progress = Callable[[str], None]
+EagerSource = Callable[[], "Eager | None"]
+"""Gives PyTorch's answer to compare with, None where PyTorch is not installed; asked only when something is run."""
+
+
+@dataclass(frozen=True)
+class Produced:
+    """What became of one op. `result` is None when it was not checked; `checked_now` is False for a stored result.
+
+    `device_files` are what tpc-clang made, None where there is no tpc-clang or it was not asked.
+    """
+
+    op: CompiledOp
+    folder: Path
+    changed: bool
+    files: tuple[str, ...]
+    device_compiler: str | None
+    device_files: tuple[str, ...]
+    result: Result | None
+    checked_now: bool
+
+    @property
+    def passed(self) -> bool:
+        """True too when it was not checked."""
+        return self.result is None or self.result.passed
+
+
+def summary(produced: Sequence[Produced]) -> str:
+    """Per op: the plan, the check's result, what was written."""
+    return "\n".join(_summary(p) for p in produced)
+
+
+def _summary(p: Produced) -> str:
+    parts = [plans.to_text(p.op.artifact)]
+    if p.result is not None:
+        parts.append(results.to_text(p.result))
+    if p.result is not None and not p.checked_now:
+        parts.append("nothing changed since this check\n")
+    if p.device_files:
+        parts.append(f"{p.device_compiler} built {', '.join(p.device_files)}\n")
+    parts.append(f"{'wrote' if p.changed else 'unchanged'} {p.folder}: {', '.join(p.files)}\n")
+    return "\n".join(parts)
+
+
+def to_json(produced: Sequence[Produced]) -> str:
+    """The same as data, one object."""
+    return json.dumps({"ops": [_data(p) for p in produced]}, indent=2, allow_nan=False) + "\n"
+
+
+def _data(p: Produced) -> dict[str, object]:
+    return {
+        "name": p.op.artifact.name,
+        "folder": str(p.folder),
+        "changed": p.changed,
+        "files": p.files,
+        "device": {"compiler": p.device_compiler, "files": p.device_files},
+        "variants": json.loads((p.folder / emit.MANIFEST).read_text())["variants"],
+        "check": p.result.to_data() if p.result is not None else None,
+        "checked_now": p.checked_now,
+    }
+
+
+def stage_text(compiled: Compiled, what: str) -> str:
+    """Every op and dtype at one stage: "program", "plan", "kernel" or "c"."""
+    return "\n".join(_stage_text(op, what) for op in compiled.ops)
+
+
+def produce(op: CompiledOp, out: Path, *, build: bool, check: bool, eager: EagerSource, progress: Progress) -> Produced:
+    """Write the artifact of an op into `out`/NAME, build device code where tpc-clang is, check it on the host device.
+
+    DiagnosticError for a folder that must not be overwritten, ToolchainError when a compiler refuses.
+    """
+    artifact = op.artifact
+    folder = out / artifact.name
+    texts = emit.files(artifact)
+    texts["report/plan.txt"] = plans.to_text(op.artifact)
+    changed = emit.write(folder, texts)
+    compiler, built = _build_device(op, folder, progress) if build else (None, ())
+    result, checked_now = _check(op, folder, texts, eager, progress) if check else (None, False)
+    return Produced(op, folder, changed, tuple(texts), compiler, built, result, checked_now)
+
+
+def _stage_text(op: CompiledOp, what: str) -> str:
+    parts: list[str] = []
+    for variant, kernels in zip(op.artifact.variants, op.kernels, strict=True):
+        match what:
+            case "program":
+                parts.append(program_text.program(variant.plan.program))
+            case "plan":
+                parts.append(plan_text.plan(variant.plan))
+            case "kernel":
+                from tpcgen.kernel import print as kernel_text
+
+                parts += [kernel_text.kernel(k) for k in kernels]
+            case "c":
+                parts += [k.text for k in variant.kernels]
+            case _:
+                raise ValueError(f"nothing is called {what}")
+    return "\n".join(parts)
+
+
+def _build_device(op: CompiledOp, folder: Path, progress: Progress) -> tuple[str | None, tuple[str, ...]]:
+    from tpcgen.toolchain import tpc_clang
+
+    compiler = tpc_clang.find()
+    target = op.artifact.target
+    if compiler is None or target not in tpc_clang.TARGETS:
+        return None, ()
+    made: list[str] = []
+    (folder / "device").mkdir(exist_ok=True)
+    for source in sorted((folder / "kernels").glob("*.c")):
+        output = folder / "device" / f"{source.stem}.o"
+        stamp = output.with_suffix(".sha256")
+        key = hashlib.sha256(source.read_bytes() + f"{compiler} {target}".encode()).hexdigest()
+        if not output.exists() or not stamp.exists() or stamp.read_text() != key:
+            progress(f"tpc-clang {source.name}")
+            tpc_clang.compile_kernel(compiler, source, target, output, op.specs)
+            stamp.write_text(key)
+        made.append(f"device/{output.name}")
+    return compiler.version, tuple(made)
+
+
+def _check(
+    op: CompiledOp, folder: Path, texts: Mapping[str, str], eager: EagerSource, progress: Progress
+) -> tuple[Result, bool]:
+    """The check's result; a stored one when neither the artifact, its cases nor tpcgen itself changed since."""
+    key = _check_key(op, texts)
+    stored = folder / "report" / "check.json"
+    known = _stored_result(stored, key)
+    if known is not None:
+        return known, False
+    from tpcgen.check import check
+
+    result = check(op.artifact, folder, op.cases, eager=eager(), progress=progress)
+    stored.parent.mkdir(exist_ok=True)
+    stored.write_text(json.dumps({"key": key, "result": result.to_data()}, indent=2) + "\n")
+    (folder / "report" / "check.txt").write_text(results.to_text(result))
+    return result, True
+
+
+def _stored_result(path: Path, key: str) -> Result | None:
+    try:
+        found = json.loads(path.read_text())
+        if found["key"] != key:
+            return None
+        return Result.from_data(found["result"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _check_key(op: CompiledOp, texts: Mapping[str, str]) -> str:
+    cases = [[c.name, dict(c.values)] for c in op.cases]
+    return hashlib.sha256(json.dumps([dict(texts), cases, _own_hash()]).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _own_hash() -> str:
+    """Of every file of this package: a stored result is only as good as the code that judged it."""
+    root = Path(tpcgen.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(p for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc"):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
