@@ -16,8 +16,9 @@ from tpcgen.kernel.access import access_patterns
 from tpcgen.kernel.ir import Kernel
 from tpcgen.kernel.lower import lower
 from tpcgen.kernel.tpc_c import render
-from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.partition.choose import Choice, choose
 from tpcgen.partition.plan import TpcStage
+from tpcgen.partition.price import PlanPrice
 from tpcgen.program import Module, load, sizes
 from tpcgen.program.hints import did_you_mean
 from tpcgen.program.ir import Program
@@ -50,10 +51,11 @@ class Case:
 
 @dataclass(frozen=True)
 class CompiledOp:
-    """`kernels` per variant, in the order of its kernel texts; `specs`: names of the spec's files to paths."""
+    """`choices` and `kernels` per variant, `kernels` in the order of its kernel texts; `specs`: file names to paths."""
 
     artifact: Artifact
     cases: tuple[Case, ...]
+    choices: tuple[Choice, ...]
     kernels: tuple[tuple[Kernel, ...], ...]
     specs: Mapping[str, Path]
 
@@ -81,17 +83,24 @@ def _op(module: Module, op: str, path: Path, options: Options) -> CompiledOp:
     programs = list(_programs(module, op, options.dtypes))
     cases = _cases(module, programs[0][1], options.binds)
     tuned = [c.values for c in (cases[: len(options.binds)] or cases)]
+    choices: list[Choice] = []
     kernels: list[tuple[Kernel, ...]] = []
     variants: list[Variant] = []
     for dtype, program in programs:
-        plans = enumerate_plans(program, options.target)
-        plan = plans[0]
-        lowered = [_kernel(stage, op, dtype, options) for stage in plan.stages if isinstance(stage, TpcStage)]
+        choice = choose(program, options.target, sizes.bind(program, tuned[0]))
+        lowered = [_kernel(stage, op, dtype, options) for stage in choice.plan.stages if isinstance(stage, TpcStage)]
+        choices.append(choice)
         kernels.append(tuple(kernel for kernel, _ in lowered))
-        variants.append(Variant(dtype, plan, tuple(text for _, text in lowered), {}))
+        variants.append(Variant(dtype, choice.plan, tuple(text for _, text in lowered), _predicted(choice.price)))
     artifact = Artifact(op, options.target, options.prefix, path.name, __version__, tuple(tuned), tuple(variants))
     specs = {Path(file).name: Path(file) for file in module.sources}
-    return CompiledOp(artifact, cases, tuple(kernels), specs)
+    return CompiledOp(artifact, cases, tuple(choices), tuple(kernels), specs)
+
+
+def _predicted(price: PlanPrice) -> dict[str, object]:
+    """Seconds of the cost model at the first tuned sizes."""
+    stages = [{"name": s.name, "engine": s.engine, "seconds": s.seconds, "bound": s.bound} for s in price.stages]
+    return {"seconds": price.seconds, "peak_bytes": price.peak, "stages": stages}
 
 
 def _kernel(stage: TpcStage, op: str, dtype: str, options: Options) -> tuple[Kernel, KernelText]:

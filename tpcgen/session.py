@@ -53,8 +53,12 @@ def summary(produced: Sequence[Produced]) -> str:
     return "\n".join(_summary(p) for p in produced)
 
 
+def _plans(op: CompiledOp) -> str:
+    return plans.to_text(op.artifact.name, [v.dtype for v in op.artifact.variants], op.choices, op.artifact.tuned[0])
+
+
 def _summary(p: Produced) -> str:
-    parts = [plans.to_text(p.op.artifact)]
+    parts = [_plans(p.op)]
     if p.result is not None:
         parts.append(results.to_text(p.result))
     if p.result is not None and not p.checked_now:
@@ -96,7 +100,7 @@ def produce(op: CompiledOp, out: Path, *, build: bool, check: bool, eager: Eager
     artifact = op.artifact
     folder = out / artifact.name
     texts = emit.files(artifact)
-    texts["report/plan.txt"] = plans.to_text(op.artifact)
+    texts["report/plan.txt"] = _plans(op)
     changed = emit.write(folder, texts)
     compiler, built = _build_device(op, folder, progress) if build else (None, ())
     result, checked_now = _check(op, folder, texts, eager, progress) if check else (None, False)

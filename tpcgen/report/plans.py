@@ -1,42 +1,31 @@
-"""The plan table of an artifact: stage, engine, shapes."""
+"""The plan table of an operator: what runs on which engine, how long the cost model thinks it takes, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
-from tpcgen.emit.artifact import Artifact
-from tpcgen.partition.plan import MmeStage, MoveStage, Plan, Stage, TpcStage
-from tpcgen.partition.print import buffer_shape
-from tpcgen.report.tables import table
+from tpcgen.partition.choose import Choice
+from tpcgen.partition.table import duration
+from tpcgen.partition.table import table as plan_table
+from tpcgen.report.tables import bindings, table
 
-
-def to_text(artifact: Artifact) -> str:
-    """One table per dtype."""
-    return "\n".join(_plan(v.dtype, v.plan) for v in artifact.variants)
+_REJECTED_SHOWN = 4
 
 
-def _plan(dtype: str, plan: Plan) -> str:
-    rows = [_row(plan, stage) for stage in plan.stages]
-    title = f"{plan.program.name} {dtype} on {plan.target}, plan: {plan.label}"
-    return f"{title}\n\n{table(('stage', 'engine', 'computes'), rows)}"
+def to_text(op: str, dtypes: Sequence[str], choices: Sequence[Choice], tuned: Mapping[str, int | float]) -> str:
+    """One table per dtype, then what was rejected. Times are the model's: nothing here was measured on Gaudi."""
+    return "\n".join("\n".join(_plan(op, dtype, choice, tuned)) for dtype, choice in zip(dtypes, choices, strict=True))
 
 
-def _row(plan: Plan, stage: Stage) -> tuple[str, str, str]:
-    match stage:
-        case MmeStage():
-            inputs, outputs, engine = (stage.lhs.buffer, stage.rhs.buffer), (stage.out.buffer,), "MME"
-        case TpcStage():
-            inputs = tuple(t.name for t in stage.program.inputs)
-            outputs, engine = tuple(t.name for t in stage.program.outputs), "TPC"
-        case MoveStage():
-            inputs, outputs, engine = (stage.source,), (stage.target,), "move"
-    return stage.name, engine, f"{_buffers(plan, inputs)} -> {_buffers(plan, outputs)}"
-
-
-def _buffers(plan: Plan, names: tuple[str, ...]) -> str:
-    return ", ".join(_shapes(plan, names))
-
-
-def _shapes(plan: Plan, names: tuple[str, ...]) -> Iterator[str]:
-    for name in names:
-        yield f"{name} {buffer_shape(plan.buffer(name))}"
+def _plan(op: str, dtype: str, choice: Choice, tuned: Mapping[str, int | float]) -> Iterator[str]:
+    rows = plan_table(choice.price)
+    yield f"{op} {dtype} on {choice.plan.target} at {bindings(tuned)}: {choice.plan.label}"
+    yield ""
+    yield table(rows.header, [*rows.rows, rows.total], frozenset({"predicted"}))
+    for label, price in choice.rejected[:_REJECTED_SHOWN]:
+        yield f"rejected: {label}, {duration(price.seconds)}"
+    for baseline in choice.baselines:
+        yield f"baseline: {baseline.label}, {duration(baseline.seconds)}"
+    if choice.better_baseline is not None:
+        yield f"warning: in the model {choice.better_baseline.label} is faster than this plan"
+    yield "predicted by the cost model; not measured on hardware\n"

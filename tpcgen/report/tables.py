@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[str] = frozenset()) -> str:
@@ -25,6 +25,6 @@ def number(value: float) -> str:
     return "nan" if value != value else f"{value:.3g}"
 
 
-def bindings(values: dict[str, int | float]) -> str:
+def bindings(values: Mapping[str, int | float]) -> str:
     """`B=1 H=12`."""
     return " ".join(f"{name}={value}" for name, value in values.items())
