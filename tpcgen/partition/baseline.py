@@ -1,0 +1,186 @@
+"""The baseline to beat: the same mathematics as plain torch ops under hpu_backend.
+
+The graph compiler runs each matmul on the MME with results in the operands' dtype, fuses chains of element-wise ops
+into one kernel, and has tuned kernels for softmax and reductions; every op reads and writes its tensors. Scores are
+bf16 there for bf16 inputs: faster, but outside tpcgen's numeric contract (decisions.md 1). Where the program is plain
+or causal attention the vendor's FusedSDPA takes over on machines that have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil, prod
+
+from tpcgen.machine import Machine
+from tpcgen.machine.dma import traffic_seconds
+from tpcgen.machine.mme import Matmul, mme_cost
+from tpcgen.machine.tpc import TpcCost, tpc_time
+from tpcgen.partition.plan import MmeStage, Plan, Stage, TpcStage
+from tpcgen.partition.price import PlanPrice, StagePrice
+from tpcgen.program import ir
+from tpcgen.program.dtypes import DType
+from tpcgen.program.sizes import Binding, Value, evaluate
+from tpcgen.rewrite.edit import conjuncts
+
+SOFTMAX_WORDS = {DType.BF16: 58.0, DType.F32: 58.0}
+"""Bundles per vector of HCK's tuned row softmax with rows of 2048, library-grade (gaudi.md section 3)."""
+
+FUSED = "FusedSDPA"
+PLAIN = "plain torch ops"
+
+
+def baselines(plan: Plan, machine: Machine, binding: Binding) -> tuple[PlanPrice, ...]:
+    """What the vendor's stack would run for the same program, from the stages of one of our plans."""
+    found = [_plain(plan, machine, binding.values)]
+    if machine.fused_sdpa and _is_attention(plan):
+        found.append(_fused(plan, machine, binding.values))
+    return tuple(found)
+
+
+def _plain(plan: Plan, machine: Machine, values: Mapping[str, Value]) -> PlanPrice:
+    stages: list[StagePrice] = []
+    for stage in plan.stages:
+        match stage:
+            case MmeStage():
+                stages.append(_matmul(plan, stage, machine, values))
+            case TpcStage():
+                stages += _kernels(plan, stage, machine, values)
+            case _:
+                continue
+    return _total(PLAIN, stages, plan, machine, values)
+
+
+def _matmul(plan: Plan, stage: MmeStage, machine: Machine, values: Mapping[str, Value]) -> StagePrice:
+    batch, m, n, k = _loops(stage, values)
+    dtype = plan.buffer(stage.lhs.buffer).dtype
+    cost = mme_cost(machine, Matmul(batch, m, n, k, dtype, dtype))
+    traffic = batch * (m * k + k * n + m * n) * dtype.size
+    memory = traffic_seconds(machine, traffic, 0)
+    bound = "HBM" if memory > cost.seconds else f"MME {cost.bound}"
+    seconds = max(memory, cost.seconds) + machine.tpc.launch_seconds
+    return StagePrice(
+        stage.name,
+        "MME",
+        f"{batch} x ({m} x {k}) * ({k} x {n})",
+        seconds,
+        bound,
+        batch * m * n * k,
+        traffic,
+        cost.formula,
+    )
+
+
+def _kernels(plan: Plan, stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> list[StagePrice]:
+    """One fused element-wise kernel if there is anything but a reduction, and one kernel per reduction."""
+    equations = [e for e in stage.program.body if isinstance(e, ir.Equation)]
+    dtype = _storage(plan)
+    kernels: list[StagePrice] = []
+    for e in equations:
+        reduces = [x for x in ir.walk(e.value) if isinstance(x, ir.Reduce)]
+        bodies = [x.body for x in reduces] if reduces else [e.value]
+        if any(not isinstance(b, ir.Read) for b in bodies) or any(x.domain is not None for x in reduces):
+            kernels.append(_pass(f"{stage.name}: element-wise", e, bodies, 2.0, dtype, stage, machine, values))
+        for x in reduces:
+            words = SOFTMAX_WORDS[DType.BF16] if x.kind in ("softmax", "logsumexp") else 17.0
+            kernels.append(_pass(f"{stage.name}: {x.kind}", e, [x.body], words, dtype, stage, machine, values))
+    return kernels
+
+
+def _pass(
+    name: str,
+    e: ir.Equation,
+    bodies: list[ir.Expr],
+    words: float,
+    dtype: DType,
+    stage: TpcStage,
+    machine: Machine,
+    values: Mapping[str, Value],
+) -> StagePrice:
+    indices = set(e.indices).union(*(ir.free_indices(b) for b in bodies))
+    elements = prod(_extent(stage.program, i, values) for i in indices)
+    vectors = ceil(elements * dtype.size / machine.tpc.vector_bytes)
+    members = max(vectors // 16, 1)
+    time = tpc_time(machine, TpcCost(words * vectors, 2 * vectors, members, "vendor kernel, bundles counted"))
+    traffic = 2 * elements * dtype.size
+    memory = traffic_seconds(machine, traffic, 0)
+    bound = "HBM" if memory > time.seconds else time.bound
+    seconds = max(memory, time.seconds) + machine.tpc.launch_seconds
+    return StagePrice(name, "TPC", f"{elements} x {dtype}", seconds, bound, 0, traffic, time.formula)
+
+
+def _is_attention(plan: Plan) -> bool:
+    """matmul, softmax of scaled scores with no domain or a causal one, matmul; no sink, no bias."""
+    match _without_moves(plan):
+        case [MmeStage() as scores, TpcStage() as middle, MmeStage()]:
+            pass
+        case _:
+            return False
+    statements = middle.program.body
+    if len(statements) != 1 or not isinstance(statements[0], ir.Equation):
+        return False
+    value = statements[0].value
+    if not isinstance(value, ir.Reduce) or value.kind != "softmax" or value.sink is not None:
+        return False
+    reads = [x.tensor for x in ir.walk(value) if isinstance(x, ir.Read)]
+    free = {i for x in ir.walk(value.body) if isinstance(x, ir.Index) and x is not None for i in [x.name]}
+    plain = (
+        reads == [scores.out.buffer]
+        and isinstance(value.body, ir.Binary | ir.Read)
+        and free == set(statements[0].indices)
+    )
+    return plain and len(conjuncts(value.domain)) <= 1 and not _has_bias(value.body)
+
+
+def _has_bias(e: ir.Expr) -> bool:
+    return any(isinstance(x, ir.Binary) and x.operator in "+-" and ir.free_indices(x) for x in ir.walk(e))
+
+
+def _fused(plan: Plan, machine: Machine, values: Mapping[str, Value]) -> PlanPrice:
+    """MME time of both matmuls over the whole square, results in the operands' dtype, nothing stored between them.
+
+    Published timing T6 (causal, Gaudi 2) is 1 % from that: the vendor skips the masked half at about half the rate.
+    """
+    stages = [s for s in plan.stages if isinstance(s, MmeStage)]
+    dtype = plan.buffer(stages[0].lhs.buffer).dtype
+    costs = [mme_cost(machine, Matmul(*_loops(s, values), dtype, dtype)) for s in stages]
+    io = [b for b in plan.buffers if b.role is not ir.Role.INTERMEDIATE]
+    traffic = sum(prod(int(evaluate(e, values)) for e in b.shape) * b.dtype.size for b in io)
+    memory = traffic_seconds(machine, traffic, 0)
+    engine = sum(c.seconds for c in costs)
+    macs = sum(prod(_loops(s, values)) for s in stages)
+    bound = "HBM" if memory > engine else f"MME {costs[0].bound}"
+    formula = " + ".join(c.formula for c in costs)
+    seconds = max(memory, engine) + machine.tpc.launch_seconds
+    stage = StagePrice("sdpa", "MME", "fused attention", seconds, bound, macs, traffic, formula)
+    return PlanPrice(FUSED, (stage,), seconds, macs, traffic, traffic, traffic <= machine.memory.hbm_bytes)
+
+
+def _total(
+    label: str, stages: list[StagePrice], plan: Plan, machine: Machine, values: Mapping[str, Value]
+) -> PlanPrice:
+    io = [b for b in plan.buffers if b.role is not ir.Role.INTERMEDIATE]
+    held = sum(prod(int(evaluate(e, values)) for e in b.shape) * b.dtype.size for b in io)
+    peak = held + max((s.traffic for s in stages if s.engine == "TPC"), default=0)
+    seconds, macs, traffic = sum(s.seconds for s in stages), sum(s.macs for s in stages), sum(s.traffic for s in stages)
+    return PlanPrice(label, tuple(stages), seconds, macs, traffic, peak, peak <= machine.memory.hbm_bytes)
+
+
+def _storage(plan: Plan) -> DType:
+    """The dtype torch ops compute in: that of the op's float inputs."""
+    floats = [b.dtype for b in plan.buffers if b.role is ir.Role.INPUT and b.dtype.is_float]
+    return floats[0] if floats else DType.F32
+
+
+def _without_moves(plan: Plan) -> list[Stage]:
+    return [s for s in plan.stages if isinstance(s, MmeStage | TpcStage)]
+
+
+def _loops(stage: MmeStage, values: Mapping[str, Value]) -> tuple[int, int, int, int]:
+    extents = {f.name: int(evaluate(f.extent, values)) for f in stage.factors}
+    batch, m, n, k = (prod(extents[name] for name in names) for names in (stage.batch, stage.m, stage.n, stage.k))
+    return batch, m, n, k
+
+
+def _extent(program: ir.Program, index: str, values: Mapping[str, Value]) -> int:
+    r = program.range_of(index)
+    return max(int(evaluate(r.high, values)) - int(evaluate(r.low, values)), 0)

@@ -1,0 +1,50 @@
+"""The cheapest plan at given sizes, and what was rejected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tpcgen.machine import MACHINES
+from tpcgen.partition.baseline import baselines
+from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.partition.estimate import estimate
+from tpcgen.partition.plan import Plan
+from tpcgen.partition.price import PlanPrice, TpcCostFunction, price
+from tpcgen.program import ir
+from tpcgen.program.sizes import Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`rejected`: the other plans, cheapest first. `baselines`: what the vendor's stack would run instead."""
+
+    plan: Plan
+    price: PlanPrice
+    rejected: tuple[tuple[str, PlanPrice], ...]
+    baselines: tuple[PlanPrice, ...]
+
+    @property
+    def better_baseline(self) -> PlanPrice | None:
+        """A baseline that beats the plan in the model: the user should know."""
+        best = min(self.baselines, key=lambda b: b.seconds, default=None)
+        return best if best is not None and best.seconds < self.price.seconds else None
+
+
+def choose(
+    program: ir.Program, target: str, binding: Binding, *, cost: TpcCostFunction = estimate, pin: str | None = None
+) -> Choice:
+    """The cheapest plan for a program at the sizes of `binding`; plans that HBM cannot hold come last.
+
+    `pin` names a plan by its label instead. `cost` says what a TPC stage issues. Deterministic: ties go to the plan
+    listed first. KeyError for an unknown target; ValueError for a label no plan has; DiagnosticError (E4xx) for what is
+    not lowered yet.
+    """
+    machine = MACHINES[target]
+    plans = enumerate_plans(program, target)
+    priced = [(plan, price(plan, machine, binding, cost)) for plan in plans]
+    ranked = sorted(priced, key=lambda item: (not item[1].fits, item[1].seconds))
+    best = ranked[0] if pin is None else next((item for item in ranked if item[0].label == pin), None)
+    if best is None:
+        raise ValueError(f"no plan is called {pin!r}; there are {', '.join(repr(p.label) for p in plans)}")
+    rejected = tuple((plan.label, p) for plan, p in ranked if plan is not best[0])
+    return Choice(*best, rejected, baselines(plans[0], machine, binding))
