@@ -212,6 +212,11 @@ def calc_fp_special(row: Intrinsic, match: re.Match[str]) -> str | None:
     return "I::calc_fp_special(src1, src2, switches, income)" if row.kind("src1") == row.ret else None
 
 
+# --- lookup tables
+
+simple(r"v_[fiu]32_lookup(|_1c|_2c)", "I::template lookup{0}<{R}>(a, fid, switches)")
+simple(r"v_f32_get_lut_entry_and_interval_start", "I::lut_interval(src, shift, switches)")
+
 # --- tensors
 
 simple(rf"v_{T}_ld_tnsr(|_low|_high)", "I::template ld_tnsr{1}<{R}>(ndx, tensor, switches, income)")
@@ -280,6 +285,12 @@ simple(r"get_pad_value_\w+", "I::template pad_value<{R}>(a)")
 simple(r"set_pad_value_\w+", "I::set_pad_value(a, value)")
 simple(r"aso|cache_flush|cache_invalidate", "")
 simple(r"prefetch|event", "(void)a")
+simple(r"get_tensor_hwpref_stride", "I::hardware_prefetch(tensor)")
+simple(r"set_tensor_hwpref_stride", "I::hardware_prefetch(tensor) = value")
+simple(r"get_addr", "I::address_words(addr)")
+simple(r"get_(semaphore|csr|convert_csr)_value", "I::{0}()")
+simple(r"set_(semaphore|csr|convert_csr)_value", "I::{0}() = val")
+simple(r"u?int_convert_u?(?:int|ushort)\d+_to_\w+", "I::template convert_int_all<{R}>(a, shift, options)")
 
 FENCES = {"aso": "::tpcgen::rt::aso()", "cache_flush": "::tpcgen::rt::cache_flush()", "cache_invalidate": "::tpcgen::rt::cache_invalidate()"}
 

@@ -2,12 +2,23 @@
 
 The TPC-C text (`tpc_c.py`), the access pattern in the glue (`access.py`) and the predicted cycles (`cycles.py`) all come
 from this one structure. Tensor dims are in TPC order here: dim 0 is the FCD, torch's last axis.
+
+Integers are expressions of the tensor program whose `Index` names are kernel variables: coordinates of the member, loop
+variables, `ScalarLoad`s and `ScalarLet`s; sizes and attributes are scalar parameters of the same name.
+
+Vectors are virtual registers. A register has one part (64 lanes of 32 bits) or two; which element of a step of 128 a lane
+of a part holds is `Kernel.lanes`. A uniform register has one part and the same value in every lane; where the other
+operands have two parts, it stands for both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
+from typing import Union
 
+from tpcgen.diagnostics import NOWHERE, Span
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Expr
 
@@ -28,7 +39,10 @@ class AxisAccess:
 
 @dataclass(frozen=True, slots=True)
 class TensorParam:
-    """A tensor of the kernel: position among `Kernel.tensors` is its descriptor number. `sizes` in TPC order."""
+    """A tensor of the kernel: position among `Kernel.tensors` is its descriptor number. `sizes` in TPC order.
+
+    A tensor without axes has one dim of size 1.
+    """
 
     name: str
     dtype: DType
@@ -47,8 +61,290 @@ class ScalarParam:
 
 @dataclass(frozen=True, slots=True)
 class IndexDim:
-    """One dim of the index space: `extent` members, an integer expression of sizes; member i covers `step` elements."""
+    """One dim of the index space: `extent` members, an integer expression of sizes; member i covers `step` elements.
+
+    `name` is the variable of the first element that a member covers: `step` times its coordinate.
+    """
 
     name: str
     extent: Expr
     step: int
+
+
+class Lanes(Enum):
+    """Order of the elements of a step in the lanes of a register's parts.
+
+    SINGLE: one part of 64 elements. LINEAR: part p holds elements 64 p + lane. EVEN_ODD: part p holds 2 lane + p, the
+    order in which CONVERT makes an f32 pair of a bf16 vector (toolchain.md 2.2).
+    """
+
+    SINGLE = "single"
+    LINEAR = "linear"
+    EVEN_ODD = "even/odd"
+
+    @property
+    def parts(self) -> int:
+        return 1 if self is Lanes.SINGLE else 2
+
+    @property
+    def step(self) -> int:
+        """Elements of one vector step along the lanes."""
+        return 64 * self.parts
+
+
+class VType(Enum):
+    """Element type of a register's lanes; PRED is one predicate bit per lane, CTRL the control of SHUFFLE."""
+
+    F32 = "f32"
+    I32 = "i32"
+    BF16 = "bf16"
+    PRED = "pred"
+    CTRL = "ctrl"
+
+
+@dataclass(frozen=True, slots=True)
+class Reg:
+    """A virtual vector register. `parts` is 1 for uniform ones; a BF16 register is always one part of 128 lanes."""
+
+    name: str
+    type: VType
+    parts: int
+    uniform: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Imm:
+    """An immediate operand: the same in every lane."""
+
+    value: float | int
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A scalar operand: an integer expression of kernel variables, or a float parameter (`Attr` of type F32)."""
+
+    value: Expr
+
+
+Operand = Union[Reg, Imm, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorOp:
+    """dest = op(args) on every lane; where `pred` is given, lanes outside it keep their value (then `fresh` is False).
+
+    `fresh`: this statement declares `dest`; otherwise an accumulator declared before is updated.
+    Families of `op` and what they compute: `OPS`.
+    """
+
+    dest: Reg
+    op: str
+    args: tuple[Operand, ...]
+    pred: Reg | None = None
+    fresh: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Invoke:
+    """dest = function(argument)."""
+
+    dest: Reg
+    function: str
+    argument: Reg
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A vector of a tensor from `coords` on along dim 0; lanes outside the tensor read 0."""
+
+    dest: Reg
+    tensor: str
+    coords: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """One element of a tensor in every lane (gen_addr, ld_g). The element must exist."""
+
+    dest: Reg
+    tensor: str
+    coords: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarLoad:
+    """An element of an integer tensor as the variable `name`. The element must exist."""
+
+    name: str
+    tensor: str
+    coords: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarLet:
+    """An integer variable that does not change."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A vector to a tensor from `coords` on along dim 0; lanes outside the tensor are dropped.
+
+    `single`: only the element at `coords` is written, from lane 0.
+    """
+
+    tensor: str
+    coords: tuple[Expr, ...]
+    value: Reg
+    single: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """for (var = low; var < high; var += step). `high` need not be low plus a multiple of step."""
+
+    var: str
+    low: Expr
+    high: Expr
+    step: int
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A comment: which line of the spec what follows computes."""
+
+    text: str
+    span: Span = NOWHERE
+
+
+Statement = Union[VectorOp, Invoke, Load, Broadcast, ScalarLoad, ScalarLet, Store, Loop, Note]
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A special function of one argument as a sequence of operations; every call has the parts of `parameter`."""
+
+    name: str
+    parameter: Reg
+    body: tuple[VectorOp, ...]
+    result: Reg
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """`setup` runs once per piece of the index space, `body` once per member. `Invoke`s name one of `functions`."""
+
+    name: str
+    target: str
+    lanes: Lanes
+    tensors: tuple[TensorParam, ...]
+    scalars: tuple[ScalarParam, ...]
+    index_space: tuple[IndexDim, ...]
+    functions: tuple[Function, ...]
+    setup: tuple[Statement, ...]
+    body: tuple[Statement, ...]
+    title: str = ""
+
+    def function(self, name: str) -> Function:
+        """KeyError when there is none of that name."""
+        for function in self.functions:
+            if function.name == name:
+                return function
+        raise KeyError(name)
+
+    def tensor(self, name: str) -> TensorParam:
+        """KeyError when there is none of that name."""
+        for tensor in self.tensors:
+            if tensor.name == name:
+                return tensor
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class OpInfo:
+    """`args`: types of the operands, `result` of the destination; `vpu` slots per part; `x2`: gaudi2 does two parts in one."""
+
+    args: tuple[VType, ...]
+    result: VType
+    vpu: int = 1
+    x2: bool = False
+
+
+_F, _I, _P = VType.F32, VType.I32, VType.PRED
+
+OPS: dict[str, OpInfo] = {
+    "add": OpInfo((_F, _F), _F, x2=True),
+    "sub": OpInfo((_F, _F), _F, x2=True),
+    "mul": OpInfo((_F, _F), _F, x2=True),
+    "max": OpInfo((_F, _F), _F),
+    "min": OpInfo((_F, _F), _F),
+    "abs": OpInfo((_F,), _F),
+    "floor": OpInfo((_F,), _F),
+    "mov": OpInfo((_F,), _F),
+    # a * b + c, rounded once; mac: the last argument is the destination itself
+    "mac": OpInfo((_F, _F, _F), _F, x2=True),
+    "madd": OpInfo((_F, _F, _F), _F, x2=True),
+    # c - a * b, rounded once
+    "nmadd": OpInfo((_F, _F, _F), _F, x2=True),
+    # select: a OP b ? c : d
+    "sel_less": OpInfo((_F, _F, _F, _F), _F),
+    "sel_leq": OpInfo((_F, _F, _F, _F), _F),
+    "sel_grt": OpInfo((_F, _F, _F, _F), _F),
+    "sel_geq": OpInfo((_F, _F, _F, _F), _F),
+    "sel_eq": OpInfo((_F, _F, _F, _F), _F),
+    "cmp_less": OpInfo((_F, _F), _P),
+    "cmp_leq": OpInfo((_F, _F), _P),
+    "cmp_grt": OpInfo((_F, _F), _P),
+    "cmp_geq": OpInfo((_F, _F), _P),
+    "cmp_eq": OpInfo((_F, _F), _P),
+    "cmp_neq": OpInfo((_F, _F), _P),
+    "icmp_less": OpInfo((_I, _I), _P),
+    "icmp_leq": OpInfo((_I, _I), _P),
+    "icmp_grt": OpInfo((_I, _I), _P),
+    "icmp_geq": OpInfo((_I, _I), _P),
+    "icmp_eq": OpInfo((_I, _I), _P),
+    "icmp_neq": OpInfo((_I, _I), _P),
+    "pand": OpInfo((_P, _P), _P),
+    "por": OpInfo((_P, _P), _P),
+    "pnot": OpInfo((_P,), _P),
+    "iadd": OpInfo((_I, _I), _I),
+    "isub": OpInfo((_I, _I), _I),
+    "imul": OpInfo((_I, _I), _I),
+    "imin": OpInfo((_I, _I), _I),
+    "imax": OpInfo((_I, _I), _I),
+    "ishl": OpInfo((_I, _I), _I),
+    "ishr": OpInfo((_I, _I), _I),
+    "iand": OpInfo((_I, _I), _I),
+    "ior": OpInfo((_I, _I), _I),
+    "imov": OpInfo((_I,), _I),
+    "itof": OpInfo((_I,), _F),
+    # bit casts
+    "bits": OpInfo((_F,), _I, vpu=0),
+    "unbits": OpInfo((_I,), _F, vpu=0),
+    # rounds to bf16, value stays f32
+    "round_bf16": OpInfo((_F,), _F, vpu=2),
+    # bf16 vector to f32 pair and back, in the kernel's lane order
+    "widen": OpInfo((VType.BF16,), _F),
+    "narrow": OpInfo((_F,), VType.BF16),
+    # the two parts of a pair combined
+    "part1": OpInfo((_F,), _F, vpu=0),
+    "part2": OpInfo((_F,), _F, vpu=0),
+    # butterflies across lanes: dual groups 0-1 2-3, then 0-2 1-3, then groups, then the 8 lanes of a group
+    "swap_dual_groups_near": OpInfo((_F,), _F),
+    "swap_dual_groups_far": OpInfo((_F,), _F),
+    "swap_groups": OpInfo((_F,), _F),
+    "shuffle": OpInfo((_F, VType.CTRL), _F),
+    "shuffle_control": OpInfo((_I,), VType.CTRL, vpu=1),
+    "lane_id": OpInfo((), _I),
+}
+
+
+def walk(statements: tuple[Statement, ...]) -> Iterator[Statement]:
+    """All statements in text order, bodies of loops after the loop itself."""
+    for s in statements:
+        yield s
+        if isinstance(s, Loop):
+            yield from walk(s.body)

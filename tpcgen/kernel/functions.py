@@ -1,0 +1,314 @@
+"""Special functions as sequences of vector operations: no LOOKUP, so local memory stays at 80 KB.
+
+Coefficients come from tools/fit_functions.py. The maximum relative errors below are measured against float64 by
+tests/kernel/test_functions.py, in units of 2^-24 (one half ulp is 1), over every exponent where the result is normal.
+Results below the smallest normal number are 0, as the TPC flushes them. NaN gives NaN everywhere: bounds are applied by
+comparisons that are false for NaN and therefore keep it, never by max or min.
+
+    exp               2^n 2^f, |f| <= 1/2, degree 6; exactly 0 below -87.7, inf above 88.73      2
+    exp_nonpositive   the same for x <= 0 (a score minus its row's maximum)                      2
+      at bf16 precision: degree 3, one constant for log2 e                                       1e-4 relative
+    recip             bit trick 0x7EEE0000 - x, tuned step, 2 Newton (probes.md 8)               2
+    rsqrt             bit trick 0x5F375A86 - x/2, 3 Newton                                       3
+    log               exponent + degree 8 of log1p on [sqrt(1/2), sqrt(2)]                       3
+    tanh              P4/Q4 in x^2, clipped at 9.01                                              5
+    erf, gelu         erfc(z) = exp(-z^2) erfcx(z), degree 11 in 1/(1 + z/2); x P6(x^2) for |x| < 1
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+from tpcgen.kernel.ir import Imm, Operand
+
+
+class Precision(Enum):
+    """Accuracy that the outputs of a kernel can show: bf16 has 8 significant bits, f32 has 24."""
+
+    F32 = "f32"
+    BF16 = "bf16"
+
+
+class Builder(Protocol):
+    """Appends one vector operation and returns its destination; immediates are folded where all operands are."""
+
+    def op(self, name: str, *args: Operand) -> Operand: ...
+
+
+Function = Callable[[Builder, Precision, tuple[Operand, ...]], Operand]
+
+_LOG2E = 1.4426950408889634
+_LOG2E_HIGH = 1.44269502162933349609375  # the nearest f32
+_LOG2E_LOW = _LOG2E - _LOG2E_HIGH
+_LN2_HIGH = 0.693359375  # 9 bits, so that its product with an exponent is exact
+_LN2_LOW = math.log(2) - _LN2_HIGH
+_MAGIC = 12582912.0  # 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the sum
+_LARGEST_RECIP = 2.0**126  # above it the reciprocal is not normal
+
+_EXP2_6 = (1.0, 0.6931472029, 0.2402264791, 0.0555033247, 0.009618437366, 0.001339887487, 0.0001535336061)
+_EXP2_3 = (0.999928074, 0.6932609938, 0.2426111187, 0.05517162365)
+_LOG1P = (
+    0.3333333117, -0.24999994, 0.2000071484, -0.1666805731, 0.1424932065,
+    -0.1242014769, 0.1167702378, -0.1151457149, 0.07037571289,
+)  # fmt: skip
+_TANH_P = (1.0, 0.1338398912, 0.003499005877, 2.066139613e-05, 1.341995743e-08)
+_TANH_Q = (1.0, 0.4671731063, 0.02589024551, 0.0003291053187, 7.804795187e-07)
+_EXPM1 = (0.500000012, 0.1666666545, 0.04166579595, 0.008333452315, 0.001398199721, 0.0001987558359)
+_ERFCX = (
+    0.2820987728, 0.2819695299, 0.2485753218, 0.1621617241, 0.1582493318, -0.2712394637,
+    0.6035268445, -1.168884015, 1.218219761, -0.7056671034, 0.2202563378, -0.0292670412,
+)  # fmt: skip
+_ERF = (
+    1.128379166, -0.3761262582, 0.1128358515, -0.02685381187, 0.005188327555, -0.0008010192479, 7.853857573e-05,
+)  # fmt: skip
+
+
+def horner(b: Builder, x: Operand, coefficients: tuple[float, ...]) -> Operand:
+    """c0 + x (c1 + x (c2 + ...)), one rounding per step."""
+    result: Operand = Imm(coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        result = b.op("madd", result, x, Imm(c))
+    return result
+
+
+def at_least(b: Builder, x: Operand, low: float) -> Operand:
+    """max(x, low) that keeps NaN."""
+    return b.op("sel_less", x, Imm(low), Imm(low), x)
+
+
+def at_most(b: Builder, x: Operand, high: float) -> Operand:
+    """min(x, high) that keeps NaN."""
+    return b.op("sel_grt", x, Imm(high), Imm(high), x)
+
+
+def _power(b: Builder, x: Operand, bias: int, precision: Precision) -> Operand:
+    """exp(x) 2^(bias - 127) for x log2 e + bias in [0, 255): 2^n is made by moving n + bias to the exponent field.
+
+    The scale is applied by a multiplication, not by adding to the bits, so that NaN stays NaN.
+    """
+    shifted = _MAGIC + bias
+    t = b.op("madd", x, Imm(_LOG2E_HIGH), Imm(shifted))
+    minus_n = b.op("sub", Imm(shifted), t)
+    f = b.op("madd", x, Imm(_LOG2E_HIGH), minus_n)
+    if precision is Precision.F32:
+        f = b.op("madd", x, Imm(_LOG2E_LOW), f)
+    p = horner(b, f, _EXP2_6 if precision is Precision.F32 else _EXP2_3)
+    scale = b.op("unbits", b.op("ishl", b.op("bits", t), Imm(23)))
+    return b.op("mul", p, scale)
+
+
+def _exp_nonpositive(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    return _power(b, at_least(b, args[0], -88.0), 127, precision)
+
+
+def _exp(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    x = at_most(b, at_least(b, args[0], -87.3), 89.0)
+    y = b.op("mul", _power(b, x, 126, Precision.F32), Imm(2.0))
+    return b.op("sel_less", args[0], Imm(-87.3), Imm(0.0), y)
+
+
+def _exp2(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    return _exp(b, precision, (b.op("mul", args[0], Imm(math.log(2))),))
+
+
+def _newton_reciprocal(b: Builder, x: Operand) -> Operand:
+    r = b.op("unbits", b.op("isub", Imm(0x7EEE0000), b.op("bits", x)))
+    r = b.op("mul", r, b.op("nmadd", b.op("mul", x, r), Imm(1.05128489), Imm(2.05178416)))
+    for _ in range(2):
+        r = b.op("madd", r, b.op("nmadd", x, r, Imm(1.0)), r)
+    return r
+
+
+def _recip_positive(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    return _newton_reciprocal(b, args[0])
+
+
+def _recip(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    x = args[0]
+    r = _newton_reciprocal(b, x)
+    r = b.op("sel_grt", b.op("abs", x), Imm(_LARGEST_RECIP), Imm(0.0), r)
+    return b.op("sel_eq", x, Imm(0.0), Imm(math.inf), r)
+
+
+def _rsqrt(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    x = args[0]
+    half = b.op("mul", x, Imm(0.5))
+    y = b.op("unbits", b.op("isub", Imm(0x5F375A86), b.op("ishr", b.op("bits", x), Imm(1))))
+    for _ in range(2):
+        y = b.op("mul", y, b.op("nmadd", b.op("mul", y, y), half, Imm(1.5)))
+    # the last step corrects y by its own small residual, which keeps the error near one rounding
+    e = b.op("nmadd", b.op("mul", x, y), y, Imm(1.0))
+    y = b.op("madd", b.op("mul", y, Imm(0.5)), e, y)
+    y = b.op("sel_eq", x, Imm(math.inf), Imm(0.0), y)
+    y = b.op("sel_less", x, Imm(0.0), Imm(math.nan), y)
+    return b.op("sel_eq", x, Imm(0.0), Imm(math.inf), y)
+
+
+def _sqrt(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    x = args[0]
+    y = b.op("mul", x, _rsqrt(b, precision, args))
+    y = b.op("sel_eq", x, Imm(0.0), Imm(0.0), y)
+    return b.op("sel_eq", x, Imm(math.inf), Imm(math.inf), y)
+
+
+_SQRT_HALF_BITS = 0x3F3504F3
+
+
+def _log_positive(b: Builder, x: Operand) -> Operand:
+    """log of a positive normal number: x = 2^e (1 + g) with 1 + g in [sqrt(1/2), sqrt(2))."""
+    bits = b.op("iadd", b.op("bits", x), Imm(0x3F800000 - _SQRT_HALF_BITS))
+    e = b.op("itof", b.op("isub", b.op("ishr", bits, Imm(23)), Imm(127)))
+    m = b.op("unbits", b.op("iadd", b.op("iand", bits, Imm(0x7FFFFF)), Imm(_SQRT_HALF_BITS)))
+    g = b.op("sub", m, Imm(1.0))
+    square = b.op("mul", g, g)
+    tail = b.op("mul", b.op("mul", square, g), horner(b, g, _LOG1P))
+    tail = b.op("madd", e, Imm(_LN2_LOW), tail)
+    tail = b.op("nmadd", square, Imm(0.5), tail)
+    return b.op("madd", e, Imm(_LN2_HIGH), b.op("add", g, tail))
+
+
+def _log(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    x = args[0]
+    y = b.op("sel_eq", x, Imm(math.inf), Imm(math.inf), _log_positive(b, x))
+    nonpositive = b.op("sel_eq", x, Imm(0.0), Imm(-math.inf), Imm(math.nan))
+    return b.op("sel_grt", x, Imm(0.0), y, nonpositive)
+
+
+def _log_at_least_one(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    """log of a number known to be at least 1, or NaN."""
+    x = args[0]
+    return b.op("sel_geq", x, Imm(1.0), _log_positive(b, x), x)
+
+
+def _tanh(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    x = at_most(b, at_least(b, args[0], -9.01), 9.01)
+    u = b.op("mul", x, x)
+    p = b.op("mul", x, horner(b, u, _TANH_P))
+    y = b.op("mul", p, _newton_reciprocal(b, horner(b, u, _TANH_Q)))
+    return at_most(b, at_least(b, y, -1.0), 1.0)
+
+
+def _sigmoid(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    e = _exp(b, precision, (at_most(b, b.op("mul", args[0], Imm(-1.0)), 87.0),))
+    return _newton_reciprocal(b, b.op("add", e, Imm(1.0)))
+
+
+def _silu(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    return b.op("mul", args[0], _sigmoid(b, precision, args))
+
+
+def _relu(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    return at_least(b, args[0], 0.0)
+
+
+def _elu(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    x = args[0]
+    small = b.op("madd", b.op("mul", x, x), horner(b, x, _EXPM1), x)
+    large = b.op("sub", _exp_nonpositive(b, Precision.F32, args), Imm(1.0))
+    negative = b.op("sel_less", x, Imm(-0.5), large, small)
+    del precision
+    return b.op("sel_grt", x, Imm(0.0), x, negative)
+
+
+def _softplus(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    """max(x, 0) + log1p(e), e = exp(-|x|); log1p(e) = log(u) + (e - (u - 1)) / u with u = 1 + e rounded."""
+    x = args[0]
+    e = _exp_nonpositive(b, Precision.F32, (b.op("mul", b.op("abs", x), Imm(-1.0)),))
+    u = b.op("add", e, Imm(1.0))
+    lost = b.op("sub", e, b.op("sub", u, Imm(1.0)))
+    y = b.op("madd", lost, _newton_reciprocal(b, u), _log_positive(b, u))
+    return b.op("add", at_least(b, x, 0.0), y)
+
+
+def _erfc_positive(b: Builder, z: Operand) -> Operand:
+    """erfc of z in [0, 10]. The rounding of z^2 is corrected, or it would cost 2^-24 z^2 relative."""
+    t = _newton_reciprocal(b, b.op("madd", z, Imm(0.5), Imm(1.0)))
+    square = b.op("mul", z, z)
+    low = b.op("nmadd", z, z, square)
+    e = _power(b, at_least(b, b.op("mul", square, Imm(-1.0)), -87.3), 127, Precision.F32)
+    e = b.op("madd", e, low, e)
+    return b.op("mul", b.op("mul", e, t), horner(b, t, _ERFCX))
+
+
+def _erf(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    x = args[0]
+    z = at_most(b, b.op("abs", x), 9.0)
+    small = b.op("mul", x, horner(b, b.op("mul", x, x), _ERF))
+    large = b.op("sub", Imm(1.0), _erfc_positive(b, z))
+    large = b.op("sel_less", x, Imm(0.0), b.op("mul", large, Imm(-1.0)), large)
+    return b.op("sel_less", b.op("abs", x), Imm(1.0), small, large)
+
+
+def _gelu(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    """x/2 erfc(-x/sqrt 2): for negative x nothing cancels, for positive x it is x - |x|/2 erfc(|x|/sqrt 2)."""
+    x = args[0]
+    a = b.op("abs", x)
+    z = at_most(b, b.op("mul", a, Imm(math.sqrt(0.5))), 9.0)
+    tail = b.op("mul", b.op("mul", a, Imm(0.5)), _erfc_positive(b, z))
+    tail = b.op("sel_eq", a, Imm(math.inf), Imm(0.0), tail)
+    return b.op("sub", at_least(b, x, 0.0), tail)
+
+
+def _abs(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    return b.op("abs", args[0])
+
+
+def _floor(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    return b.op("floor", args[0])
+
+
+def _max(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    """NaN where an argument is: a > b is false for NaN in either, b == b tells which."""
+    result = args[0]
+    for x in args[1:]:
+        kept = b.op("sel_geq", result, x, result, x)
+        result = b.op("sel_eq", result, result, kept, result)
+    return result
+
+
+def _min(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    result = args[0]
+    for x in args[1:]:
+        kept = b.op("sel_leq", result, x, result, x)
+        result = b.op("sel_eq", result, result, kept, result)
+    return result
+
+
+def _clamp(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    return _min(b, precision, (_max(b, precision, args[:2]), args[2]))
+
+
+EXP_NONPOSITIVE = "exp_nonpositive"
+RECIP_POSITIVE = "recip_positive"
+LOG_AT_LEAST_ONE = "log_at_least_one"
+
+INLINE = frozenset({"abs", "floor", "relu", "max", "min", "clamp"})
+"""Functions of an operation or two per argument, written in place instead of as a function of the kernel's text."""
+
+FUNCTIONS: dict[str, Function] = {
+    "exp": _exp,
+    "exp2": _exp2,
+    "log": _log,
+    "sqrt": _sqrt,
+    "rsqrt": _rsqrt,
+    "recip": _recip,
+    "tanh": _tanh,
+    "sigmoid": _sigmoid,
+    "silu": _silu,
+    "relu": _relu,
+    "elu": _elu,
+    "softplus": _softplus,
+    "erf": _erf,
+    "gelu": _gelu,
+    "abs": _abs,
+    "floor": _floor,
+    "max": _max,
+    "min": _min,
+    "clamp": _clamp,
+    EXP_NONPOSITIVE: _exp_nonpositive,
+    RECIP_POSITIVE: _recip_positive,
+    LOG_AT_LEAST_ONE: _log_at_least_one,
+}

@@ -1,0 +1,202 @@
+"""Presence made explicit: an expression of the language becomes a value and the condition under which it exists.
+
+After this pass only sum, max, min and `ROW_MAX` reductions are left, each with a domain that says where its body is
+present; softmax and logsumexp are spelled out, select and default are ordinary choices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tpcgen.diagnostics import Diagnostic, DiagnosticError
+from tpcgen.kernel.functions import EXP_NONPOSITIVE, LOG_AT_LEAST_ONE, RECIP_POSITIVE
+from tpcgen.program.dtypes import DType
+from tpcgen.program.ir import (
+    COMPARISONS,
+    Attr,
+    Binary,
+    Call,
+    Cast,
+    Expr,
+    Index,
+    Literal,
+    Read,
+    Reduce,
+    Size,
+    Unary,
+    free_indices,
+    walk,
+)
+
+ROW_MAX = "row max"
+"""The maximum that a softmax subtracts: may be anything where a visited logit is NaN (the sum becomes NaN by itself)."""
+
+ZERO = Literal(0.0, DType.F32)
+ONE = Literal(1.0, DType.F32)
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """`value` may be anything where `where` is false; None: present everywhere."""
+
+    value: Expr
+    where: Expr | None
+
+
+def both(a: Expr | None, b: Expr | None) -> Expr | None:
+    """Conjunction of conditions, None for true."""
+    if a is None or a == b:
+        return b
+    return a if b is None else Binary("and", a, b)
+
+
+def either(a: Expr | None, b: Expr | None) -> Expr | None:
+    if a is None or b is None or a == b:
+        return a if a == b else None
+    return Binary("or", a, b)
+
+
+def explicit(e: Expr) -> Present:
+    """DiagnosticError E420 for a reduction that is not lowered."""
+    match e:
+        case Literal() | Index() | Size() | Attr() | Read():
+            return Present(e, None)
+        case Unary() | Cast():
+            inner = explicit(e.operand)
+            rebuilt = Unary(e.operator, inner.value, span=e.span) if isinstance(e, Unary) else None
+            return Present(rebuilt or Cast(e.dtype, inner.value, span=e.span), inner.where)  # type: ignore[union-attr]
+        case Binary(operator="+" | "-"):
+            return _sum_of_partial(e)
+        case Binary(operator="and" | "or"):
+            return Present(Binary(e.operator, _certain(e.left), _certain(e.right), span=e.span), None)
+        case Binary():
+            a, b = explicit(e.left), explicit(e.right)
+            return Present(Binary(e.operator, a.value, b.value, span=e.span), both(a.where, b.where))
+        case Call(function="select"):
+            return _select(e)
+        case Call(function="default"):
+            return _default(e)
+        case Call():
+            parts = [explicit(a) for a in e.arguments]
+            where: Expr | None = None
+            for part in parts:
+                where = both(where, part.where)
+            return Present(Call(e.function, tuple(p.value for p in parts), span=e.span), where)
+        case Reduce():
+            return _reduce(e)
+
+
+def _certain(condition: Expr) -> Expr:
+    """A condition that is false where it is absent, as a domain reads it."""
+    p = explicit(condition)
+    return p.value if p.where is None else Binary("and", p.where, p.value)
+
+
+def domain(condition: Expr | None) -> Expr | None:
+    """The domain of an equation or a reduction, None for everywhere."""
+    return None if condition is None else _certain(condition)
+
+
+def _sum_of_partial(e: Binary) -> Present:
+    a, b = explicit(e.left), explicit(e.right)
+    if a.where == b.where:
+        return Present(Binary(e.operator, a.value, b.value, span=e.span), a.where)
+    left = Call("select", (a.where, a.value, ZERO)) if a.where is not None else a.value
+    right = Call("select", (b.where, b.value, ZERO)) if b.where is not None else b.value
+    return Present(Binary(e.operator, left, right, span=e.span), either(a.where, b.where))
+
+
+def _select(e: Call) -> Present:
+    condition, then, otherwise = (explicit(a) for a in e.arguments)
+    value = Call("select", (condition.value, then.value, otherwise.value), span=e.span)
+    if then.where == otherwise.where:
+        return Present(value, both(condition.where, then.where))
+    chosen = Binary(
+        "or",
+        both(condition.value, then.where) or condition.value,
+        both(Unary("not", condition.value), otherwise.where) or condition.value,
+    )
+    return Present(value, both(condition.where, chosen))
+
+
+def _default(e: Call) -> Present:
+    x, fallback = (explicit(a) for a in e.arguments)
+    if x.where is None:
+        return x
+    return Present(Call("select", (x.where, x.value, fallback.value), span=e.span), either(x.where, fallback.where))
+
+
+def any_point(indices: tuple[str, ...], where: Expr | None) -> Expr | None:
+    """Whether a domain has a point, as a maximum that is -inf over none; None for a domain that is everywhere."""
+    if where is None:
+        return None
+    return Binary(">", Reduce("max", indices, where, None, ONE), ZERO)
+
+
+def _reduce(e: Reduce) -> Present:
+    match e.kind:
+        case "sum" | "max" | "min":
+            body = explicit(e.body)
+            where = both(domain(e.domain), body.where)
+            return Present(Reduce(e.kind, e.indices, where, None, body.value, span=e.span), any_point(e.indices, where))
+        case "softmax" | "logsumexp":
+            return _softmax(e)
+        case "any" | "all":
+            inner = _certain(e.body)
+            point = Unary("not", inner) if e.kind == "all" else inner
+            found = any_point(e.indices, both(domain(e.domain), point))
+            assert found is not None
+            return Present(Unary("not", found) if e.kind == "all" else found, None)
+        case _:
+            raise DiagnosticError(
+                (
+                    Diagnostic(
+                        "E420", f"{e.kind} is not lowered to the TPC yet", e.span, "softmax, sum, max, min and logsumexp are"
+                    ),
+                )
+            )
+
+
+def _softmax(e: Reduce) -> Present:
+    """exp(x - m) / (sum exp(x - m) + exp(sink - m)), m the maximum of the visited x and the sink."""
+    body = explicit(e.body)
+    where = both(domain(e.domain), body.where)
+    largest: Expr = Reduce(ROW_MAX, e.indices, where, None, body.value, span=e.span)
+    sink = explicit(e.sink) if e.sink is not None else None
+    if sink is not None:
+        logit = sink.value if sink.where is None else Call("select", (sink.where, sink.value, Literal(-float("inf"), DType.F32)))
+        largest = Call("max", (largest, logit))
+    weight = Call(EXP_NONPOSITIVE, (Binary("-", body.value, largest),), span=e.span)
+    total: Expr = Reduce("sum", e.indices, where, None, weight, span=e.span)
+    if sink is not None:
+        total = Binary("+", total, Call(EXP_NONPOSITIVE, (Binary("-", logit, largest),)))  # pyright: ignore[reportPossiblyUnboundVariable]
+    if e.kind == "softmax":
+        return Present(Binary("*", weight, Call(RECIP_POSITIVE, (total,)), span=e.span), where)
+    point = any_point(e.indices, where)
+    if sink is not None:
+        point = either(point, sink.where)
+    return Present(Binary("+", largest, Call(LOG_AT_LEAST_ONE, (total,)), span=e.span), point)
+
+
+def conjuncts(condition: Expr | None) -> tuple[Expr, ...]:
+    """The parts of a conjunction, in order."""
+    match condition:
+        case None:
+            return ()
+        case Binary(operator="and"):
+            return conjuncts(condition.left) + conjuncts(condition.right)
+        case _:
+            return (condition,)
+
+
+def reads_index(e: Expr, index: str) -> bool:
+    return index in free_indices(e)
+
+
+def is_comparison(e: Expr) -> bool:
+    return isinstance(e, Binary) and e.operator in COMPARISONS
+
+
+def bound_by_reductions(e: Expr) -> frozenset[str]:
+    """Names of indices that some reduction of the expression binds."""
+    return frozenset(i for x in walk(e) if isinstance(x, Reduce) for i in x.indices)
