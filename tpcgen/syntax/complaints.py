@@ -288,8 +288,12 @@ def _reserved_word(s: Situation) -> Diagnostic | None:
         hint = "`not` binds weaker than a comparison: write `(not x)`"
         return Diagnostic("E129", f"expected {_wanted(s)}, found `not`", s.found.span, hint)
     leaves_a_gap = s.found.type in ("WHERE", "SINK", "AND", "OR", "IN", "REVERSE")
-    next_line = s.found.type in ITEM_STARTS | STATEMENT_STARTS and first_on_line(s.words, s.position)
-    if ("INT" in s.accepted and leaves_a_gap) or next_line:
+    starts_next = starts_item(s.words, s.position) or (
+        s.found.type in STATEMENT_STARTS
+        and first_on_line(s.words, s.position)
+        and s.words[s.position + 1].type in ("NAME", "LBRACE")
+    )
+    if ("INT" in s.accepted and leaves_a_gap) or starts_next:
         return None
     return Diagnostic("E108", f"`{s.found}` is a reserved word", s.found.span, "choose another name")
 

@@ -91,12 +91,16 @@ class _Layout:
 
     def put(self, span: Span, lines: Sequence[str], depth: int, comment_depth: int | None = None) -> None:
         """Lines for the stretch `span` of the text, after the comments before and inside it."""
-        self.comments_before((span.line, span.column), depth if comment_depth is None else comment_depth)
-        while self.comments and self.comments[0].place < (span.end_line, span.end_column):
-            self._add(self.comments.pop(0).text, span.line, depth if comment_depth is None else comment_depth)
+        self.lead(span, depth if comment_depth is None else comment_depth)
         self._space(span.line)
         self.lines += lines
         self.last = span.end_line
+
+    def lead(self, span: Span, depth: int) -> None:
+        """The comments before and inside a stretch, as lines of their own."""
+        self.comments_before((span.line, span.column), depth)
+        while self.comments and self.comments[0].place < (span.end_line, span.end_column):
+            self._add(self.comments.pop(0).text, span.line, depth)
 
     def open(self) -> None:
         """The last line opened a block."""
@@ -191,7 +195,7 @@ def _contracts(layout: _Layout, contracts: Sequence[ast.Expr]) -> None:
     first, last = contracts[0].span, contracts[-1].span
     texts = list(map(print_expression, contracts))
     line = _indent(1) + f"where {', '.join(texts)}"
-    layout.comments_before((first.line, first.column), 1)
+    layout.lead(first, 1)
     layout.fresh = True
     if len(line) <= WIDTH and not layout.has_comment(first, last):
         layout.put(first.to(last), [line], 1)

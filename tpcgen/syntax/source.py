@@ -23,6 +23,6 @@ def read_source(path: str | Path) -> str:
         before = data[: error.start].decode("utf-8")
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         here = Span(str(path), line, column, line, column + 1)
-        found.error("E101", f"{path} is not UTF-8: byte 0x{data[error.start]:02x}", here, "save it as UTF-8")
+        found.error("E101", f"the file is not UTF-8: byte 0x{data[error.start]:02x}", here, "save it as UTF-8")
         found.raise_if_errors()
         raise

@@ -1,0 +1,7 @@
+use "nowhere.dsl"
+use "resolve_use.dsl"
+use "."
+op f(x: f32[N]) -> y: f32[N]
+{
+    y = window(x)
+}
