@@ -1,8 +1,8 @@
 """Recognises contractions.
 
 A contraction is `sum[r..](product)` where, after flattening `*`, `/` by something independent of r and unary minus,
-and hoisting the factors independent of r, exactly two factors remain, each real and dependent on r, and at least one has a free index (outside r) that the other lacks.
-(On the same free indices, it is an elementwise product and a sum.)
+and hoisting the factors independent of r, exactly two factors remain, each real and dependent on r, and at least one
+has a free index (outside r) that the other lacks. On the same free indices, it is an elementwise product and a sum.
 
 Where exactly one operand has a written dtype and it is a float narrower than f32, the other is rounded to it
 (decisions.md 1): `round_operand` says which. A written dtype is that of a read of an input, an output or an annotated

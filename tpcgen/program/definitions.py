@@ -182,8 +182,9 @@ def _same_rank(name: str, indices: tuple[str, ...], node: ast.Node, info: Tensor
     if len(indices) == info.rank:
         return
     place = scope.places.word(node.span, name)
-    label = Label(info.span, f"{info.rank} here")
-    message = f"{name} is given {len(indices)} indices, it has {info.rank} axes"
+    label = Label(info.span, "first here")
+    axes = "1 axis" if info.rank == 1 else f"{info.rank} axes"
+    message = f"{name} has {axes}, {len(indices)} {'index is' if len(indices) == 1 else 'indices are'} given"
     scope.found.error("E207", message, place, labels=(label,))
     info.broken = True
 
@@ -204,5 +205,5 @@ def _annotation(equation: ast.Equation, info: TensorInfo, scope: OpScope) -> Non
 
 def _twice(name: str, node: ast.Node, scope: OpScope) -> None:
     place: Span = scope.places.word(node.span, name)
-    label = Label(scope.tensors[name].span, "first here")
+    label = Label(scope.defined_at(scope.tensors[name]), "first here")
     scope.found.error("E202", f"{name} is defined twice", place, "use a new name", (label,))

@@ -61,12 +61,19 @@ def _check(
     points = [(case, find_point(domains.inequalities(case))) for case in left]
     for case, point in points:
         if isinstance(point, Point) and not any(isinstance(t, Opaque) for t in case):
-            at = ", ".join(f"{name} = {value}" for name, value in point.values.items())
+            at = _written(point.values, program)
             message = f"the equations of {second.target} overlap"
             found.error("E302", message, second.span, f"both hold at {at or 'every point'}", (label,))
             return
     if any(point is not None for _, point in points):
         _unproved(first, second, found)
+
+
+def _written(values: dict[str, int], program: ir.Program) -> str:
+    ranges = {r.name for r in program.indices}
+    point = ", ".join(f"{name} = {value}" for name, value in sorted(values.items()) if name in ranges)
+    sizes = ", ".join(f"{name} = {value}" for name, value in sorted(values.items()) if name not in ranges)
+    return f"{point} with {sizes}" if point and sizes else point or sizes
 
 
 def _unproved(first: ir.Equation, second: ir.Equation, found: Diagnostics) -> None:

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tpcgen.diagnostics import Label, Span
-from tpcgen.program import ir
+from tpcgen.program import affine, ir
 from tpcgen.program.contractions import round_operands
 from tpcgen.program.dtypes import DType
 from tpcgen.program.files import DTYPES, FunctionDefinition
 from tpcgen.program.hints import did_you_mean
 from tpcgen.program.scope import Kind, OpScope, article, index_place
-from tpcgen.program.sizes import I32_MAX
 from tpcgen.program.substitute import with_children
 from tpcgen.program.typerules import ARITIES, NAMES, TAKES_SINK, VARIADIC, is_identity_cast, problem
 from tpcgen.syntax import ast
@@ -24,9 +23,6 @@ from tpcgen.syntax import ast
 _MAX_NODES = 20_000
 _MAX_LEVELS = 120
 """Limits of an expression after its fns are inlined: inlining can square its size."""
-
-_F32_MAX = 3.4028235677973366e38
-"""Reals from here on round to inf in f32 (IEEE 754: half a unit above the largest finite f32)."""
 
 
 class Reader(Protocol):
@@ -82,7 +78,7 @@ class Expressions:
                 return self._unary(e)
             case ast.Binary() | ast.Logical():
                 left, right = self.resolve(e.left), self.resolve(e.right)
-                if left is None or right is None:
+                if left is None or right is None or self._divides_by_zero(e, right):
                     return None
                 return self._checked(ir.Binary(e.operator, left, right, span=e.span))
             case ast.Compare():
@@ -102,17 +98,16 @@ class Expressions:
         self._error("E206", wrong.message, wrong.culprit.span, wrong.hint)
         return None
 
-    def _number(self, e: ast.Number) -> ir.Expr | None:
+    def _divides_by_zero(self, e: ast.Binary | ast.Logical, right: ir.Expr) -> bool:
+        if e.operator not in ("//", "%") or ir.type_of(right) is not DType.I32 or affine.polynomial(right):
+            return False
+        self._error("E245", "the divisor is 0", e.right.span)
+        return True
+
+    def _number(self, e: ast.Number) -> ir.Expr:
         if isinstance(e.value, int):
-            if e.value > I32_MAX:
-                hint = "integers are i32; write a real with a point, 3000000000.0"
-                self._error("E232", "the integer does not fit i32", e.span, hint)
-                return None
             return ir.Literal(e.value, DType.I32, span=e.span)
-        if e.text != "inf" and e.value >= _F32_MAX:
-            self._error("E232", "the real is too large for f32", e.span, "write inf")
-            return None
-        return ir.Literal(float(e.value), DType.F32, span=e.span)
+        return ir.Literal(e.value, DType.F32, span=e.span)
 
     def _name(self, e: ast.Name) -> ir.Expr | None:
         scope = self.scope
@@ -169,7 +164,7 @@ class Expressions:
         if kind is not Kind.TENSOR:
             self._not_a_tensor(e, kind)
             return None
-        indices = tuple(self.resolve(i) for i in e.indices)
+        indices = tuple(self._subscript_index(i) for i in e.indices)
         info = self.scope.tensors[e.tensor]
         if len(indices) != info.rank:
             axes = f"{info.rank} {'axis' if info.rank == 1 else 'axes'}"
@@ -183,6 +178,14 @@ class Expressions:
             return None
         return self._checked(read)
 
+    def _subscript_index(self, e: ast.Expr) -> ir.Expr | None:
+        if not isinstance(e, ast.Name) or self.scope.kind_of(e.id) is not None:
+            return self.resolve(e)
+        hint = did_you_mean(e.id, self.scope.named(Kind.INDEX, Kind.SIZE, Kind.LET, Kind.ATTRIBUTE))
+        hint = hint or f"reduce over it (sum[{e.id}](...)) or put it on the left side"
+        self._error("E212", f"the index {e.id} is not bound here", e.span, hint)
+        return None
+
     def _not_a_tensor(self, e: ast.Subscript, kind: Kind | None) -> None:
         if kind is not None:
             self._error("E218", f"{e.tensor} is {article(kind)}, not a tensor", e.span, "drop the brackets")
@@ -191,8 +194,6 @@ class Expressions:
         self._error("E208", f"there is no tensor {e.tensor}", e.span, hint)
 
     def _unary(self, e: ast.Unary) -> ir.Expr | None:
-        if e.operator == "-" and isinstance(e.operand, ast.Number) and e.operand.value == I32_MAX + 1:
-            return ir.Literal(-I32_MAX - 1, DType.I32, span=e.span)
         operand = self.resolve(e.operand)
         if operand is None:
             return None
@@ -232,6 +233,8 @@ class Expressions:
     def _unknown_function(self, e: ast.Call) -> None:
         known = [*ARITIES, *self.functions, *self.dtypes]
         hint = did_you_mean(e.function, known)
+        if self.scope.file.incomplete and not hint:
+            return
         if e.function in self.scope.file.ops:
             hint = f"{e.function} is an op: apply it in a statement of its own, A = {e.function}(...)"
         self._error("E203", f"there is no function {e.function}", e.span, hint)

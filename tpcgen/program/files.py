@@ -40,7 +40,10 @@ class OpDefinition:
 
 @dataclass(eq=False)
 class FileScope:
-    """What the text of one file can name. `functions` and `ops` hold those of used files too."""
+    """What the text of one file can name. `functions` and `ops` hold those of used files too.
+
+    `incomplete`: a file it uses could not be read, so that an unknown op or fn is no further error.
+    """
 
     file: ast.File
     params: dict[str, ast.Param] = field(default_factory=dict[str, ast.Param])
@@ -48,6 +51,7 @@ class FileScope:
     functions: dict[str, FunctionDefinition] = field(default_factory=dict[str, FunctionDefinition])
     ops: dict[str, OpDefinition] = field(default_factory=dict[str, OpDefinition])
     own_ops: list[OpDefinition] = field(default_factory=list[OpDefinition])
+    incomplete: bool = False
 
 
 Definition = TypeVar("Definition", FunctionDefinition, OpDefinition)
@@ -96,12 +100,14 @@ class Loader:
         target = Path(scope.file.path).parent / item.path
         key = target.resolve()
         if key in self._open:
+            scope.incomplete = True
             self.found.error("E231", f"{item.path} uses itself, directly or through another file", item.span)
             return
         if key not in self.scopes:
             try:
                 text = target.read_text(encoding="utf-8")
             except (OSError, ValueError) as error:
+                scope.incomplete = True
                 reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
                 hint = "the path is relative to the file that uses it"
                 self.found.error("E231", f"cannot read {item.path}: {reason}", item.span, hint)

@@ -51,10 +51,10 @@ def _wrong_names(function: FunctionDefinition) -> list[Error]:
                 hint = did_you_mean(node.id, known) or _RULE
                 errors.append(("E246", f"{node.id} is not an argument of {function.node.name}", node.span, hint))
             case ast.Subscript():
-                message = f"{function.node.name} reads {node.tensor}, but a fn is scalar"
+                message = f"the fn {function.node.name} reads {node.tensor}, but a fn is scalar"
                 errors.append(("E246", message, node.span, f"{_RULE}: pass the element"))
             case ast.Reduce():
-                message = f"{function.node.name} reduces, but a fn is scalar"
+                message = f"the fn {function.node.name} reduces, but a fn is scalar"
                 errors.append(("E246", message, node.span, f"{_RULE}: reduce in the op and pass the result"))
             case ast.Call():
                 errors += _wrong_call(node, function)

@@ -16,12 +16,12 @@ def lint(program: ir.Program, found: Diagnostics) -> None:
     for equation in _equations(program):
         parts = [equation.value] if equation.domain is None else [equation.value, equation.domain]
         if equation.domain is not None:
-            _domain(equation.domain, program, found)
+            _domain(equation.domain, equation.indices[1:], program, found)
         for e in (x for part in parts for x in ir.walk(part)):
             if not isinstance(e, ir.Reduce):
                 continue
             if e.domain is not None:
-                _domain(e.domain, program, found)
+                _domain(e.domain, e.indices, program, found)
             if e.kind == "sum":
                 _running_sum(e, program, found)
     _placements(program, found)
@@ -35,7 +35,8 @@ def _equations(program: ir.Program) -> Iterator[ir.Equation | ir.Update]:
             yield from statement.body
 
 
-def _domain(domain: ir.Expr, program: ir.Program, found: Diagnostics) -> None:
+def _domain(domain: ir.Expr, keys: tuple[str, ...], program: ir.Program, found: Diagnostics) -> None:
+    """`keys` are the indices that may be the columns of a causal domain."""
     seen: dict[object, ir.Expr] = {}
     for conjunct in _conjuncts(domain):
         cases = domains.cases(conjunct)
@@ -47,10 +48,12 @@ def _domain(domain: ir.Expr, program: ir.Program, found: Diagnostics) -> None:
                 found.warning("W103", "the condition is written twice", conjunct.span, "drop one of them", (label,))
             seen.setdefault(term, conjunct)
             if isinstance(term, domains.AtLeastZero):
-                _causal(term.polynomial, conjunct, program, found)
+                _causal(term.polynomial, conjunct, keys, program, found)
 
 
-def _causal(p: affine.Polynomial, conjunct: ir.Expr, program: ir.Program, found: Diagnostics) -> None:
+def _causal(
+    p: affine.Polynomial, conjunct: ir.Expr, keys: tuple[str, ...], program: ir.Program, found: Diagnostics
+) -> None:
     """`k <= q + constant` where the ranges of k and q may differ: which query meets which key is then a guess."""
     terms = {m: c for m, c in p.items() if m}
     if sorted(terms.values()) != [-1, 1]:
@@ -61,7 +64,8 @@ def _causal(p: affine.Polynomial, conjunct: ir.Expr, program: ir.Program, found:
             return
         names[factor] = monomial[0].name
     query, key = program.range_of(names[1]), program.range_of(names[-1])
-    if equal(query.high, key.high):
+    before = keys.index(query.name) < keys.index(key.name) if {query.name, key.name} <= {*keys} else True
+    if key.name not in keys or not before or equal(query.high, key.high):
         return
     rows, columns = text(query.high), text(key.high)
     message = f"{key.name} <= {query.name} aligns their first elements, but {rows} and {columns} may differ"

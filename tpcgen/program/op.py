@@ -129,7 +129,7 @@ class _Resolver:
         scope = self._scope
         definition = self._file.ops.get(application.callee)
         if definition is None:
-            if report:
+            if report and not self._file.incomplete:
                 place = scope.places.word(application.span, application.callee, after="=")
                 hint = did_you_mean(application.callee, self._file.ops)
                 scope.found.error("E223", f"there is no op {application.callee}", place, hint)
@@ -217,7 +217,7 @@ class _Resolver:
                 right = False
                 continue
             if info.role is not ir.Role.INPUT and info.last >= at:
-                label = Label(info.span, "defined here")
+                label = Label(scope.defined_at(info), "defined here")
                 hint = "a tensor is read only below its last equation"
                 scope.found.error("E215", f"{info.name} is read before its last equation", name.span, hint, (label,))
                 right = False

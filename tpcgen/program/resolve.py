@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from tpcgen.diagnostics import Diagnostic, DiagnosticError, Diagnostics, Severity, Span
+from tpcgen.diagnostics import Diagnostic, DiagnosticError, Diagnostics, Span
 from tpcgen.program import ir
 from tpcgen.program.analyses import analyse
 from tpcgen.program.checks import Check, Vjp, resolve_checks, resolve_vjps
@@ -100,7 +100,7 @@ def load_text(text: str, path: str = "<text>", *, params: Mapping[str, object] =
     checks = resolve_checks(scope, own, programs, places, found)
     vjps = resolve_vjps(scope, programs, places, found)
     found.raise_if_errors()
-    warnings = tuple(d for d in found if d.severity is not Severity.ERROR)
+    warnings = tuple(sorted(found, key=lambda d: (d.span.file, d.span.line, d.span.column)))
     return Module(path, tuple(programs), checks, vjps, warnings, loader.sources, scope, linker)
 
 

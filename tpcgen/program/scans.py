@@ -60,7 +60,7 @@ class _Scan:
         kind = (
             culprit.kind if isinstance(culprit, ir.Reduce) else culprit.function if isinstance(culprit, ir.Call) else ""
         )
-        label = (Label(update.span, f"the update of {update.state}"),) if culprit.span != update.span else ()
+        label = (Label(update.span, f"the update of {update.state}"),) if culprit.span.line != update.span.line else ()
         if kind in _MAXIMA:
             message = f"{kind} of a state is a (max, +) recurrence, which is reserved for later"
             self.found.error("E242", message, culprit.span, "updates are affine in the states", label)

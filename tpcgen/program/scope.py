@@ -115,6 +115,10 @@ class OpScope:
         self.found.error("E205", f"{name} is not a dtype", self.places.word(span, name, after=":"), hint)
         return None
 
+    def defined_at(self, info: TensorInfo) -> Span:
+        """The name on the left side of a tensor's first equation; for an input, its declaration."""
+        return self.places.word(info.definition.span, info.name) if info.definition is not None else info.span
+
     def named(self, *kinds: Kind) -> list[str]:
         return [name for name, declared in self.names.items() if declared.kind in kinds]
 

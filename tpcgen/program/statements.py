@@ -44,7 +44,7 @@ class _Reader:
         if info.role is ir.Role.INPUT:
             return True
         found, here = self.scope.found, self._in_scan_of(info)
-        label = Label(info.span, "defined here")
+        label = Label(self.scope.defined_at(info), "defined here")
         if info.temporary and not here and info.definition is not None and info.last < self.at:
             hint = "put the scan's index on its left side to keep every step, or use a state"
             message = f"{e.tensor} lives one step of the scan and cannot be read after it"
@@ -74,7 +74,7 @@ class _Reader:
         message = f"{e.tensor} is written in this scan, so it can be read here at {self.scan.index} only"
         hint = "carry the value over in a state"
         self.scope.found.error(
-            "E239", message, e.indices[info.scan_axis].span, hint, (Label(info.span, "written here"),)
+            "E239", message, e.indices[info.scan_axis].span, hint, (Label(self.scope.defined_at(info), "written here"),)
         )
         return False
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.print import expression as text
-from tpcgen.program.sizes import I32_MAX, I32_MIN, equal
+from tpcgen.program.sizes import I32_MAX, equal
 from tpcgen.program.typerules import ARITIES, TAKES_SINK, VARIADIC, is_identity_cast, problem, storable
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -277,7 +277,7 @@ def _literal(e: ir.Literal) -> str:
         case DType.BOOL:
             right = isinstance(e.value, bool)
         case DType.I32:
-            right = isinstance(e.value, int) and not isinstance(e.value, bool) and I32_MIN <= e.value <= I32_MAX
+            right = isinstance(e.value, int) and not isinstance(e.value, bool) and -I32_MAX <= e.value <= I32_MAX
         case DType.F32:
             right = isinstance(e.value, float) and not math.isnan(e.value)
         case _:
