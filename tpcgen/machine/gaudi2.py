@@ -41,8 +41,8 @@ GAUDI2 = Machine(
             "clock_hz": "R: IG3 mme, clock of the Gaudi 2 model, 1650 MHz",
             "tiles": "R: IG3 mme gaudi2 geometry attributes: two engines of 256x256; batch concurrency",
             "rollup": "R: IG3 mme_brain, roll-up time",
-            "cycles_per_element": "I: 2 x 65536 MACs a cycle are the published 432 TFLOP/s in bf16; other dtypes by the "
-            "width of the reduction tree, 16, 8 and 2 elements (fp8 gives the published 865)",
+            "cycles_per_element": "I: 2 x 65536 MACs a cycle are the published 432 TFLOP/s in bf16; other dtypes by "
+            "the width of the reduction tree, 16, 8 and 2 elements (fp8 gives the published 865)",
             "minimum_common": "R: IG3 synapse gaudi2 hal reader, minimum common dimension",
             "wide_input_scale": "R: IG3 mme gaudi2 geometry attributes: tiles do not depend on the dtype",
             "alignment": "R: IG3 mme gaudi2 hal reader, common-dimension alignment",

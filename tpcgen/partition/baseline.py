@@ -122,13 +122,8 @@ def _is_attention(plan: Plan) -> bool:
     if not isinstance(value, ir.Reduce) or value.kind != "softmax" or value.sink is not None:
         return False
     reads = [x.tensor for x in ir.walk(value) if isinstance(x, ir.Read)]
-    free = {i for x in ir.walk(value.body) if isinstance(x, ir.Index) and x is not None for i in [x.name]}
-    plain = (
-        reads == [scores.out.buffer]
-        and isinstance(value.body, ir.Binary | ir.Read)
-        and free == set(statements[0].indices)
-    )
-    return plain and len(conjuncts(value.domain)) <= 1 and not _has_bias(value.body)
+    alone = reads == [scores.out.buffer] and ir.free_indices(value.body) == set(statements[0].indices)
+    return alone and len(conjuncts(value.domain)) <= 1 and not _has_bias(value.body)
 
 
 def _has_bias(e: ir.Expr) -> bool:
