@@ -1,7 +1,7 @@
 """What `tpcgen explain ID` says: one text per diagnostic id, explanations/ID.md.
 
-A text is `# ID: title`, a paragraph, and unless no short spec can show it, a whole wrong spec after `Wrong:` and a whole
-right one after `Right:`, both indented. Tests check that the wrong one gives the diagnostic and the right one does not.
+A text is `# ID: title`, a paragraph, and unless no short spec can show it, a whole wrong spec after `Wrong:` and a
+whole right one after `Right:`, both indented. Tests check that the wrong one gives the diagnostic, the right one not.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Text and AST: what is printed parses to the same AST; formatting keeps meaning and comments and changes nothing twice."""
+"""What is printed parses to the same AST; formatting keeps meaning and comments, and changes nothing twice."""
 
 from __future__ import annotations
 
 import random
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def _unbreakable(line: str) -> bool:
     """No space to break at within the width other than after an operator."""
     pieces = line[:WIDTH].strip().split(" ")
     operators = set("+ - * / // % < <= > >= == != = := .. and or not where sink".split())
-    return all(before in operators or after in {"=", ":="} for before, after in zip(pieces, pieces[1:], strict=False))
+    return all(before in operators or after in {"=", ":="} for before, after in pairwise(pieces))
 
 
 def commented(text: str, seed: int, density: float) -> tuple[str, list[str]]:
