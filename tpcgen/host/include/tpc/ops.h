@@ -1090,6 +1090,75 @@ struct impl {
         }
     }
 
+    // --- lookup tables --------------------------------------------------------------------------------------------------------------------
+
+    // The vendor's tables are not public. A kernel that brings its own (set_lut_32) reads them here; of the vendor's, only
+    // e_fp32_sin_cos is stood in for, by the quadratic expansion at the interval's start [lut_sin_cos].
+    static int& lut_tensor()
+    {
+        static int number = -1;
+        return number;
+    }
+    static TPC_FN uint32_t lut_word(int32_t at)
+    {
+        const int32_t coords[5] = {at, 0, 0, 0, 0};
+        uint32_t x = 0;
+        if (lut_tensor() >= 0) tpcgen::rt::load(lut_tensor(), coords, &x, 1, 4);
+        return x;
+    }
+    // Interval index in v1, its start in v2: the bits of x above `shift`. For sin and cos, 64 intervals of [0, 1).
+    static TPC_FN pair<vec<uint32_t>, vec<float>> lut_interval(const vec<float>& x, int shift, int sw)
+    {
+        pair<vec<uint32_t>, vec<float>> o;
+        for (int k = 0; k < 64; ++k) {
+            const float v = lanes_of(x)[k];
+            const uint32_t w = bits_as<uint32_t>(v);
+            if (((sw >> 13) & 7) == (SW_LUT_SIN_COS >> 13)) {
+                const uint32_t at = v >= 0 && v < 1 ? uint32_t(v * 64.0f) : 63;
+                lanes_of(o.v1)[k] = at;
+                lanes_of(o.v2)[k] = float(at) / 64.0f;
+            } else {
+                lanes_of(o.v1)[k] = (w >> shift) & ((1u << (23 - shift)) - 1);
+                lanes_of(o.v2)[k] = bits_as<float>(w >> shift << shift);
+            }
+        }
+        return o;
+    }
+    // Coefficient c of entry `at`: sin(x)/x in entries 0 to 63, cos(x) from 64 on.
+    static float sin_cos_coefficient(uint32_t at, int c)
+    {
+        const double x = (at & 63) / 64.0;
+        if (at >= 64) return float(c == 0 ? std::cos(x) : c == 1 ? -std::sin(x) : -0.5 * std::cos(x));
+        if (x == 0) return float(c == 0 ? 1.0 : c == 1 ? 0.0 : -1.0 / 6);
+        const double s = std::sin(x), q = std::cos(x);
+        return float(c == 0 ? s / x : c == 1 ? (x * q - s) / (x * x) : 0.5 * ((2 - x * x) * s - 2 * x * q) / (x * x * x));
+    }
+    static void this_lookup_table_is_not_public() __attribute__((error("TPC-C: the contents of this vendor lookup table are not public; call the v_*_f32 function instead")));
+    // Entries of user tables: one word each in groups of 64, or three words, ten entries to a line of 32 words [user_lut_layout].
+    template <class R> static TPC_FN R lookup_words(const vec<uint32_t>& at, int fid, int sw, int coefficient, bool triples)
+    {
+        using E = typename R::element;
+        tpcgen::rt::note_lookup("LOOKUP");
+        R o;
+        if (sw & (1 << 3)) {  // SW_LUT_PTR
+            for (int k = 0; k < 64; ++k) {
+                const int e = int(lanes_of(at)[k]), base = (fid >> 2) * 64;
+                lanes_of(o)[k] = bits_as<E>(lut_word(triples ? base + e / 10 * 32 + e % 10 * 3 + coefficient : base + e));
+            }
+            return o;
+        }
+        if (fid != e_fp32_sin_cos) this_lookup_table_is_not_public();
+        for (int k = 0; k < 64; ++k) lanes_of(o)[k] = E(sin_cos_coefficient(lanes_of(at)[k], coefficient));
+        return o;
+    }
+    template <class R> static TPC_FN R lookup(const vec<uint32_t>& at, int fid, int sw) { return lookup_words<R>(at, fid, sw, 0, false); }
+    template <class R> static TPC_FN R lookup_1c(const vec<uint32_t>& at, int fid, int sw) { return lookup_words<R>(at, fid, sw, 0, true); }
+    template <class R> static TPC_FN R lookup_2c(const vec<uint32_t>& at, int fid, int sw)
+    {
+        using V = decltype(R::v1);
+        return {lookup_words<V>(at, fid, sw, 1, true), lookup_words<V>(at, fid, sw, 2, true)};
+    }
+
     // --- tensors ------------------------------------------------------------------------------------------------------------------------
 
     // Sizes of an element in the tensor and of its place in the register, from an (UN)PACK switch.
@@ -1388,6 +1457,21 @@ struct impl {
     static TPC_FN int32_t read_lfsr_s(int) { return int32_t(next_random()); }
     static TPC_FN void write_lfsr(const vec<int8_t>& x) { lfsr() = vec<uint32_t>(x); }
 
+    // Registers that a kernel may write and read back; they do nothing here [control_registers].
+    static uint32_t& hardware_prefetch(int tensor)
+    {
+        static uint32_t stride[16];
+        return stride[tensor & 15];
+    }
+    static int32_t& semaphore() { static int32_t value = 0; return value; }
+    static int32_t& csr() { static int32_t value = 0; return value; }
+    static int32_t& convert_csr() { static int32_t value = 0; return value; }
+    static pair<uint32_t> address_words(const rt_pointer& p)
+    {
+        const uint64_t a = reinterpret_cast<uintptr_t>(p.address);
+        return {uint32_t(a), uint32_t(a >> 32)};
+    }
+
     // --- index registers ------------------------------------------------------------------------------------------------------------------
 
     template <class F> static TPC_FN indices index_op(const indices& a, const indices& b, int dimmask, const indices& income, F f)
@@ -1409,6 +1493,8 @@ template <> struct impl::format<float> : impl::layout<8, 23> {};
 template <int E, int M> struct impl::format<small<E, M>> : impl::layout<E, M> {};
 
 }  // namespace tpc
+
+template <class I = tpc::impl> TPC_FN void set_lut_32(tensor table) { I::lut_tensor() = table; }
 
 // --- builtins that are not in the intrinsics table --------------------------------------------------------------------------------
 
