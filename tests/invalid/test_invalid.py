@@ -1,4 +1,4 @@
-"""Wrong specs, one per file: NAME.dsl, and NAME.expected with what the user is shown (`--update-golden` rewrites it)."""
+"""Wrong specs, one per file: NAME.dsl, and NAME.expected with what the user is shown, `--update-golden` rewrites it."""
 
 from __future__ import annotations
 
