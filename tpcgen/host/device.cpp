@@ -1,5 +1,5 @@
-// The strict host device: asks a kernel library's glue for a kernel, runs its index-space members one by one in shuffled
-// order and audits every access.
+// The strict host device: asks a kernel library's glue for a kernel, runs its index-space members one by one in
+// shuffled order and audits every access.
 //
 // Reads requests from standard input (lines "field values", closed by "run") and answers with JSON lines. Each request
 // runs in a forked child with limits, so that nothing a kernel does ends the session. Tensors lie in a file both sides
@@ -41,7 +41,7 @@ constexpr size_t kPage = 4096;
 constexpr size_t kGuard = size_t{1} << 20;
 constexpr uint32_t kMaxAux = 16;
 
-enum class Phase : uint32_t { start, glue, run, finish };
+enum class Phase : uint32_t { start, glue, run, pieces, finish };
 
 // First page of the shared file.
 struct Progress {
@@ -77,15 +77,25 @@ struct Request {
 
 uint32_t element_bytes(uint32_t dtype) {
     switch (dtype) {
-    case glue::DATA_I8: case glue::DATA_U8: case glue::DATA_F8_152: case glue::DATA_F8_143: return 1;
-    case glue::DATA_I16: case glue::DATA_U16: case glue::DATA_BF16: case glue::DATA_F16: return 2;
-    case glue::DATA_I32: case glue::DATA_U32: case glue::DATA_F32: return 4;
-    case glue::DATA_I64: case glue::DATA_U64: return 8;
-    default: return 0;
+        case glue::DATA_I8:
+        case glue::DATA_U8:
+        case glue::DATA_F8_152:
+        case glue::DATA_F8_143: return 1;
+        case glue::DATA_I16:
+        case glue::DATA_U16:
+        case glue::DATA_BF16:
+        case glue::DATA_F16: return 2;
+        case glue::DATA_I32:
+        case glue::DATA_U32:
+        case glue::DATA_F32: return 4;
+        case glue::DATA_I64:
+        case glue::DATA_U64: return 8;
+        default: return 0;
     }
 }
 
-// --- answers ----------------------------------------------------------------------------------------------------------
+// --- answers
+// ----------------------------------------------------------------------------------------------------------
 
 int answer_fd = 1;
 
@@ -117,10 +127,16 @@ std::string quoted(const std::string& text) {
     return out + "\"";
 }
 
-std::string piece(const char* text) { return text; }
-std::string piece(const std::string& text) { return text; }
+std::string piece(const char* text) {
+    return text;
+}
+std::string piece(const std::string& text) {
+    return text;
+}
 template <class Number>
-std::string piece(Number number) { return std::to_string(number); }
+std::string piece(Number number) {
+    return std::to_string(number);
+}
 
 template <class... Part>
 std::string text(const Part&... part) {
@@ -138,11 +154,13 @@ std::string list(It first, It last) {
     return out + "]";
 }
 
-// --- the audit --------------------------------------------------------------------------------------------------------
+// --- the audit
+// --------------------------------------------------------------------------------------------------------
 
 struct Pattern {
     bool all_required = false;
     bool memset = false;
+    uint8_t memset_value[8] = {};
     struct Dim {
         uint32_t index_dim = 0;
         double a = 0, start = 0, end = 0;
@@ -183,6 +201,7 @@ struct Audit {
     uint32_t member_number = 0;
     bool in_member = false;
     bool tracing = false;
+    bool replaying = false;  // second pass, in pieces: no audit
     uint64_t traced = 0;
     std::string lookup;
     uint32_t vlm_by_number = 0, slm_by_number = 0;
@@ -226,7 +245,9 @@ void finding(const std::string& kind, int tensor, const int32_t* coordinate, con
     answer(out);
 }
 
-[[noreturn]] void abandon_run() { siglongjmp(audit.abandon, 1); }
+[[noreturn]] void abandon_run() {
+    siglongjmp(audit.abandon, 1);
+}
 
 // Coordinates of an element of the tensor as the launch gave it.
 void unravel(const Tensor& t, int64_t element, int32_t* c) {
@@ -240,7 +261,8 @@ void trace(const char* what, int tensor, const int32_t* c, int lanes, int elem) 
     if (!audit.tracing || ++audit.traced > 10000) {
         return;
     }
-    std::string out = text("{\"event\":\"access\",\"what\":\"", what, "\",\"tensor\":", tensor, ",\"coordinate\":", list(c, c + kMaxDims), ",\"lanes\":", lanes, ",\"bytes\":", elem, "}");
+    std::string out = text("{\"event\":\"access\",\"what\":\"", what, "\",\"tensor\":", tensor,
+                           ",\"coordinate\":", list(c, c + kMaxDims), ",\"lanes\":", lanes, ",\"bytes\":", elem, "}");
     answer(out);
 }
 
@@ -264,7 +286,8 @@ void check_pattern(int number, const int32_t* c, int begin, int end, const char*
     if (bad < 0) {
         return;
     }
-    std::string out = text(verb, " ", t.name, " at ", coordinates(where, std::max(1u, t.original.rank)), ", outside the declared access pattern: along dim ", bad, " this member may touch ");
+    std::string out = text(verb, " ", t.name, " at ", coordinates(where, std::max(1u, t.original.rank)),
+                           ", outside the declared access pattern: along dim ", bad, " this member may touch ");
     if (t.lo[bad] > t.hi[bad]) {
         out += text("nothing");
     } else {
@@ -303,8 +326,8 @@ void check_readable(int number, int64_t first, int64_t last, bool by_vector) {
             const char* fence = p->by_vector ? (by_vector ? "aso" : "aso and cache_invalidate") : "cache_flush";
             finding("raw_hazard", number, c,
                     std::string(by_vector ? "vector" : "scalar") + " load of " + t.name + " at " +
-                        coordinates(c, std::max(1u, t.original.rank)) + " after a " + (p->by_vector ? "vector" : "scalar") +
-                        " store to it by the same member, without " + fence);
+                        coordinates(c, std::max(1u, t.original.rank)) + " after a " +
+                        (p->by_vector ? "vector" : "scalar") + " store to it by the same member, without " + fence);
             return;
         }
     }
@@ -319,7 +342,8 @@ void check_readable(int number, int64_t first, int64_t last, bool by_vector) {
         if (owner == 0) {
             finding("uninitialised_global", number, c, "reads " + place + ", which nobody has written");
         } else {
-            finding("cross_member_read", number, c, "reads " + place + ", which another member wrote: members have no order");
+            finding("cross_member_read", number, c,
+                    "reads " + place + ", which another member wrote: members have no order");
         }
         return;
     }
@@ -366,17 +390,19 @@ void record_store(int number, int64_t first, int64_t last, const uint8_t* lane_m
 detail::Row row_of(int number, const int32_t* c, int n, int elem, const char* verb) {
     const Tensor& t = audit.context->tensor[number];
     const detail::Row row = detail::clip(t, c, n, elem);
-    if (row.begin < row.end && !in_memory(number, row.first + row.begin * elem, static_cast<int64_t>(row.end - row.begin) * elem)) {
-        finding("out_of_memory_bounds", number, c, std::string(verb) + " " + audit.tensors[number].name +
-                                                       " outside its memory: its descriptor was changed or has another element size");
+    if (row.begin < row.end &&
+        !in_memory(number, row.first + row.begin * elem, static_cast<int64_t>(row.end - row.begin) * elem)) {
+        finding("out_of_memory_bounds", number, c,
+                std::string(verb) + " " + audit.tensors[number].name +
+                    " outside its memory: its descriptor was changed or has another element size");
         return {nullptr, 0, 0};
     }
     return row;
 }
 
 void hook_bad_tensor(int tensor) {
-    finding("bad_tensor", -1, nullptr, "uses tensor " + std::to_string(tensor) + "; this launch has " +
-                                           std::to_string(audit.tensors.size()));
+    finding("bad_tensor", -1, nullptr,
+            "uses tensor " + std::to_string(tensor) + "; this launch has " + std::to_string(audit.tensors.size()));
     abandon_run();
 }
 
@@ -386,8 +412,31 @@ void require_tensor(int tensor) {
     }
 }
 
+void replay_load(int number, const int32_t* c, void* dst, int n, int elem) {
+    detail::load_clipped(audit.context->tensor[number], c, dst, n, elem);
+}
+
+void replay_store(int number, const int32_t* c, const void* src, int n, int elem, const uint8_t* lane_mask,
+                  Combine combine) {
+    const detail::Row row = detail::clip(audit.context->tensor[number], c, n, elem);
+    for (int i = row.begin; i < row.end; ++i) {
+        if (lane_mask != nullptr && !lane_mask[i]) {
+            continue;
+        }
+        if (combine != nullptr) {
+            combine(row.first + i * elem, static_cast<const uint8_t*>(src) + i * elem);
+        } else {
+            std::memcpy(row.first + i * elem, static_cast<const uint8_t*>(src) + i * elem, static_cast<size_t>(elem));
+        }
+    }
+}
+
 void hook_load(int number, const int32_t* c, void* dst, int n, int elem) {
     require_tensor(number);
+    if (audit.replaying) {
+        replay_load(number, c, dst, n, elem);
+        return;
+    }
     TensorAudit& t = audit.tensors[number];
     trace("load", number, c, n, elem);
     check_element_size(number, c, elem, "loads");
@@ -408,8 +457,13 @@ void hook_load(int number, const int32_t* c, void* dst, int n, int elem) {
                 static_cast<size_t>(row.end - row.begin) * elem);
 }
 
-void store_any(int number, const int32_t* c, const void* src, int n, int elem, const uint8_t* lane_mask, Combine combine) {
+void store_any(int number, const int32_t* c, const void* src, int n, int elem, const uint8_t* lane_mask,
+               Combine combine) {
     require_tensor(number);
+    if (audit.replaying) {
+        replay_store(number, c, src, n, elem, lane_mask, combine);
+        return;
+    }
     TensorAudit& t = audit.tensors[number];
     trace(combine ? "store_rmw" : "store", number, c, n, elem);
     check_element_size(number, c, elem, "stores to");
@@ -430,7 +484,8 @@ void store_any(int number, const int32_t* c, const void* src, int n, int elem, c
     record_store(number, first, last, mask, true, combine != nullptr);
     const auto* in = static_cast<const uint8_t*>(src);
     if (lane_mask == nullptr && combine == nullptr) {
-        std::memcpy(row.first + row.begin * elem, in + row.begin * elem, static_cast<size_t>(row.end - row.begin) * elem);
+        std::memcpy(row.first + row.begin * elem, in + row.begin * elem,
+                    static_cast<size_t>(row.end - row.begin) * elem);
         return;
     }
     for (int i = row.begin; i < row.end; ++i) {
@@ -449,7 +504,8 @@ void hook_store(int number, const int32_t* c, const void* src, int n, int elem, 
     store_any(number, c, src, n, elem, lane_mask, nullptr);
 }
 
-void hook_store_rmw(int number, const int32_t* c, const void* src, int n, int elem, const uint8_t* lane_mask, Combine combine) {
+void hook_store_rmw(int number, const int32_t* c, const void* src, int n, int elem, const uint8_t* lane_mask,
+                    Combine combine) {
     store_any(number, c, src, n, elem, lane_mask, combine);
 }
 
@@ -479,7 +535,8 @@ bool global_range(const GlobalPtr& p, int bytes, const char* verb, int& number, 
         std::string out = text(verb, " global memory outside every tensor");
         if (p.tensor >= 0 && p.tensor < static_cast<int>(audit.tensors.size())) {
             const TensorAudit& t = audit.tensors[p.tensor];
-            out += text(": byte ", (p.address - t.original.base), " from the start of ", t.name, ", which has ", t.elements * t.original.elem, " bytes");
+            out += text(": byte ", (p.address - t.original.base), " from the start of ", t.name, ", which has ",
+                        t.elements * t.original.elem, " bytes");
         }
         finding("wild_pointer", p.tensor, nullptr, out);
         return false;
@@ -497,6 +554,10 @@ bool global_range(const GlobalPtr& p, int bytes, const char* verb, int& number, 
 void hook_load_g(const GlobalPtr& from, void* dst, int bytes) {
     int number;
     int64_t first, last;
+    if (audit.replaying) {
+        std::memcpy(dst, from.address, static_cast<size_t>(bytes));
+        return;
+    }
     std::memset(dst, 0, static_cast<size_t>(bytes));
     if (!global_range(from, bytes, "reads", number, first, last)) {
         return;
@@ -509,6 +570,10 @@ void hook_load_g(const GlobalPtr& from, void* dst, int bytes) {
 void hook_store_g(const GlobalPtr& to, const void* src, int bytes) {
     int number;
     int64_t first, last;
+    if (audit.replaying) {
+        std::memcpy(to.address, src, static_cast<size_t>(bytes));
+        return;
+    }
     if (!global_range(to, bytes, "writes", number, first, last)) {
         return;
     }
@@ -525,8 +590,8 @@ bool local_range(bool vector, uint32_t address, int bytes, const char* verb) {
     const uint32_t limit = vector ? kVlmBytes : audit.request.slm_limit;
     if (address + static_cast<uint64_t>(bytes) > limit) {
         finding("local_memory", -1, nullptr,
-                std::string(verb) + " byte " + std::to_string(address) + " of " + (vector ? "VLM" : "SLM") + ", which has " +
-                    std::to_string(limit) + " bytes");
+                std::string(verb) + " byte " + std::to_string(address) + " of " + (vector ? "VLM" : "SLM") +
+                    ", which has " + std::to_string(limit) + " bytes");
         return false;
     }
     uint32_t& used = vector ? audit.vlm_by_number : audit.slm_by_number;
@@ -540,10 +605,11 @@ void hook_load_l(bool vector, uint32_t address, void* dst, int bytes) {
         return;
     }
     const std::vector<uint32_t>& epoch = vector ? audit.vlm_epoch : audit.slm_epoch;
-    for (int i = 0; i < bytes; ++i) {
+    for (int i = 0; i < bytes && !audit.replaying; ++i) {
         if (epoch[address + i] != audit.member_number + 1) {
-            finding("uninitialised_local", -1, nullptr, std::string("reads byte ") + std::to_string(address + i) + " of " +
-                                                            (vector ? "VLM" : "SLM") + ", which this member has not written");
+            finding("uninitialised_local", -1, nullptr,
+                    std::string("reads byte ") + std::to_string(address + i) + " of " + (vector ? "VLM" : "SLM") +
+                        ", which this member has not written");
             break;
         }
     }
@@ -571,7 +637,8 @@ void hook_fence(Fence kind) {
         }
     }
     const auto settled = [kind](const Pending& p) {
-        return (kind == Fence::cache_invalidate && p.by_vector && p.landed) || (kind == Fence::cache_flush && !p.by_vector);
+        return (kind == Fence::cache_invalidate && p.by_vector && p.landed) ||
+               (kind == Fence::cache_flush && !p.by_vector);
     };
     audit.pending.erase(std::remove_if(audit.pending.begin(), audit.pending.end(), settled), audit.pending.end());
 }
@@ -596,7 +663,7 @@ const Local* local_at(uintptr_t address) {
 void hook_local_read(const void* address, uint32_t bytes) {
     const auto at = reinterpret_cast<uintptr_t>(address);
     const Local* v = local_at(at);
-    if (v == nullptr || v->initialised) {
+    if (audit.replaying || v == nullptr || v->initialised) {
         return;
     }
     const uintptr_t offset = at - audit.context->local_base;
@@ -618,10 +685,12 @@ void hook_local_write(const void* address, uint32_t bytes) {
     }
 }
 
-const Hooks hooks = {hook_load,    hook_store,   hook_store_rmw, hook_gen_addr,    hook_load_g,     hook_store_g,    hook_load_l,
-                     hook_store_l, hook_fence,   hook_note_lookup, hook_local_read, hook_local_write, hook_bad_tensor};
+const Hooks hooks = {hook_load,       hook_store,       hook_store_rmw, hook_gen_addr, hook_load_g,
+                     hook_store_g,    hook_load_l,      hook_store_l,   hook_fence,    hook_note_lookup,
+                     hook_local_read, hook_local_write, hook_bad_tensor};
 
-// --- one launch -------------------------------------------------------------------------------------------------------
+// --- one launch
+// -------------------------------------------------------------------------------------------------------
 
 [[noreturn]] void stop(const std::string& kind, const std::string& message) {
     finding(kind, -1, nullptr, message);
@@ -630,11 +699,13 @@ const Hooks hooks = {hook_load,    hook_store,   hook_store_rmw, hook_gen_addr, 
 
 uint8_t* map_tensor(int file, const TensorSpec& spec, uint64_t bytes) {
     const size_t length = std::max<size_t>(kPage, (bytes + kPage - 1) / kPage * kPage);
-    auto* area = static_cast<uint8_t*>(mmap(nullptr, length + 2 * kGuard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    auto* area = static_cast<uint8_t*>(
+        mmap(nullptr, length + 2 * kGuard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     if (area == MAP_FAILED) {
         stop("memory", "no address space for the tensors");
     }
-    void* at = mmap(area + kGuard, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, static_cast<off_t>(spec.file_offset));
+    void* at = mmap(area + kGuard, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file,
+                    static_cast<off_t>(spec.file_offset));
     if (at == MAP_FAILED) {
         stop("memory", "the tensors could not be mapped");
     }
@@ -703,7 +774,8 @@ void check_declared_pattern(int number, const std::vector<int32_t>& geometry, ui
             continue;
         }
         const double last = m.a * (geometry[m.index_dim] - 1);
-        if (m.end < 0 || m.start > t.original.size[d] - 1 || last + m.end < 0 || last + m.start > t.original.size[d] - 1) {
+        if (m.end < 0 || m.start > t.original.size[d] - 1 || last + m.end < 0 ||
+            last + m.start > t.original.size[d] - 1) {
             out += text(" lies outside the tensor at the first or last member; the graph compiler refuses that");
             finding("glue_pattern", number, nullptr, out);
         }
@@ -714,7 +786,8 @@ struct Plan {
     std::string kernel;
     std::vector<int32_t> geometry;
     uint32_t rank = 0;
-    std::vector<uint32_t> scalars;
+    std::vector<uint32_t> scalars;  // kMaxScalars of them, `given` meant
+    uint32_t given = 0;
 };
 
 void fill_tensor(glue::Tensor& out, const TensorSpec& spec) {
@@ -729,7 +802,8 @@ void fill_tensor(glue::Tensor& out, const TensorSpec& spec) {
 
 // Asks the glue, with the handshakes for the ELF and for auxiliary buffers.
 Plan instantiate(void* library) {
-    const auto entry = reinterpret_cast<glue::pfnInstantiateTpcKernel>(dlsym(library, KERNEL_INSTANTIATION_ENTRY_POINT_NAME));
+    const auto entry =
+        reinterpret_cast<glue::pfnInstantiateTpcKernel>(dlsym(library, KERNEL_INSTANTIATION_ENTRY_POINT_NAME));
     if (entry == nullptr) {
         stop("glue", "the library has no InstantiateTpcKernel");
     }
@@ -765,7 +839,8 @@ Plan instantiate(void* library) {
     int code = 0;
     for (int attempt = 0; attempt < 4; ++attempt) {
         std::memset(static_cast<void*>(in_patterns.data()), 0, sizeof(glue::TensorAccessPattern) * in_patterns.size());
-        std::memset(static_cast<void*>(out_patterns.data()), 0, sizeof(glue::TensorAccessPattern) * out_patterns.size());
+        std::memset(static_cast<void*>(out_patterns.data()), 0,
+                    sizeof(glue::TensorAccessPattern) * out_patterns.size());
         out.inputTensorAccessPattern = in_patterns.data();
         out.outputTensorAccessPattern = out_patterns.data();
         out.auxiliaryTensors = aux.data();
@@ -801,7 +876,8 @@ Plan instantiate(void* library) {
         stop("glue", "the glue gives an index space of rank " + std::to_string(out.indexSpaceRank));
     }
     if (out.kernel.paramsNr > kMaxScalars) {
-        stop("glue", "the glue gives " + std::to_string(out.kernel.paramsNr) + " scalar parameters; at most 32 are possible");
+        stop("glue",
+             "the glue gives " + std::to_string(out.kernel.paramsNr) + " scalar parameters; at most 32 are possible");
     }
     if (out.auxiliaryTensorNr >= kMaxAux) {  // left as it came: the glue has none
         out.auxiliaryTensorNr = 0;
@@ -811,18 +887,14 @@ Plan instantiate(void* library) {
     for (uint32_t d = 0; d < plan.rank; ++d) {
         plan.geometry[d] = static_cast<int32_t>(out.indexSpaceGeometry[d]);
     }
-    plan.scalars.assign(out.kernel.scalarParams, out.kernel.scalarParams + kMaxScalars);
-    plan.scalars.resize(kMaxScalars);
+    plan.given = out.kernel.paramsNr;
+    plan.scalars.assign(out.kernel.scalarParams, out.kernel.scalarParams + plan.given);
+    plan.scalars.resize(kMaxScalars, 0);
     for (size_t i = 0; i < audit.tensors.size(); ++i) {
         const bool is_output = audit.tensors[i].is_output;
         const auto& declared = is_output ? out_patterns[i - inputs.size()] : in_patterns[i];
         audit.tensors[i].pattern = pattern_from(declared);
-        if (is_output && declared.memsetBeforeExecution) {
-            TensorAudit& t = audit.tensors[i];
-            for (int64_t e = 0; e < t.elements; ++e) {
-                std::memcpy(t.original.base + e * t.original.elem, &declared.memsetValue, t.original.elem);
-            }
-        }
+        std::memcpy(audit.tensors[i].pattern.memset_value, &declared.memsetValue, 8);
     }
     for (uint32_t i = 0; i < out.auxiliaryTensorNr; ++i) {
         TensorSpec spec{};
@@ -843,10 +915,10 @@ Plan instantiate(void* library) {
         t.pattern.all_required = true;
         audit.tensors.push_back(t);
     }
-    if (out.kernel.paramsNr < kMaxScalars) {
-        std::fill(plan.scalars.begin() + out.kernel.paramsNr, plan.scalars.end(), 0);
-    }
-    std::string line = text("{\"event\":\"instantiated\",\"kernel\":", quoted(plan.kernel), ",\"geometry\":", list(plan.geometry.begin(), plan.geometry.begin() + plan.rank), ",\"scalars\":", list(plan.scalars.begin(), plan.scalars.begin() + out.kernel.paramsNr), "}");
+    std::string line =
+        text("{\"event\":\"instantiated\",\"kernel\":", quoted(plan.kernel),
+             ",\"geometry\":", list(plan.geometry.begin(), plan.geometry.begin() + plan.rank),
+             ",\"scalars\":", list(plan.scalars.begin(), plan.scalars.begin() + out.kernel.paramsNr), "}");
     answer(line);
     return plan;
 }
@@ -861,8 +933,8 @@ const Kernel* find_kernel(void* library, const std::string& name, size_t scalars
     }
     audit.kernel = kernel;
     if (kernel->tensors != audit.tensors.size()) {
-        stop("signature", "main of " + name + " takes " + std::to_string(kernel->tensors) + " tensors; the launch has " +
-                              std::to_string(audit.tensors.size()));
+        stop("signature", "main of " + name + " takes " + std::to_string(kernel->tensors) +
+                              " tensors; the launch has " + std::to_string(audit.tensors.size()));
     }
     if (kernel->scalars > scalars_given) {
         stop("signature", "main of " + name + " takes " + std::to_string(kernel->scalars) + " scalars; it is given " +
@@ -879,15 +951,16 @@ void account_local_memory() {
     const uint64_t vlm_limit = audit.lookup.empty() ? kVlmBytes : kVlmBytesWithLookup;
     if (vlm > vlm_limit) {
         finding("local_memory", -1, nullptr,
-                "uses " + std::to_string(vlm) + " bytes of vector local memory; " + std::to_string(vlm_limit) + " are available" +
-                    (audit.lookup.empty() ? "" : ", because " + audit.lookup + " uses LOOKUP"));
+                "uses " + std::to_string(vlm) + " bytes of vector local memory; " + std::to_string(vlm_limit) +
+                    " are available" + (audit.lookup.empty() ? "" : ", because " + audit.lookup + " uses LOOKUP"));
     }
     if (slm > audit.request.slm_limit) {
         finding("local_memory", -1, nullptr,
-                "uses " + std::to_string(slm) + " bytes of scalar local memory; " + std::to_string(audit.request.slm_limit) +
-                    " are available");
+                "uses " + std::to_string(slm) + " bytes of scalar local memory; " +
+                    std::to_string(audit.request.slm_limit) + " are available");
     }
-    std::string line = text("{\"event\":\"memory\",\"vlm\":", vlm, ",\"slm\":", slm, ",\"lookup\":", quoted(audit.lookup), "}");
+    std::string line =
+        text("{\"event\":\"memory\",\"vlm\":", vlm, ",\"slm\":", slm, ",\"lookup\":", quoted(audit.lookup), "}");
     answer(line);
 }
 
@@ -919,22 +992,27 @@ void check_outputs() {
                 int32_t c[kMaxDims];
                 unravel(t.original, first_missing, c);
                 finding("unwritten", static_cast<int>(i), c,
-                        std::to_string(t.elements - accessed) + " of " + std::to_string(t.elements) + " elements of " + t.name +
-                            " were not written, the first at " + coordinates(c, std::max(1u, t.original.rank)));
+                        std::to_string(t.elements - accessed) + " of " + std::to_string(t.elements) + " elements of " +
+                            t.name + " were not written, the first at " +
+                            coordinates(c, std::max(1u, t.original.rank)));
             }
-            if ((t.dtype == glue::DATA_F32 || t.dtype == glue::DATA_BF16 || t.dtype == glue::DATA_F16) && accessed > 0) {
+            if ((t.dtype == glue::DATA_F32 || t.dtype == glue::DATA_BF16 || t.dtype == glue::DATA_F16) &&
+                accessed > 0) {
                 bool all = true;
                 for (int64_t e = 0; e < t.elements && all; ++e) {
                     all = is_nan(t.dtype, t.original.base + e * t.original.elem);
                 }
                 if (all) {
-                    finding("all_nan", static_cast<int>(i), nullptr, "every element of " + t.name + " is NaN", "warning");
+                    finding("all_nan", static_cast<int>(i), nullptr, "every element of " + t.name + " is NaN",
+                            "warning");
                 }
             }
         } else {
             accessed = std::count(t.touched.begin(), t.touched.end(), uint8_t{1});
         }
-        std::string line = text("{\"event\":\"tensor\",\"name\":", quoted(t.name), ",\"elements\":", t.elements, ",\"accessed\":", accessed, ",\"loads\":", t.loads, ",\"stores\":", t.stores, ",\"padded\":", t.padded, ",\"dropped\":", t.dropped, "}");
+        std::string line = text("{\"event\":\"tensor\",\"name\":", quoted(t.name), ",\"elements\":", t.elements,
+                                ",\"accessed\":", accessed, ",\"loads\":", t.loads, ",\"stores\":", t.stores,
+                                ",\"padded\":", t.padded, ",\"dropped\":", t.dropped, "}");
         answer(line);
     }
 }
@@ -949,7 +1027,8 @@ void run_member(const Plan& plan, uint64_t number) {
     std::memcpy(audit.progress->member, audit.member, sizeof audit.member);
     audit.progress->in_member = 1;
     audit.in_member = true;
-    audit.tracing = audit.request.trace.size() == kMaxDims && std::equal(audit.member, audit.member + kMaxDims, audit.request.trace.begin());
+    audit.tracing = audit.request.trace.size() == kMaxDims &&
+                    std::equal(audit.member, audit.member + kMaxDims, audit.request.trace.begin());
     audit.pending.clear();
     Context& context = *audit.context;
     for (size_t i = 0; i < audit.tensors.size(); ++i) {
@@ -964,6 +1043,19 @@ void run_member(const Plan& plan, uint64_t number) {
     audit.in_member = false;
     audit.progress->in_member = 0;
     ++audit.progress->members_done;
+}
+
+// Outputs as the graph compiler hands them over: set, if the glue asks for it, else all ones (NaN).
+void prepare_outputs() {
+    for (TensorAudit& t : audit.tensors) {
+        if (!t.is_output) {
+            continue;
+        }
+        std::memset(t.original.base, 0xff, static_cast<size_t>(t.elements) * t.original.elem);
+        for (int64_t e = 0; t.pattern.memset && e < t.elements; ++e) {
+            std::memcpy(t.original.base + e * t.original.elem, t.pattern.memset_value, t.original.elem);
+        }
+    }
 }
 
 uint64_t members_of(const Plan& plan) {
@@ -997,6 +1089,68 @@ void run_members(const Plan& plan, const uint64_t members) {
     }
     audit.in_member = false;
     answer("{\"event\":\"members\",\"total\":" + std::to_string(members) + "}");
+}
+
+bool has_errors() {
+    return std::any_of(audit.counts.begin(), audit.counts.end(), [](const auto& c) { return c.second > 0; });
+}
+
+void compare_piecewise(int number, const std::vector<uint8_t>& one_by_one) {
+    const TensorAudit& t = audit.tensors[number];
+    for (int64_t e = 0; e < t.elements; ++e) {
+        if ((t.owner[e] & kRmw) || std::memcmp(t.original.base + e * t.original.elem, &one_by_one[e * t.original.elem],
+                                               t.original.elem) == 0) {
+            continue;
+        }
+        int32_t c[kMaxDims];
+        unravel(t.original, e, c);
+        finding("piece", number, c,
+                text(t.name, " at ", coordinates(c, std::max(1u, t.original.rank)),
+                     " gets another value when members run in pieces of several: main must cover "
+                     "get_index_space_size() members from get_index_space_offset() on"));
+        return;
+    }
+}
+
+// The device gives each TPC a piece of several members; so far every piece had one. Runs the index space again in two
+// pieces, cut along its longest dim, and expects the same outputs.
+void run_pieces(const Plan& plan, const uint64_t members) {
+    if (members < 2 || has_errors()) {
+        return;
+    }
+    std::vector<std::vector<uint8_t>> one_by_one;
+    for (const TensorAudit& t : audit.tensors) {
+        one_by_one.emplace_back(t.original.base, t.original.base + (t.is_output ? t.elements * t.original.elem : 0));
+    }
+    prepare_outputs();
+    fflush(stdout);  // what the kernel prints a second time is not kept
+    dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), 1);
+    const auto longest = std::max_element(plan.geometry.begin(), plan.geometry.end());
+    const auto dim = static_cast<size_t>(longest - plan.geometry.begin());
+    const detail::FlushDenormals mode;
+    audit.replaying = true;
+    Context& context = *audit.context;
+    for (int32_t first = 0; first < *longest; first += (*longest + 1) / 2) {
+        for (size_t i = 0; i < audit.tensors.size(); ++i) {
+            context.tensor[i] = audit.tensors[i].original;
+        }
+        for (size_t d = 0; d < kMaxDims; ++d) {
+            context.offset[d] = d == dim ? first : 0;
+            context.size[d] = d == dim ? std::min((*longest + 1) / 2, *longest - first) : plan.geometry[d];
+            audit.progress->member[d] = context.offset[d];
+        }
+        audit.progress->in_member = 1;
+        audit.kernel->run(plan.scalars.data());
+        audit.progress->in_member = 0;
+    }
+    audit.replaying = false;
+    for (size_t i = 0; i < audit.tensors.size(); ++i) {
+        const TensorAudit& t = audit.tensors[i];
+        if (t.is_output) {
+            compare_piecewise(static_cast<int>(i), one_by_one[i]);
+            std::memcpy(t.original.base, one_by_one[i].data(), one_by_one[i].size());
+        }
+    }
 }
 
 void prepare_context() {
@@ -1044,7 +1198,7 @@ void set_limits() {
     const stack_t alternate = {stack, 0, sizeof stack};
     sigaltstack(&alternate, nullptr);
     if (!audit.request.sanitize) {
-        struct sigaction action {};
+        struct sigaction action{};
         action.sa_sigaction = on_signal;
         action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
         for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) {
@@ -1056,10 +1210,12 @@ void set_limits() {
     }
     const rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
-    std::set_new_handler([] { stop("memory", "the memory limit of " + std::to_string(audit.request.memory_mb) + " MB was reached"); });
+    std::set_new_handler(
+        [] { stop("memory", "the memory limit of " + std::to_string(audit.request.memory_mb) + " MB was reached"); });
 }
 
 [[noreturn]] void run_request() {
+    setvbuf(stdout, nullptr, _IOLBF, 0);
     set_limits();
     const Request& request = audit.request;
     const int file = open(request.shared.c_str(), O_RDWR | O_CLOEXEC);
@@ -1075,7 +1231,8 @@ void set_limits() {
     }
     int inputs = 0, outputs = 0;
     for (const TensorSpec& spec : request.tensors) {
-        const std::string name = spec.is_output ? "output " + std::to_string(outputs++) : "input " + std::to_string(inputs++);
+        const std::string name =
+            spec.is_output ? "output " + std::to_string(outputs++) : "input " + std::to_string(inputs++);
         uint64_t bytes = element_bytes(spec.dtype);
         for (uint32_t d = 0; d < spec.rank; ++d) {
             bytes *= spec.size[d];
@@ -1084,27 +1241,30 @@ void set_limits() {
     }
     Plan plan;
     audit.progress->phase = static_cast<uint32_t>(Phase::glue);
-    size_t scalars_given = request.scalars.size();
     if (request.kernel.empty()) {
         plan = instantiate(library);
-        scalars_given = kMaxScalars;
     } else {
         plan.kernel = request.kernel;
         plan.geometry = request.geometry;
         plan.rank = kMaxDims;
         plan.scalars = request.scalars;
+        plan.given = static_cast<uint32_t>(request.scalars.size());
         plan.scalars.resize(kMaxScalars, 0);
         for (TensorAudit& t : audit.tensors) {
             t.pattern.all_required = true;
         }
     }
-    audit.kernel = find_kernel(library, plan.kernel, scalars_given);
+    audit.kernel = find_kernel(library, plan.kernel, plan.given);
     for (size_t i = 0; i < audit.tensors.size(); ++i) {
         check_declared_pattern(static_cast<int>(i), plan.geometry, plan.rank);
     }
     prepare_context();
     audit.progress->phase = static_cast<uint32_t>(Phase::run);
-    run_members(plan, members_of(plan));
+    prepare_outputs();
+    const uint64_t members = members_of(plan);
+    run_members(plan, members);
+    audit.progress->phase = static_cast<uint32_t>(Phase::pieces);
+    run_pieces(plan, members);
     audit.progress->phase = static_cast<uint32_t>(Phase::finish);
     account_local_memory();
     check_outputs();
@@ -1116,7 +1276,8 @@ void set_limits() {
     _exit(0);
 }
 
-// --- the session ------------------------------------------------------------------------------------------------------
+// --- the session
+// ------------------------------------------------------------------------------------------------------
 
 int64_t now_ms() {
     timespec t;

@@ -156,24 +156,24 @@ class FastKernel:
 
     def launch(self, inputs: Sequence[int], outputs: Sequence[int], threads: int | None = None) -> None:
         """Runs on contiguous memory at the addresses `inputs` and `outputs`, one per tensor. Writes every output."""
-        for i, address in enumerate((*inputs, *outputs)):
-            self._descriptors[i].base = address
-        for pattern, spec, address in zip(self.instantiation.outputs, self._output_specs, outputs, strict=True):
-            if pattern.memset:
-                _fill(address, spec, pattern.memset_value)
-        split, step, workers = self._split(threads)
-        progress = (ctypes.c_int32 * 2)(0, 0)
-        launch = _Launch(
-            tensors=ctypes.addressof(self._descriptors),
-            scalars=ctypes.addressof(self._scalars),
-            count=self._count,
-            split_dim=split,
-            geometry=self._geometry,
-            step=step,
-            next=ctypes.addressof(progress),
-            rmw_lock=ctypes.addressof(progress) + 4,
-        )
         with self._engines.lock:
+            for i, address in enumerate((*inputs, *outputs)):
+                self._descriptors[i].base = address
+            for pattern, spec, address in zip(self.instantiation.outputs, self._output_specs, outputs, strict=True):
+                if pattern.memset:
+                    _fill(address, spec, pattern.memset_value)
+            split, step, workers = self._split(threads)
+            progress = (ctypes.c_int32 * 2)(0, 0)
+            launch = _Launch(
+                tensors=ctypes.addressof(self._descriptors),
+                scalars=ctypes.addressof(self._scalars),
+                count=self._count,
+                split_dim=split,
+                geometry=self._geometry,
+                step=step,
+                next=ctypes.addressof(progress),
+                rmw_lock=ctypes.addressof(progress) + 4,
+            )
             functions = [self._engines.execute(self.instantiation.kernel, i) for i in range(workers)]
             others = [_pool().submit(function, ctypes.addressof(launch)) for function in functions[1:]]
             functions[0](ctypes.addressof(launch))

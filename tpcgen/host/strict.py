@@ -31,7 +31,13 @@ from tpcgen.toolchain.host import HostLibrary, build_device
 DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_MEMORY_LIMIT = 4 << 30
 _PAGE = 4096
-_PHASES = ("loading the library", "in the glue", "running the kernel", "checking the outputs")
+_PHASES = (
+    "loading the library",
+    "in the glue",
+    "running the kernel",
+    "running the kernel in pieces of several members",
+    "checking the outputs",
+)
 _PROGRESS = struct.Struct("=Q5iIIxxxxQI")
 
 
@@ -41,7 +47,7 @@ class Finding:
 
     kind: access_pattern, double_write, unwritten, local_memory, uninitialised_local, uninitialised_global, raw_hazard,
     cross_member_read, store_to_input, wild_pointer, element_size, out_of_memory_bounds, bad_tensor, glue,
-    glue_pattern, signature, timeout, crash, memory, device; all_nan is a warning.
+    glue_pattern, signature, piece, timeout, crash, memory, device; all_nan is a warning.
     """
 
     kind: str
@@ -308,8 +314,6 @@ class _Layout:
         for placed, array in zip(self.tensors, launch.inputs, strict=False):
             contiguous = np.ascontiguousarray(array)
             ctypes.memmove(view.ctypes.data + placed.offset, contiguous.ctypes.data, placed.bytes)
-        for placed in self.tensors[len(launch.inputs) :]:
-            view[placed.offset : placed.offset + placed.bytes] = 0xFF
 
     def read_outputs(self, memory: mmap.mmap, launch: Launch) -> tuple[Array, ...]:
         outputs: list[Array] = []
@@ -336,7 +340,7 @@ def _report(
     progress: tuple[int, ...] = _PROGRESS.unpack_from(memory, 0)
     done, member, (phase, in_member, fault) = progress[0], progress[1:6], progress[6:9]
     end = by_kind["end"][0]
-    if ending := _ending(end, _PHASES[min(phase, 3)], fault, printed, timeout_s, launch):
+    if ending := _ending(end, _PHASES[min(phase, 4)], fault, printed, timeout_s, launch):
         at = member if in_member else None
         findings.append(Finding(ending[0], ending[1], kernel or launch.guid, at))
     local = by_kind.get("memory", [{}])[0]

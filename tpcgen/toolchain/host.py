@@ -189,6 +189,9 @@ _BASE_FLAGS = (
     "-fwrapv",
     "-ffp-contract=off",
     "-fno-math-errno",
+    "-fno-finite-loops",
+    "-fno-delete-null-pointer-checks",
+    "-fno-operator-names",
     "-march=native",
 )
 _SANITIZE_FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-fno-omit-frame-pointer")
@@ -219,7 +222,7 @@ def _flags(compiler: Compiler, target: str, mode: Mode, include: Sequence[Path],
     )
 
 
-_KERNEL_FLAGS = ("-fvisibility=hidden", "-w", "-Wno-narrowing", "-Werror=vla")
+_KERNEL_FLAGS = ("-fvisibility=hidden", "-Wno-narrowing", "-Werror=vla")
 
 
 def _glue_flags(path: Path) -> tuple[str, ...]:

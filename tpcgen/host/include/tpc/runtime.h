@@ -39,12 +39,13 @@ struct Tensor {
     int32_t size[kMaxDims];
     int64_t stride[kMaxDims];
     uint32_t rank;
-    uint32_t elem;       // bytes of one element
-    uint32_t pad;        // bits of the pad value; narrower elements use the low bits
+    uint32_t elem;  // bytes of one element
+    uint32_t pad;   // bits of the pad value; narrower elements use the low bits
     uint32_t reserved;
 };
 
-// Address in global memory. Carries the tensor it came from while it stays a GlobalPtr; -1 after a trip through a raw pointer.
+// Address in global memory. Carries the tensor it came from while it stays a GlobalPtr; -1 after a trip through a raw
+// pointer.
 struct GlobalPtr {
     uint8_t* address = nullptr;
     int32_t tensor = -1;
@@ -53,8 +54,12 @@ struct GlobalPtr {
     constexpr GlobalPtr(uint8_t* a, int32_t t) : address(a), tensor(t) {}
     constexpr GlobalPtr(std::nullptr_t) {}
     constexpr GlobalPtr(int) {}  // income = 0
-    template <class T> GlobalPtr(T* p) : address(const_cast<uint8_t*>(reinterpret_cast<const volatile uint8_t*>(p))) {}
-    template <class T> operator T*() const { return reinterpret_cast<T*>(address); }
+    template <class T>
+    GlobalPtr(T* p) : address(const_cast<uint8_t*>(reinterpret_cast<const volatile uint8_t*>(p))) {}
+    template <class T>
+    operator T*() const {
+        return reinterpret_cast<T*>(address);
+    }
     void advance(int64_t bytes) { address += bytes; }
 };
 
@@ -67,7 +72,8 @@ enum class Fence : int32_t { aso, cache_flush, cache_invalidate };
 struct Hooks {
     void (*load)(int tensor, const int32_t* coords, void* dst, int n, int elem);
     void (*store)(int tensor, const int32_t* coords, const void* src, int n, int elem, const uint8_t* lane_mask);
-    void (*store_rmw)(int tensor, const int32_t* coords, const void* src, int n, int elem, const uint8_t* lane_mask, Combine combine);
+    void (*store_rmw)(int tensor, const int32_t* coords, const void* src, int n, int elem, const uint8_t* lane_mask,
+                      Combine combine);
     GlobalPtr (*gen_addr)(int tensor, const int32_t* coords);
     void (*load_g)(const GlobalPtr& from, void* dst, int bytes);
     void (*store_g)(const GlobalPtr& to, const void* src, int bytes);
@@ -86,10 +92,10 @@ struct Context {
     int32_t size[kMaxDims];
     uint32_t tensors;
     uint32_t reserved;
-    const Hooks* hooks;          // strict only
-    uintptr_t local_base;        // strict: range that holds the kernel's file-scope variables
+    const Hooks* hooks;    // strict only
+    uintptr_t local_base;  // strict: range that holds the kernel's file-scope variables
     uintptr_t local_bytes;
-    volatile int32_t* rmw_lock;  // shared by all engines
+    volatile int32_t* rmw_lock;           // shared by all engines
     alignas(256) uint8_t vlm[kVlmBytes];  // memory addressed by number (ld_l, st_l), fast mode
     alignas(256) uint8_t slm[kSlmBytesMax];
 };
@@ -100,8 +106,12 @@ __attribute__((visibility("hidden"))) inline constinit Context context{};
 // ---------------------------------------------------------------------------------------------------------------
 // Index space
 
-inline const int32_t* index_space_offset() { return context.offset; }
-inline const int32_t* index_space_size() { return context.size; }
+inline const int32_t* index_space_offset() {
+    return context.offset;
+}
+inline const int32_t* index_space_size() {
+    return context.size;
+}
 
 // ---------------------------------------------------------------------------------------------------------------
 // Descriptors
@@ -114,14 +124,24 @@ inline Tensor& descriptor(int tensor) {
 #endif
     return context.tensor[tensor & (kMaxTensors - 1)];
 }
-inline uint32_t dim_size(int tensor, uint32_t dim) { return static_cast<uint32_t>(descriptor(tensor).size[dim % kMaxDims]); }
+inline uint32_t dim_size(int tensor, uint32_t dim) {
+    return static_cast<uint32_t>(descriptor(tensor).size[dim % kMaxDims]);
+}
 inline void set_dim_size(int tensor, uint32_t dim, uint32_t value) {
     descriptor(tensor).size[dim % kMaxDims] = static_cast<int32_t>(value);
 }
-inline uint32_t dim_stride(int tensor, uint32_t dim) { return static_cast<uint32_t>(descriptor(tensor).stride[dim % kMaxDims]); }
-inline void set_dim_stride(int tensor, uint32_t dim, uint32_t value) { descriptor(tensor).stride[dim % kMaxDims] = value; }
-inline uint32_t pad_value(int tensor) { return descriptor(tensor).pad; }
-inline void set_pad_value(int tensor, uint32_t bits) { descriptor(tensor).pad = bits; }
+inline uint32_t dim_stride(int tensor, uint32_t dim) {
+    return static_cast<uint32_t>(descriptor(tensor).stride[dim % kMaxDims]);
+}
+inline void set_dim_stride(int tensor, uint32_t dim, uint32_t value) {
+    descriptor(tensor).stride[dim % kMaxDims] = value;
+}
+inline uint32_t pad_value(int tensor) {
+    return descriptor(tensor).pad;
+}
+inline void set_pad_value(int tensor, uint32_t bits) {
+    descriptor(tensor).pad = bits;
+}
 
 // ---------------------------------------------------------------------------------------------------------------
 // Vector access. Lanes outside the tensor in any dim read the pad value; stores to them are dropped.
@@ -165,7 +185,8 @@ inline void fill_pad(void* dst, int n, int elem, uint32_t bits) {
     }
 }
 
-__attribute__((noinline, cold)) inline void load_clipped(const Tensor& t, const int32_t* c, void* dst, int n, int elem) {
+__attribute__((noinline, cold)) inline void load_clipped(const Tensor& t, const int32_t* c, void* dst, int n,
+                                                         int elem) {
     fill_pad(dst, n, elem, t.pad);
     const Row row = clip(t, c, n, elem);
     if (row.begin < row.end) {
@@ -174,13 +195,14 @@ __attribute__((noinline, cold)) inline void load_clipped(const Tensor& t, const 
     }
 }
 
-__attribute__((noinline, cold)) inline void store_clipped(const Tensor& t, const int32_t* c, const void* src, int n, int elem,
-                                                          const uint8_t* lane_mask) {
+__attribute__((noinline, cold)) inline void store_clipped(const Tensor& t, const int32_t* c, const void* src, int n,
+                                                          int elem, const uint8_t* lane_mask) {
     const Row row = clip(t, c, n, elem);
     const auto* in = static_cast<const uint8_t*>(src);
     if (lane_mask == nullptr) {
         if (row.begin < row.end) {
-            std::memcpy(row.first + row.begin * elem, in + row.begin * elem, static_cast<size_t>(row.end - row.begin) * elem);
+            std::memcpy(row.first + row.begin * elem, in + row.begin * elem,
+                        static_cast<size_t>(row.end - row.begin) * elem);
         }
         return;
     }
@@ -229,7 +251,9 @@ __attribute__((always_inline)) inline void store(int tensor, const int32_t* coor
     context.hooks->store(tensor, coords, src, n, elem, lane_mask);
 #else
     const Tensor& t = descriptor(tensor);
-    if (__builtin_expect(lane_mask == nullptr && detail::outer_inside(t, coords) && coords[0] >= 0 && coords[0] <= t.size[0] - n, 1)) {
+    if (__builtin_expect(
+            lane_mask == nullptr && detail::outer_inside(t, coords) && coords[0] >= 0 && coords[0] <= t.size[0] - n,
+            1)) {
         std::memcpy(t.base + detail::element_offset(t, coords) * elem, src, static_cast<size_t>(n) * elem);
         return;
     }
@@ -238,7 +262,8 @@ __attribute__((always_inline)) inline void store(int tensor, const int32_t* coor
 }
 
 // Elementwise dst = combine(dst, src); several members may target one element.
-inline void store_rmw(int tensor, const int32_t* coords, const void* src, int n, int elem, const uint8_t* lane_mask, Combine combine) {
+inline void store_rmw(int tensor, const int32_t* coords, const void* src, int n, int elem, const uint8_t* lane_mask,
+                      Combine combine) {
 #if TPCGEN_STRICT
     context.hooks->store_rmw(tensor, coords, src, n, elem, lane_mask, combine);
 #else
@@ -310,9 +335,15 @@ inline void fence(Fence kind) {
     static_cast<void>(kind);
 #endif
 }
-inline void aso() { fence(Fence::aso); }
-inline void cache_flush() { fence(Fence::cache_flush); }
-inline void cache_invalidate() { fence(Fence::cache_invalidate); }
+inline void aso() {
+    fence(Fence::aso);
+}
+inline void cache_flush() {
+    fence(Fence::cache_flush);
+}
+inline void cache_invalidate() {
+    fence(Fence::cache_invalidate);
+}
 
 // Every intrinsic or library function that uses LOOKUP calls this first: VLM shrinks to 16 KB (toolchain.md 1.3).
 inline void note_lookup(const char* function) {
@@ -378,7 +409,7 @@ struct Piece {
 struct Launch {
     const Tensor* tensors;
     const uint32_t* scalars;
-    uint32_t count;          // of tensors
+    uint32_t count;  // of tensors
     uint32_t split_dim;
     int32_t geometry[kMaxDims];
     int32_t step;            // members of split_dim per piece
@@ -388,13 +419,13 @@ struct Launch {
 
 struct Kernel {
     const char* name;
-    void (*run)(const uint32_t* scalars);  // the piece and the descriptors that `context` holds
+    void (*run)(const uint32_t* scalars);   // the piece and the descriptors that `context` holds
     void (*execute)(const Launch* launch);  // take pieces until none is left
-    uint32_t tensors;      // `tensor` parameters of main
-    uint32_t scalars;      // the others
+    uint32_t tensors;                       // `tensor` parameters of main
+    uint32_t scalars;                       // the others
     const Local* locals;
     uint32_t local_count;
-    uint32_t abi;          // kRuntimeAbi
+    uint32_t abi;  // kRuntimeAbi
     uint32_t strict;
     Context* context;
 };
@@ -402,8 +433,10 @@ struct Kernel {
 namespace detail {
 
 // Vectors, predicates and tuples of vectors live in VLM, everything else in SLM.
-template <class T> struct in_vlm : std::bool_constant<std::is_class_v<T> && sizeof(T) >= 256> {};
-template <class T, size_t N> struct in_vlm<T[N]> : in_vlm<T> {};
+template <class T>
+struct in_vlm : std::bool_constant<std::is_class_v<T> && sizeof(T) >= 256> {};
+template <class T, size_t N>
+struct in_vlm<T[N]> : in_vlm<T> {};
 
 template <class T>
 inline T scalar(uint32_t bits) {
@@ -413,7 +446,8 @@ inline T scalar(uint32_t bits) {
     return value;
 }
 
-template <class T> inline constexpr bool is_tensor = std::is_same_v<std::remove_cv_t<T>, TensorId>;
+template <class T>
+inline constexpr bool is_tensor = std::is_same_v<std::remove_cv_t<T>, TensorId>;
 
 // main's parameters: tensors first, then scalars (toolchain.md 1.4).
 template <class... P>
@@ -430,7 +464,9 @@ struct Signature {
 };
 
 template <class R, class... P>
-constexpr Signature<P...> signature_of(R (*)(P...)) { return {}; }
+constexpr Signature<P...> signature_of(R (*)(P...)) {
+    return {};
+}
 
 template <class P>
 inline std::remove_cv_t<P> argument(uint32_t position, uint32_t tensors, const uint32_t* scalars) {
