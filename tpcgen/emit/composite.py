@@ -6,7 +6,7 @@ is not the program's has permuted axes here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 
@@ -84,7 +84,7 @@ def _comments(program: Program) -> Iterator[str]:
             yield f"# {place}{text.equation(statement, program)}"
 
 
-def _matmul(plan: Plan, stage: MmeStage) -> Iterator[str]:
+def _matmul(plan: Plan, stage: MmeStage) -> list[str]:
     extent = {f.name: f.extent for f in stage.factors}
     out = plan.buffer(stage.out.buffer)
     out_order = _memory_factors(stage.out, out)
@@ -99,15 +99,19 @@ def _matmul(plan: Plan, stage: MmeStage) -> Iterator[str]:
         view = _View(identifier(operand.buffer), have, extent)
         return view.merged(stage.batch, rows, columns) if merged else view.broadcast(stage.batch, rows, columns)
 
-    product = f"mme_matmul({matrix(lhs, m, stage.k)}, {matrix(rhs, stage.k, n)}, {TORCH_DTYPE[out.dtype]})"
+    product = [
+        f"{identifier(out.name)} = mme_matmul(",
+        f"{_INDENT}{matrix(lhs, m, stage.k)},",
+        f"{_INDENT}{matrix(rhs, stage.k, n)},",
+        f"{_INDENT}{TORCH_DTYPE[out.dtype]},",
+    ]
     shape = [text_of(out.shape[axis]) for axis in out.order]
     wanted = [*stage.batch, *m, *n]
     if out_order == wanted:
-        yield f"{identifier(out.name)} = {product}.reshape({', '.join(shape)})"
-        return
+        return [*product, f").reshape({', '.join(shape)})"]
     axes = [wanted.index(f) for f in out_order]
-    factors = ", ".join(text_of(extent[f]) for f in wanted)
-    yield f"{identifier(out.name)} = {_permute(f'{product}.reshape({factors})', axes)}.reshape({', '.join(shape)})"
+    factors = f").reshape({', '.join(text_of(extent[f]) for f in wanted)})"
+    return [*product, f"{_permute(factors, axes)}.reshape({', '.join(shape)})"]
 
 
 def _memory_factors(operand: Operand, buffer: Buffer) -> list[str]:
@@ -137,8 +141,10 @@ class _View:
         return self._reshape(self._split(own, rows, columns), [*axes, self._product(rows), self._product(columns)])
 
     def _split(self, *groups: Factors) -> str:
-        factors = self._reshape(self.name, [text_of(self.extent[f]) for f in self.have])
-        return _permute(factors, [self.have.index(f) for group in groups for f in group])
+        axes = [self.have.index(f) for group in groups for f in group]
+        if axes == sorted(axes):
+            return self.name
+        return _permute(self._reshape(self.name, [text_of(self.extent[f]) for f in self.have]), axes)
 
     def _reshape(self, tensor: str, shape: list[str]) -> str:
         return f"{tensor}.reshape({', '.join(shape)})"
@@ -150,6 +156,12 @@ class _View:
 
 def _permute(name: str, axes: list[int]) -> str:
     return name if axes == sorted(axes) else f"{name}.permute({', '.join(map(str, axes))})"
+
+
+def tuple_text(items: Iterable[str]) -> str:
+    """`(a, b)`, `(a,)`, `()`."""
+    held = list(items)
+    return f"({held[0]},)" if len(held) == 1 else f"({', '.join(held)})"
 
 
 def text_of(e: Expr) -> str:

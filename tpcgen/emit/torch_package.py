@@ -51,7 +51,7 @@ def render(package: PackageText) -> str:
         blocks += [_stage(package, stage) for stage in variant.stages]
         blocks.append(_composite(package, variant))
     blocks.append(_front_door(package))
-    return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
+    return "\n\n\n".join(block.strip("\n") for block in blocks) + "\n"
 
 
 def schema(variant: Variant) -> str:
@@ -97,8 +97,8 @@ _library = StageLibrary(Path(__file__).resolve().parent.parent, NAMESPACE)
 def _stage(package: PackageText, stage: StageOp) -> str:
     program = stage.stage.program
     arguments = ", ".join(composite.stage_arguments(stage.stage))
-    tensors = ", ".join(identifier(t.name) for t in program.inputs)
-    attributes = "".join(f"{identifier(a.name)}, " for a in program.attributes)
+    tensors = composite.tuple_text(identifier(t.name) for t in program.inputs)
+    attributes = composite.tuple_text(identifier(a.name) for a in program.attributes)
     formats = "".join("i" if a.type is DType.I32 else "f" for a in program.attributes)
     sizes = "".join(f"    {line}\n" for line in composite.size_lines(program))
     outputs = [_empty(t, identifier(program.inputs[0].name)) for t in program.outputs]
@@ -112,7 +112,7 @@ def {stage.op}({_typed(program)}) -> {composite.result_type(program)}:
 {equations}
     """
     outputs = _{stage.op}_outputs({arguments})
-    _library.run("{stage.guid}", ({tensors},), outputs, "{formats}", ({attributes}))
+    _library.run("{stage.guid}", {tensors}, outputs, "{formats}", {attributes})
     return outputs
 
 
@@ -123,8 +123,8 @@ def _{stage.op}_outputs({_typed(program)}) -> {composite.result_type(program)}:
 
 
 def _empty(tensor: Tensor, like: str) -> str:
-    shape = ", ".join(composite.text_of(e) for e in tensor.shape)
-    return f"{like}.new_empty(({shape},), dtype={TORCH_DTYPE[tensor.dtype]})"
+    shape = composite.tuple_text(composite.text_of(e) for e in tensor.shape)
+    return f"{like}.new_empty({shape}, dtype={TORCH_DTYPE[tensor.dtype]})"
 
 
 def _composite(package: PackageText, variant: Variant) -> str:
@@ -137,24 +137,28 @@ def _front_door(package: PackageText) -> str:
     program = package.variants[0].plan.program
     chooser = _dispatch_tensor(package)
     first = identifier(chooser.name)
-    table = "".join(
-        f"    {TORCH_DTYPE[v.plan.program.tensor(chooser.name).dtype]}: (torch.ops.{package.namespace}.{v.op}.default, "
-        f"{{{', '.join(f'{t.name!r}: {TORCH_DTYPE[t.dtype]}' for t in v.plan.program.inputs)}}}),\n"
-        for v in package.variants
-    )
+    table = "".join(_variant(package, v, chooser.name) for v in package.variants)
     signature = ", ".join([*(f"{identifier(t.name)}: torch.Tensor" for t in program.inputs), *_keywords(program)])
     return f'''
+# The op of each dtype of {first}, and the dtypes it wants of all inputs.
 _VARIANTS = {{
 {table}}}
 
 
 def {identifier(package.name)}({signature}) -> {composite.result_type(program)}:
-    """{_docstring(program)}
-    """
+    """{_docstring(program)}"""
     op, dtypes = check_dtype("{package.name}", "{first}", {first}, _VARIANTS)
 {_indented(_checks(package.name, program))}
     return op({_call(program)})
 '''
+
+
+def _variant(package: PackageText, variant: Variant, chooser: str) -> str:
+    inputs = variant.plan.program.inputs
+    dtypes = "".join(f'            "{t.name}": {TORCH_DTYPE[t.dtype]},\n' for t in inputs)
+    op = f"torch.ops.{package.namespace}.{variant.op}.default"
+    key = TORCH_DTYPE[variant.plan.program.tensor(chooser).dtype]
+    return f"    {key}: (\n        {op},\n        {{\n{dtypes}        }},\n    ),\n"
 
 
 def _dispatch_tensor(package: PackageText) -> Tensor:
@@ -176,9 +180,9 @@ def _checks(name: str, program: Program) -> list[str]:
                 lines.append(f"{identifier(extent.name)} = {variable}.shape[{axis}]")
     lines += [_default(a) for a in program.attributes if a.default is not None and not isinstance(a.default, Literal)]
     for tensor in program.inputs:
-        shape = "".join(f"{composite.text_of(e)}, " for e in tensor.shape)
+        shape = composite.tuple_text(composite.text_of(e) for e in tensor.shape)
         written = ", ".join(text.expression(e) for e in tensor.shape)
-        lines.append(f'check_shape("{name}", "{tensor.name}", {identifier(tensor.name)}, ({shape}), "{written}")')
+        lines.append(f'check_shape("{name}", "{tensor.name}", {identifier(tensor.name)}, {shape}, "{written}")')
     lines += [_contract(name, c) for c in program.contracts if not c.on_values and not c.indices]
     return lines
 

@@ -5,6 +5,7 @@ On HPU only the checks and `mme_matmul` are used; the stages come from the compi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -13,6 +14,9 @@ import torch
 from tpcgen.torch.stages import StageLibrary
 
 __all__ = ["StageLibrary", "check_dtype", "check_shape", "contiguous", "mme_matmul", "require"]
+
+# triton_op warns when Triton is missing; only its tracing is used here, which needs no Triton.
+logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 
 _Choice = TypeVar("_Choice")
 _I32 = torch.iinfo(torch.int32)
