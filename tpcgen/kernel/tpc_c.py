@@ -107,6 +107,14 @@ class _Printer:
             order = "elements 2 lane and 2 lane + 1" if k.lanes is Lanes.EVEN_ODD else "elements lane and 64 + lane"
             self.lines.append(f"// The parts v1 and v2 of a pair hold {order} of a vector.")
         self.lines.append("")
+        if any(isinstance(s, VectorOp) and s.op == "swap_groups" for s in walk(k.body)):
+            self.lines += [
+                "#define ALL_DUAL_GROUPS MkWrA(3, 3, 3, 3)",
+                "#define ALL_GROUPS (SW_GROUP0_EN | SW_GROUP1_EN | SW_DUAL_GROUP0_EN | SW_DUAL_GROUP1_EN | "
+                "SW_DUAL_GROUP2_EN | \\",
+                "                    SW_DUAL_GROUP3_EN)",
+                "",
+            ]
         if self._uses_floor_division():
             self.lines += [
                 "inline int floor_div(int a, int b)",
@@ -261,13 +269,13 @@ class _Printer:
             case "imul":
                 self._line(depth, f"{head}{args[0]} * {args[1]};")
             case "swap_dual_groups_near":
-                rest = ["0xFFFFFFFF", "1", "0", "3", "2", "MkWrA(3, 3, 3, 3)", args[0]]
+                rest = ["0xFFFFFFFF", "1", "0", "3", "2", "ALL_DUAL_GROUPS", args[0]]
                 self._call(depth, head, "v_f32_mov_dual_group_all_b", [args[0], *rest])
             case "swap_dual_groups_far":
-                rest = ["0xFFFFFFFF", "2", "3", "0", "1", "MkWrA(3, 3, 3, 3)", args[0]]
+                rest = ["0xFFFFFFFF", "2", "3", "0", "1", "ALL_DUAL_GROUPS", args[0]]
                 self._call(depth, head, "v_f32_mov_dual_group_all_b", [args[0], *rest])
             case "swap_groups":
-                self._call(depth, head, "v_f32_mov_group_b", [args[0], "0xFFFFFFFF", "MkWr(1, 1)", args[0]])
+                self._call(depth, head, "v_f32_mov_group_b", [args[0], "0xFFFFFFFF", "ALL_GROUPS", args[0]])
             case "shuffle":
                 self._call(depth, head, "v_f32_shuffle_b", [*args, "0", args[0]])
             case "mac" | "madd" | "nmadd":
