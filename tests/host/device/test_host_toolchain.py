@@ -7,9 +7,11 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tpcgen.diagnostics import Diagnostic
+from tpcgen.host.api import Launch, run_strict
 from tpcgen.toolchain.errors import ToolchainError
 from tpcgen.toolchain.host import build, find_compiler
 from tpcgen.toolchain.scan import LocalVariable, scan
@@ -89,12 +91,26 @@ def test_file_name_that_is_no_name(tmp_path: Path) -> None:
     assert "no such kernel file" in caught.value.diagnostics[0].message
 
 
-def test_glue_without_its_kernels(tmp_path: Path) -> None:
+def test_glue_without_some_of_its_kernels(tmp_path: Path) -> None:
+    library = build([FIXTURES / "glue.cpp"], [FIXTURES / "relu_f32.c"], target="gaudi2", out=tmp_path, mode="strict")
+    x = np.ones((2, 3), np.float32)
+    reports = {
+        guid: run_strict(library, Launch(guid, "gaudi2", (x,), ((x.shape, x.dtype),)))
+        for guid in ("fixture_relu_f32", "fixture_softmax_f32")
+    }
+    assert reports["fixture_relu_f32"].ok
+    [finding] = reports["fixture_softmax_f32"].findings
+    assert "no kernel softmax_f32" in finding.message
+
+
+def test_undefined_symbol(tmp_path: Path) -> None:
+    glue = tmp_path / "glue.cpp"
+    glue.write_text("extern int elsewhere;\nint* use = &elsewhere;\n")
     with pytest.raises(ToolchainError) as caught:
-        build([FIXTURES / "glue.cpp"], [FIXTURES / "relu_f32.c"], target="gaudi2", out=tmp_path, mode="fast")
+        build([glue], [FIXTURES / "relu_f32.c"], target="gaudi2", out=tmp_path, mode="fast")
     [found] = caught.value.diagnostics
     assert found.id == "E603"
-    assert "add_bf16, scale_f32, softmax_f32" in found.message
+    assert "elsewhere" in found.message
 
 
 def test_glue_that_does_not_compile(tmp_path: Path) -> None:
