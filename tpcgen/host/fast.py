@@ -10,7 +10,7 @@ import ctypes
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,6 +26,7 @@ from tpcgen.toolchain.host import HostLibrary
 # Below this many elements in all tensors, starting threads costs more than it gains.
 _THREADING_ELEMENTS = 1 << 16
 _PIECES_PER_THREAD = 4
+_CORES = len(os.sched_getaffinity(0))
 _RUNTIME_ABI = 1
 
 
@@ -80,10 +81,12 @@ class _Engines:
     copies: list[ctypes.CDLL] = field(default_factory=list[ctypes.CDLL])
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def execute(self, kernel: str, engine: int) -> ctypes._FuncPointer:  # pyright: ignore[reportPrivateUsage]
+    def execute(self, kernel: str, engine: int) -> Callable[[int], None]:
+        """The kernel's entry in the copy of that engine, loaded if need be."""
         while len(self.copies) <= engine:
             self.copies.append(ctypes.CDLL(str(self.path)) if not self.copies else _load_copy(self.path))
-        return _Kernel.in_dll(self.copies[engine], f"tpcgen_kernel_{kernel}").execute
+        entry: Callable[[int], None] = _Kernel.in_dll(self.copies[engine], f"tpcgen_kernel_{kernel}").execute
+        return entry
 
 
 def _load_copy(path: Path) -> ctypes.CDLL:
@@ -101,7 +104,17 @@ def _engines(path: Path) -> _Engines:
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="tpcgen-engine")
+    return ThreadPoolExecutor(max_workers=_CORES, thread_name_prefix="tpcgen-engine")
+
+
+@dataclass(frozen=True)
+class _Crew:
+    """The engines of one launch and what they share: the launch, the first member not taken and the lock of rmw."""
+
+    launch: _Launch
+    address: int
+    progress: ctypes.Array[ctypes.c_int32]
+    functions: Sequence[Callable[[int], None]]
 
 
 class FastKernel:
@@ -139,6 +152,7 @@ class FastKernel:
         self._scalars = (ctypes.c_uint32 * abi.MAX_SCALAR_PARAMS)(*scalars)
         space = self.instantiation.index_space
         geometry = (*space, *[1] * (abi.MAX_INDEX_SPACE_DIMS - len(space)))
+        self._crews: dict[int | None, _Crew] = {}
         self._geometry = (ctypes.c_int32 * abi.MAX_INDEX_SPACE_DIMS)(*geometry)
 
     def _check_signature(self) -> None:
@@ -157,35 +171,42 @@ class FastKernel:
     def launch(self, inputs: Sequence[int], outputs: Sequence[int], threads: int | None = None) -> None:
         """Runs on contiguous memory at the addresses `inputs` and `outputs`, one per tensor. Writes every output."""
         with self._engines.lock:
+            crew = self._crews.get(threads)
+            if crew is None:
+                crew = self._crews[threads] = self._crew(threads)
             for i, address in enumerate((*inputs, *outputs)):
                 self._descriptors[i].base = address
             for pattern, spec, address in zip(self.instantiation.outputs, self._output_specs, outputs, strict=True):
                 if pattern.memset:
                     _fill(address, spec, pattern.memset_value)
-            split, step, workers = self._split(threads)
-            progress = (ctypes.c_int32 * 2)(0, 0)
-            launch = _Launch(
-                tensors=ctypes.addressof(self._descriptors),
-                scalars=ctypes.addressof(self._scalars),
-                count=self._count,
-                split_dim=split,
-                geometry=self._geometry,
-                step=step,
-                next=ctypes.addressof(progress),
-                rmw_lock=ctypes.addressof(progress) + 4,
-            )
-            functions = [self._engines.execute(self.instantiation.kernel, i) for i in range(workers)]
-            others = [_pool().submit(function, ctypes.addressof(launch)) for function in functions[1:]]
-            functions[0](ctypes.addressof(launch))
+            crew.progress[0] = 0
+            others = [_pool().submit(function, crew.address) for function in crew.functions[1:]]
+            crew.functions[0](crew.address)
             for other in others:
                 other.result()
+
+    def _crew(self, threads: int | None) -> _Crew:
+        split, step, workers = self._split(threads)
+        progress = (ctypes.c_int32 * 2)(0, 0)
+        launch = _Launch(
+            tensors=ctypes.addressof(self._descriptors),
+            scalars=ctypes.addressof(self._scalars),
+            count=self._count,
+            split_dim=split,
+            geometry=self._geometry,
+            step=step,
+            next=ctypes.addressof(progress),
+            rmw_lock=ctypes.addressof(progress) + 4,
+        )
+        functions = [self._engines.execute(self.instantiation.kernel, i) for i in range(workers)]
+        return _Crew(launch, ctypes.addressof(launch), progress, functions)
 
     def _split(self, threads: int | None) -> tuple[int, int, int]:
         """The dim to cut, members per piece, and the number of threads worth starting."""
         geometry = list(self._geometry)
         if 0 in geometry:
             return geometry.index(0), 1, 1
-        wanted = threads if threads is not None else (os.cpu_count() or 1)
+        wanted = threads if threads is not None else _CORES
         if threads is None and self._elements < _THREADING_ELEMENTS:
             wanted = 1
         enough = [d for d in range(len(geometry)) if geometry[d] >= wanted * _PIECES_PER_THREAD]
