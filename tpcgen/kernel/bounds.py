@@ -12,7 +12,22 @@ from dataclasses import dataclass
 from tpcgen.kernel.presence import conjuncts
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Binary, Call, Expr, Index, Literal, Size, Attr, Read, Unary, Cast, Reduce, children, free_indices, type_of
+from tpcgen.program.ir import (
+    Attr,
+    Binary,
+    Call,
+    Cast,
+    Expr,
+    Index,
+    Literal,
+    Read,
+    Reduce,
+    Size,
+    Unary,
+    children,
+    free_indices,
+    type_of,
+)
 from tpcgen.program.substitute import substitute
 
 
@@ -70,9 +85,7 @@ def _extreme(function: str, values: list[Expr]) -> Expr:
     return result
 
 
-def bounds(
-    domain: Expr | None, index: str, low: Expr, high: Expr, varying: Mapping[str, int]
-) -> Bounds:
+def bounds(domain: Expr | None, index: str, low: Expr, high: Expr, varying: Mapping[str, int]) -> Bounds:
     """`varying`: indices that take a run of values in the bundle, with the length of the run."""
     begins, ends = [(low, low)], [(high, high)]
     mask: list[Expr] = []

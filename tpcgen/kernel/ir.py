@@ -1,13 +1,13 @@
 """Kernel IR: one TPC kernel as a loop nest over the index space whose body is typed vector operations.
 
-The TPC-C text (`tpc_c.py`), the access pattern in the glue (`access.py`) and the predicted cycles (`cycles.py`) all come
-from this one structure. Tensor dims are in TPC order here: dim 0 is the FCD, torch's last axis.
+The TPC-C text (`tpc_c.py`), the access pattern in the glue (`access.py`) and the predicted cycles (`cycles.py`) all
+come from this one structure. Tensor dims are in TPC order here: dim 0 is the FCD, torch's last axis.
 
 Integers are expressions of the tensor program whose `Index` names are kernel variables: coordinates of the member, loop
 variables, `ScalarLoad`s and `ScalarLet`s; sizes and attributes are scalar parameters of the same name.
 
-Vectors are virtual registers. A register has one part (64 lanes of 32 bits) or two; which element of a step of 128 a lane
-of a part holds is `Kernel.lanes`. A uniform register has one part and the same value in every lane; where the other
+Vectors are virtual registers. A register has one part (64 lanes of 32 bits) or two; which element of a step of 128 a
+lane of a part holds is `Kernel.lanes`. A uniform register has one part and the same value in every lane; where the other
 operands have two parts, it stands for both.
 """
 
@@ -52,7 +52,7 @@ class TensorParam:
 
 @dataclass(frozen=True, slots=True)
 class ScalarParam:
-    """A scalar argument of main: C type int or float; the glue evaluates `value` (sizes and attributes of the stage)."""
+    """A scalar argument of main, C type int or float; the glue evaluates `value` (sizes and attributes of the stage)."""
 
     name: str
     type: DType
@@ -265,7 +265,9 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class OpInfo:
-    """`args`: types of the operands, `result` of the destination; `vpu` slots per part; `x2`: gaudi2 does two parts in one."""
+    """`args`: types of the operands, `result` of the destination; `vpu` slots per part; `x2`: gaudi2 does both parts
+    in one.
+    """
 
     args: tuple[VType, ...]
     result: VType

@@ -1,11 +1,12 @@
 """From a TPC stage to a kernel.
 
-Row indices (those of the outputs that no reduction binds) make the index space. A member covers one step of vector lanes
-where the lane index is a row index, else `ROWS` rows in flight; it evaluates every reduction as a loop of its own, at the
-outermost place where what it depends on is known, then writes its outputs. Expressions are evaluated anew in each pass.
+Row indices (those of the outputs that no reduction binds) make the index space. A member covers one step of vector
+lanes where the lane index is a row index, else `ROWS` rows in flight; it evaluates every reduction as a loop of its own,
+at the outermost place where what it depends on is known, then writes its outputs. Each pass computes its expressions
+anew.
 
-Along the lane index a reduction goes through whole vectors and ends with a butterfly across lanes; along any other index
-it goes element by element, `UNROLL` at a time, and needs no work across lanes.
+Along the lane index a reduction goes through whole vectors and ends with a butterfly across lanes; along any other
+index it goes element by element, `UNROLL` at a time, and needs no work across lanes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, Span
+from tpcgen.diagnostics import Diagnostic, DiagnosticError, Span
 from tpcgen.kernel import bounds as ranges
 from tpcgen.kernel.bounds import Bounds, integer, plus
 from tpcgen.kernel.functions import EXP_NONPOSITIVE, FUNCTIONS, INLINE, RECIP_POSITIVE, Precision
@@ -41,7 +42,8 @@ from tpcgen.kernel.ir import (
     VectorOp,
     VType,
 )
-from tpcgen.kernel.presence import ROW_MAX, Present, both, bound_by_reductions, domain, explicit
+from tpcgen.kernel.presence import ROW_MAX, both, bound_by_reductions, domain, explicit
+from tpcgen.kernel.verify import verify
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
@@ -83,7 +85,7 @@ def lower(stage: TpcStage, *, target: str, name: str) -> Kernel:
     DiagnosticError with an E4xx for what is not lowered: rank, gathers, tensors of more than 5 axes, more than 16
     tensors or 32 scalars, dtypes without arithmetic here.
     """
-    return _Lowering(stage, target, name).kernel()
+    return verify(_Lowering(stage, target, name).kernel())
 
 
 def fail(id: str, message: str, span: Span, hint: str = "") -> DiagnosticError:
@@ -159,9 +161,7 @@ class _Lowering:
         self.outputs = self._outputs()
         self.row_indices = self._row_indices()
         self.lanes = self._choose_lanes()
-        self.precision = (
-            Precision.BF16 if all(o.tensor.dtype is DType.BF16 for o in self.outputs) else Precision.F32
-        )
+        self.precision = Precision.BF16 if all(o.tensor.dtype is DType.BF16 for o in self.outputs) else Precision.F32
         self.scopes = [_Scope()]
         self.suspended: list[_Scope] = []
         self.scalars: dict[str, ScalarParam] = {}
@@ -180,7 +180,8 @@ class _Lowering:
             self._write(output)
         setup, body = self.scopes[0].out, self.scopes[1].out
         if len(self.scalars) > MAX_SCALARS:
-            raise fail("E425", f"{len(self.scalars)} scalar parameters, a TPC kernel takes {MAX_SCALARS}", self.program.span)
+            message = f"{len(self.scalars)} scalar parameters, a TPC kernel takes {MAX_SCALARS}"
+            raise fail("E425", message, self.program.span)
         title = "; ".join(f"{o.tensor.name}[{', '.join(o.indices)}]" for o in self.outputs)
         return Kernel(
             self.name, self.target, self.lanes, self._tensor_params(), tuple(self.scalars.values()), dims,
@@ -239,7 +240,7 @@ class _Lowering:
         return others[-1] if others else None
 
     def _index_space(self) -> tuple[IndexDim, ...]:
-        order = [i for i in reversed(self.row_indices)]
+        order = list(reversed(self.row_indices))
         dims: list[IndexDim] = []
         for i in order:
             step = self.lanes.step if i == self.lane else ROWS if i == self.row_index else 1
@@ -376,7 +377,7 @@ class _Lowering:
         return found
 
     def _integer_vector(self, e: Expr, env: _Env, level: int) -> Operand:
-        """Lanes of an integer expression: a multiple of the lane number plus a scalar, or integer arithmetic on such."""
+        """Lanes of an integer expression: a multiple of the lane number plus a scalar, or arithmetic on such."""
         poly = affine.polynomial(e)
         factor = affine.coefficient_of(poly, self.lane)
         if self.lane not in env or factor == 0:
@@ -441,7 +442,8 @@ class _Lowering:
                 return inverse if e.left == Literal(1.0, DType.F32) else b.op("mul", self.value(e.left, env), inverse)
             case Call(function="select"):
                 condition, then, otherwise = e.arguments
-                return self._choose(level, self.predicate(condition, env), self.value(then, env), self.value(otherwise, env))
+                chosen = self.predicate(condition, env)
+                return self._choose(level, chosen, self.value(then, env), self.value(otherwise, env))
             case Call() if e.function in FUNCTIONS:
                 args = tuple(self.value(a, env) for a in e.arguments)
                 if e.function in INLINE:
@@ -594,9 +596,7 @@ class _Lowering:
             self.append(level, Note(f"{_TITLE[e.kind]} over {', '.join(order)}", e.span))
         width = self._width(e)
         chains = UNROLL if scalar_loop and len(points) == 1 and len(order) == 1 else 1
-        accumulators = [
-            [self._accumulator(e.kind, level, width) for _ in range(chains)] for _ in points
-        ]
+        accumulators = [[self._accumulator(e.kind, level, width) for _ in range(chains)] for _ in points]
 
         def body(inner: list[list[_Env]], conditions: tuple[Expr, ...]) -> None:
             for row, instances in enumerate(inner):
@@ -608,9 +608,7 @@ class _Lowering:
 
     def _width(self, e: Reduce) -> tuple[int, bool]:
         """Parts of an accumulator and whether its lanes agree."""
-        varies = any(
-            self.lane in free_indices(x) for x in (e.body, *([e.domain] if e.domain is not None else []))
-        )
+        varies = any(self.lane in free_indices(x) for x in (e.body, *([e.domain] if e.domain is not None else [])))
         return (self.lanes.parts, False) if varies or self.lane in e.indices else (1, True)
 
     def _accumulator(self, kind: str, level: int, width: tuple[int, bool]) -> Reg:
@@ -778,8 +776,10 @@ class _Lowering:
             self._loop(index, grid, ranges.smallest([full, end]), step, 1, points, masked, body)
         else:
             full = grid
-        full_end = _round_down(ranges.smallest([all_end, end]) if all_end != end else end, step)
-        full_end = self._let(f"{index}_full_end", ranges.largest([full, full_end]) if full != integer(0) or bounded_high else full_end)
+        full_end = _round_down(ranges.smallest([all_end, end]), step)
+        if bounded_low or bounded_high:
+            full_end = ranges.largest([full, full_end])
+        full_end = self._let(f"{index}_full_end", full_end)
         self._loop(index, full, full_end, step, 1, points, always, body)
         self._loop(index, full_end, end, step, 1, points, masked, body)
         if absent is not None and bounded_high:
@@ -853,7 +853,7 @@ class _Lowering:
         scope = _Scope()
         self.scopes.append(scope)
         var = self.fresh(level, index)
-        inner = [
+        inner: list[list[_Env]] = [
             [{**p, index: _Bound(plus(Index(var), u), level)} for u in range(instances)] for p in points
         ]
         body(inner, conditions)

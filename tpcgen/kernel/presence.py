@@ -29,7 +29,7 @@ from tpcgen.program.ir import (
 )
 
 ROW_MAX = "row max"
-"""The maximum that a softmax subtracts: may be anything where a visited logit is NaN (the sum becomes NaN by itself)."""
+"""The maximum that a softmax subtracts: anything where a visited logit is NaN (the sum becomes NaN by itself)."""
 
 ZERO = Literal(0.0, DType.F32)
 ONE = Literal(1.0, DType.F32)
@@ -97,13 +97,15 @@ def domain(condition: Expr | None) -> Expr | None:
     return None if condition is None else _certain(condition)
 
 
+def _otherwise(p: Present, absent: Expr) -> Expr:
+    return p.value if p.where is None else Call("select", (p.where, p.value, absent))
+
+
 def _sum_of_partial(e: Binary) -> Present:
     a, b = explicit(e.left), explicit(e.right)
     if a.where == b.where:
         return Present(Binary(e.operator, a.value, b.value, span=e.span), a.where)
-    left = Call("select", (a.where, a.value, ZERO)) if a.where is not None else a.value
-    right = Call("select", (b.where, b.value, ZERO)) if b.where is not None else b.value
-    return Present(Binary(e.operator, left, right, span=e.span), either(a.where, b.where))
+    return Present(Binary(e.operator, _otherwise(a, ZERO), _otherwise(b, ZERO), span=e.span), either(a.where, b.where))
 
 
 def _select(e: Call) -> Present:
@@ -151,7 +153,10 @@ def _reduce(e: Reduce) -> Present:
             raise DiagnosticError(
                 (
                     Diagnostic(
-                        "E420", f"{e.kind} is not lowered to the TPC yet", e.span, "softmax, sum, max, min and logsumexp are"
+                        "E420",
+                        f"{e.kind} is not lowered to the TPC yet",
+                        e.span,
+                        "softmax, logsumexp, sum, max, min, any and all are",
                     ),
                 )
             )
@@ -163,13 +168,13 @@ def _softmax(e: Reduce) -> Present:
     where = both(domain(e.domain), body.where)
     largest: Expr = Reduce(ROW_MAX, e.indices, where, None, body.value, span=e.span)
     sink = explicit(e.sink) if e.sink is not None else None
-    if sink is not None:
-        logit = sink.value if sink.where is None else Call("select", (sink.where, sink.value, Literal(-float("inf"), DType.F32)))
+    logit = None if sink is None else _otherwise(sink, Literal(-float("inf"), DType.F32))
+    if logit is not None:
         largest = Call("max", (largest, logit))
     weight = Call(EXP_NONPOSITIVE, (Binary("-", body.value, largest),), span=e.span)
     total: Expr = Reduce("sum", e.indices, where, None, weight, span=e.span)
-    if sink is not None:
-        total = Binary("+", total, Call(EXP_NONPOSITIVE, (Binary("-", logit, largest),)))  # pyright: ignore[reportPossiblyUnboundVariable]
+    if logit is not None:
+        total = Binary("+", total, Call(EXP_NONPOSITIVE, (Binary("-", logit, largest),)))
     if e.kind == "softmax":
         return Present(Binary("*", weight, Call(RECIP_POSITIVE, (total,)), span=e.span), where)
     point = any_point(e.indices, where)

@@ -1,4 +1,4 @@
-"""Kernel IR to TPC-C text, within the rules of toolchain.md section 1: one function, no lane access, no vector operators."""
+"""Kernel IR to TPC-C text, within the rules of toolchain.md section 1: no lane access, no vector operators."""
 
 from __future__ import annotations
 
@@ -489,9 +489,10 @@ def _power_of_two(e: Expr) -> int | None:
 def _round_to_power(e: Binary) -> tuple[Expr, int] | None:
     """(x, 64) for x // 64 * 64 in either order."""
     for a, b in ((e.left, e.right), (e.right, e.left)):
-        if isinstance(a, Literal) and isinstance(b, Binary) and b.operator == "//" and b.right == a:
-            if _power_of_two(a) is not None:
-                return b.left, int(a.value)
+        if _power_of_two(a) is None or not isinstance(b, Binary) or b.operator != "//" or b.right != a:
+            continue
+        assert isinstance(a, Literal)
+        return b.left, int(a.value)
     return None
 
 
@@ -511,7 +512,7 @@ def _is_count(atom: Expr) -> bool:
 
 
 def _positive(e: Expr) -> bool:
-    """A divisor is not 0 by contract, so not negative is enough; attributes used as divisors are sizes by another name."""
+    """A divisor is not 0 by contract, so not negative is enough; an attribute used as one is a size by another name."""
     return all(c >= 0 and all(_is_count(a) or isinstance(a, Attr) for a in m) for m, c in affine.polynomial(e).items())
 
 
@@ -527,6 +528,6 @@ def _expressions(kernel: Kernel) -> list[Expr]:
                 found += [s.low, s.high]
             case VectorOp():
                 found += [a.value for a in s.args if isinstance(a, Scalar) and not isinstance(a.value, Attr)]
-            case Note():
+            case Note() | Invoke():
                 pass
     return [e for e in found if not any(isinstance(x, Attr) and x.type is DType.F32 for x in walk_expr(e))]

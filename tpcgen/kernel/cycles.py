@@ -1,0 +1,220 @@
+"""Predicted cycles of a kernel from what its loops issue: a bound by slots, not a schedule.
+
+A bundle issues one LOAD, one SPU, one VPU and one STORE operation. x2 forms and MADD borrow an operand field of the
+STORE slot, so a block takes max(VPU, LOAD, SPU, STORE, four-source VPU + STORE) bundles (probes.md 0). Stalls on memory are
+not in here: a global vector access every 4 cycles is the machine model's business (machine/tpc.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tpcgen.kernel.ir import (
+    OPS,
+    Broadcast,
+    Invoke,
+    Kernel,
+    Lanes,
+    Load,
+    Loop,
+    Reg,
+    ScalarLet,
+    ScalarLoad,
+    Statement,
+    Store,
+    VectorOp,
+    VType,
+    walk,
+)
+from tpcgen.kernel.lower import lower
+from tpcgen.machine.model import Machine
+from tpcgen.machine.tpc import TpcCost
+from tpcgen.partition.plan import TpcStage
+from tpcgen.program.ir import Attr, Binary, Call, Expr, Index, Literal, Size, Unary, free_indices
+from tpcgen.program.sizes import Value, evaluate
+
+_Number = NDArray[np.float64]
+
+_LOOP_BUNDLES = 2
+"""Set-up and delay word of a hardware loop (toolchain.md 1.6)."""
+_LINEAR_CONVERT_GAUDI = 9
+"""VPU words of a conversion in memory order on gaudi (toolchain.md 2.2); gaudi2 does it while loading or storing."""
+_MOST_MEMBERS = 1 << 16
+"""Of the members that differ, so many are evaluated; beyond, an even sample stands for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Operations by slot; `four` are those of `vpu` that also take the STORE slot; `accesses`: global vectors moved."""
+
+    vpu: float = 0
+    four: float = 0
+    load: float = 0
+    spu: float = 0
+    store: float = 0
+    accesses: float = 0
+
+    def __add__(self, other: Slots) -> Slots:
+        return Slots(
+            self.vpu + other.vpu,
+            self.four + other.four,
+            self.load + other.load,
+            self.spu + other.spu,
+            self.store + other.store,
+            self.accesses + other.accesses,
+        )
+
+    @property
+    def bundles(self) -> float:
+        return max(self.vpu, self.load, self.spu, self.store, self.four + self.store)
+
+
+def stage_cost(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> TpcCost:
+    """What the stage's kernel issues at bound sizes (a `TpcCostFunction` for partition.price).
+
+    DiagnosticError where the stage cannot be lowered.
+    """
+    return kernel_cost(lower(stage, target=machine.name, name=stage.name), values)
+
+
+def kernel_cost(kernel: Kernel, values: Mapping[str, Value]) -> TpcCost:
+    """Totals over all members; `values` has the sizes and attributes of the kernel's stage."""
+    extents = [int(evaluate(d.extent, values)) for d in kernel.index_space]
+    members = prod(extents)
+    if members == 0:
+        return TpcCost(0, 0, 0, "slot estimate")
+    coordinates = _coordinates(kernel, extents)
+    scope = {name: np.full(1, float(v)) for name, v in values.items()}
+    scope |= coordinates
+    bundles, accesses = _block(kernel, kernel.body, scope)
+    return TpcCost(float(np.mean(bundles)) * members, float(np.mean(accesses)) * members, members, "slot estimate")
+
+
+def _coordinates(kernel: Kernel, extents: Sequence[int]) -> dict[str, _Number]:
+    """First elements of the members, only along the dims that loop bounds depend on, broadcast against each other."""
+    used = _bound_names(kernel.body)
+    varying = [n for n, d in enumerate(kernel.index_space) if d.name in used and extents[n] > 1]
+    most = int(_MOST_MEMBERS ** (1 / max(1, len(varying))))
+    result: dict[str, _Number] = {}
+    for n, dim in enumerate(kernel.index_space):
+        if n not in varying:
+            result[dim.name] = np.zeros(1)
+            continue
+        count = min(extents[n], most)
+        first = np.floor((np.arange(count) + 0.5) * extents[n] / count) * dim.step
+        others = [axis for axis in range(len(varying)) if axis != varying.index(n)]
+        result[dim.name] = np.expand_dims(first, others)
+    return result
+
+
+def _bound_names(statements: Sequence[Statement]) -> frozenset[str]:
+    used: set[str] = set()
+    for s in walk(tuple(statements)):
+        if isinstance(s, Loop):
+            used |= free_indices(s.low) | free_indices(s.high)
+        if isinstance(s, ScalarLet):
+            used |= free_indices(s.value)
+    return frozenset(used)
+
+
+def _block(kernel: Kernel, statements: Sequence[Statement], scope: Mapping[str, _Number]) -> tuple[_Number, _Number]:
+    """Bundles and accesses of a block, per member."""
+    inner = dict(scope)
+    straight = Slots()
+    bundles: _Number = np.zeros(1)
+    accesses: _Number = np.zeros(1)
+    for s in statements:
+        match s:
+            case ScalarLet():
+                inner[s.name] = _number(s.value, inner)
+                straight += Slots(spu=1)
+            case ScalarLoad():
+                inner[s.name] = np.full(1, float(1 << 30))  # unknown: bounds clamp it to what the tensor allows
+                straight += _slots(kernel, s)
+            case Loop():
+                low, high = _number(s.low, inner), _number(s.high, inner)
+                trips = np.maximum(0, np.ceil((high - low) / s.step))
+                inner[s.var] = (low + high) / 2
+                body_bundles, body_accesses = _block(kernel, s.body, inner)
+                bundles = bundles + trips * body_bundles + _LOOP_BUNDLES
+                accesses = accesses + trips * body_accesses
+            case _:
+                straight += _slots(kernel, s)
+    return bundles + straight.bundles, accesses + straight.accesses
+
+
+def block_slots(kernel: Kernel, statements: Sequence[Statement]) -> Slots:
+    """What one pass of a block issues, loops inside it left out."""
+    total = Slots()
+    for s in statements:
+        total += _slots(kernel, s)
+    return total
+
+
+def _slots(kernel: Kernel, s: Statement) -> Slots:
+    match s:
+        case VectorOp():
+            return _vector_slots(kernel, s)
+        case Invoke():
+            return block_slots(kernel, kernel.function(s.function).body)
+        case Load():
+            return Slots(load=s.dest.parts, spu=s.dest.parts, accesses=s.dest.parts)
+        case Broadcast() | ScalarLoad():
+            return Slots(load=2, spu=1)
+        case Store():
+            count = kernel.lanes.parts if s.value.type is VType.F32 and not s.single else 1
+            return Slots(store=count, spu=count, accesses=count)
+        case ScalarLet():
+            return Slots(spu=1)
+        case _:
+            return Slots()
+
+
+def _vector_slots(kernel: Kernel, s: VectorOp) -> Slots:
+    info = OPS[s.op]
+    modern = kernel.target != "gaudi"
+    if s.op in ("widen", "narrow"):
+        if kernel.lanes is Lanes.LINEAR and not modern:
+            return Slots(vpu=_LINEAR_CONVERT_GAUDI)
+        return Slots(vpu=1 if modern or s.op == "widen" else 2)
+    first_is_pair = any(isinstance(a, Reg) and a.parts == 2 for a in s.args[:2])
+    if modern and info.x2 and s.dest.parts == 2 and s.pred is None and first_is_pair:
+        return Slots(vpu=1, four=1)
+    four = s.dest.parts if modern and s.op in ("madd", "nmadd") and s.pred is None else 0
+    return Slots(vpu=info.vpu * s.dest.parts, four=four)
+
+
+def _number(e: Expr, scope: Mapping[str, _Number]) -> _Number:
+    match e:
+        case Literal():
+            return np.full(1, float(e.value))
+        case Index() | Size() | Attr():
+            return np.asarray(scope[e.name], dtype=np.float64)
+        case Unary(operator="-"):
+            return -_number(e.operand, scope)
+        case Call(function="min" | "max"):
+            a, b = (_number(x, scope) for x in e.arguments)
+            return np.minimum(a, b) if e.function == "min" else np.maximum(a, b)
+        case Binary():
+            a, b = _number(e.left, scope), _number(e.right, scope)
+            match e.operator:
+                case "+":
+                    return a + b
+                case "-":
+                    return a - b
+                case "*":
+                    return a * b
+                case "//":
+                    return np.floor(a / b)
+                case "%":
+                    return np.mod(a, b)
+                case _:
+                    pass
+        case _:
+            pass
+    raise TypeError(f"not an integer expression of a kernel: {e}")
