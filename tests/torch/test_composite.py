@@ -83,9 +83,10 @@ def test_size_expressions_keep_their_value(e: Expr, expected: int | bool) -> Non
     assert eval(expression(e), {"math": math, **SIZES}) == expected
 
 
-@pytest.mark.parametrize("name", ["class", "torch", "match", "print", "_x"])
+@pytest.mark.parametrize("name", ["class", "torch", "match", "print", "require", "class_", "_x"])
 def test_identifiers_hide_nothing(name: str) -> None:
     assert identifier(name) != name
+    assert identifier(identifier(name)) != identifier(name)
     assert identifier(name).isidentifier()
 
 

@@ -8,7 +8,13 @@ import keyword
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Attr, Binary, Call, Cast, Expr, Literal, Size, Unary, type_of
 
-_TAKEN = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins)) | {"torch", "math"}
+# Names that the emitted module defines or imports, or that its functions use beside the spec's names.
+_MODULE = (
+    "torch math Path StageLibrary check_dtype check_shape contiguous mme_matmul require NAMESPACE op dtypes outputs"
+)
+_TAKEN = (
+    frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins)) | frozenset(_MODULE.split())
+)
 
 _PREC = {"or": 1, "and": 2, "not": 3, "+": 5, "-": 5, "*": 6, "/": 6, "//": 6, "%": 6}
 _COMPARISON = 4
@@ -30,9 +36,8 @@ TORCH_DTYPE = {
 
 
 def identifier(name: str) -> str:
-    """`name` as a Python identifier that hides no keyword, builtin or import, and starts with no underscore."""
-    bare = name.lstrip("_") or "x"
-    return f"{bare}_" if bare in _TAKEN or bare != name else bare
+    """`name` as a Python identifier that hides no keyword, builtin or name of the module; different for each name."""
+    return f"{name}_" if name in _TAKEN or name.startswith("_") or name.endswith("_") else name
 
 
 def expression(e: Expr) -> str:

@@ -191,7 +191,7 @@ def _contract(name: str, contract: Contract) -> str:
     written = text.expression(contract.condition)
     used = sorted(_names(contract.condition))
     values = ", ".join(f"{n}={identifier(n)}" for n in used)
-    return f'require({expression(contract.condition)}, "{name}", "{written}", dict({values}))'
+    return f'require(lambda: {expression(contract.condition)}, "{name}", "{written}", dict({values}))'
 
 
 def _names(e: Expr) -> set[str]:

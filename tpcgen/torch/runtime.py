@@ -6,7 +6,7 @@ On HPU only the checks and `mme_matmul` are used; the stages come from the compi
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
@@ -73,9 +73,13 @@ def check_shape(op: str, name: str, tensor: torch.Tensor, shape: tuple[int, ...]
         raise ValueError(f"{op}: {name}: expected [{written}] = {shape}, got {tuple(tensor.shape)}")
 
 
-def require(holds: bool, op: str, contract: str, values: Mapping[str, int | float]) -> None:
-    """ValueError naming the contract of the spec that the caller broke."""
-    if not holds:
+def require(holds: Callable[[], bool], op: str, contract: str, values: Mapping[str, int | float]) -> None:
+    """ValueError naming the contract of the spec that the caller broke; one without a value (x % 0) is broken."""
+    try:
+        kept = holds()
+    except ArithmeticError:
+        kept = False
+    if not kept:
         given = ", ".join(f"{name} = {value}" for name, value in values.items())
         raise ValueError(f"{op}: needs {contract}, got {given}")
 
