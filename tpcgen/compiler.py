@@ -13,6 +13,7 @@ from tpcgen.emit.artifact import Artifact, KernelText, Variant
 from tpcgen.emit.glue import GlueKernel
 from tpcgen.emit.names import guid
 from tpcgen.kernel.access import access_patterns
+from tpcgen.kernel.cycles import stage_cost
 from tpcgen.kernel.ir import Kernel
 from tpcgen.kernel.lower import lower
 from tpcgen.kernel.tpc_c import render
@@ -87,7 +88,7 @@ def _op(module: Module, op: str, path: Path, options: Options) -> CompiledOp:
     kernels: list[tuple[Kernel, ...]] = []
     variants: list[Variant] = []
     for dtype, program in programs:
-        choice = choose(program, options.target, sizes.bind(program, tuned[0]))
+        choice = choose(program, options.target, sizes.bind(program, tuned[0]), cost=stage_cost)
         lowered = [_kernel(stage, op, dtype, options) for stage in choice.plan.stages if isinstance(stage, TpcStage)]
         choices.append(choice)
         kernels.append(tuple(kernel for kernel, _ in lowered))
