@@ -66,7 +66,8 @@ def _matmul(
         return "".join(letters[f] for f in memory(o))
 
     word_of_all = f"{word(stage.lhs)},{word(stage.rhs)}->{word(stage.out)}"
-    result = np.einsum(word_of_all, split(stage.lhs), split(stage.rhs), optimize=True)
+    with np.errstate(all="ignore"):
+        result = np.einsum(word_of_all, split(stage.lhs), split(stage.rhs), optimize=True)
     out = plan.buffer(stage.out.buffer)
     shape = [int(sizes.evaluate(out.shape[a], bound)) for a in out.order]
     return result.reshape(shape).astype(wide if mode == "exact" else out.dtype.numpy)

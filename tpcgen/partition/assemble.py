@@ -12,12 +12,29 @@ from tpcgen.partition.plan import Buffer, MoveStage, Plan, Stage, TpcStage
 from tpcgen.partition.subprogram import subprogram
 from tpcgen.program import ir
 from tpcgen.program.substitute import FreshNames
+from tpcgen.rewrite.support import Supports
+
+
+def matmuls(program: ir.Program, groups: Sequence[Group]) -> dict[int, Matmul]:
+    """The matmul of each MME group by position. DiagnosticError (E407) for contractions that are none."""
+    found: list[Diagnostic] = []
+    result: dict[int, Matmul] = {}
+    for position, group in enumerate(groups):
+        if group.mme:
+            try:
+                result[position] = matmul(group.equations[0], program)
+            except NotAMatmulError as problem:
+                found.append(problem.diagnostic)
+    if found:
+        raise DiagnosticError(tuple(found))
+    return result
 
 
 def assemble(
     source: ir.Program,
     program: ir.Program,
     groups: Sequence[Group],
+    shapes: Mapping[int, Matmul],
     lanes: Mapping[int, str | None],
     target: str,
     label: str,
@@ -26,19 +43,27 @@ def assemble(
 
     DiagnosticError (E407) where a contraction is no batched matmul whatever the layout.
     """
-    found: list[Diagnostic] = []
-    matmuls: dict[int, Matmul] = {}
-    for position, group in enumerate(groups):
-        if group.mme:
-            try:
-                matmuls[position] = matmul(group.equations[0], program)
-            except NotAMatmulError as problem:
-                found.append(problem.diagnostic)
-    if found:
-        raise DiagnosticError(tuple(found))
-    builder = _Builder(program, groups, lanes, matmuls)
+    builder = _Builder(program, groups, lanes, shapes)
     builder.run()
-    return Plan(source, target, label, tuple(builder.buffers.values()), tuple(builder.stages))
+    return Plan(source, target, label, tuple(builder.buffers.values()), tuple(builder.stages), notes(program, groups))
+
+
+def notes(program: ir.Program, groups: Sequence[Group]) -> tuple[str, ...]:
+    """What a plan of these groups does not do as the language says: rows that share a matmul share its NaNs."""
+    found: list[str] = []
+    supports = Supports(program)
+    for group in groups:
+        value = group.equations[0].value
+        if not group.mme or not isinstance(value, ir.Reduce) or not isinstance(value.body, ir.Binary):
+            continue
+        sides = (value.body.left, value.body.right)
+        for partial, other in (sides, sides[::-1]):
+            if isinstance(partial, ir.Read) and isinstance(other, ir.Read) and supports.of(partial).where is not None:
+                found.append(
+                    f"{group.equations[0].target}: {partial.tensor} is 0 where it is absent and the MME multiplies "
+                    f"those zeros too, so a NaN or inf in {other.tensor} reaches every row of its batch, visited or not"
+                )
+    return tuple(found)
 
 
 @dataclass
@@ -46,7 +71,7 @@ class _Builder:
     program: ir.Program
     groups: Sequence[Group]
     lanes: Mapping[int, str | None]
-    matmuls: Mapping[int, Matmul]
+    shapes: Mapping[int, Matmul]
     buffers: dict[str, Buffer] = field(default_factory=dict[str, Buffer])
     stages: list[Stage] = field(default_factory=list[Stage])
 
@@ -98,17 +123,15 @@ class _Builder:
 
     def _mme(self, position: int, group: Group) -> None:
         equation = group.equations[0]
-        shape = self.matmuls[position]
+        shape = self.shapes[position]
         tensor = self.program.tensor(equation.target)
-        legal = shape.out_orders()
-        if not legal:
-            raise DiagnosticError(
-                (NotAMatmulError(f"no layout makes {equation.target} one batched matmul", equation).diagnostic,)
-            )
         wanted = self._reader_order(position, equation.target) or _identity(tensor)
-        order = wanted if wanted in legal else legal[0]
+        order = wanted if shape.loops(wanted) else next(iter(shape.out_orders()), None)
+        if order is None:
+            problem = NotAMatmulError(f"no layout makes {equation.target} one batched matmul", equation)
+            raise DiagnosticError((problem.diagnostic,))
         loops = self._best_loops(shape, order)
-        sides = [self._at_one_of(shape.operands[s].buffer, shape.operand_orders(s, loops), equation) for s in (0, 1)]
+        sides = [self._operand(shape, s, loops, equation) for s in (0, 1)]
         afterwards: list[Stage] = []
         out = self._made(tensor, order, afterwards)
         name = self.own_names[position]
@@ -119,13 +142,12 @@ class _Builder:
     def _best_loops(self, shape: Matmul, order: Order) -> Loops:
         """The division with the fewest operands to move, then the least broadcasting."""
 
-        def moves(loops: Loops) -> int:
-            return sum(not self._stands(shape.operands[s].buffer, shape.operand_orders(s, loops)) for s in (0, 1))
+        return min(shape.loops(order), key=lambda loops: sum(self._ready(shape, s, loops) is None for s in (0, 1)))
 
-        return min(shape.loops(order), key=moves)
-
-    def _stands(self, tensor: str, orders: list[Order]) -> bool:
-        return any(self.buffers[name].order in orders for name in self._places(tensor))
+    def _ready(self, shape: Matmul, side: int, loops: Loops) -> str | None:
+        """A buffer that holds an operand in an order that will do."""
+        places = self._places(shape.operands[side].buffer)
+        return next((name for name in places if shape.fits(side, self.buffers[name].order, loops)), None)
 
     def _reader_order(self, position: int, tensor: str) -> Order | None:
         """The order the first TPC reader of an intermediate wants."""
@@ -150,13 +172,16 @@ class _Builder:
         afterwards.append(MoveStage(self.stage_names.fresh(f"move_{tensor.name.lower()}"), beside, tensor.name))
         return beside
 
-    def _at_one_of(self, tensor: str, orders: list[Order], equation: ir.Equation) -> str:
+    def _operand(self, shape: Matmul, side: int, loops: Loops, equation: ir.Equation) -> str:
+        ready = self._ready(shape, side, loops)
+        if ready is not None:
+            return ready
+        tensor = shape.operands[side].buffer
+        orders = shape.operand_orders(side, loops)
         if not orders:
-            raise DiagnosticError(
-                (NotAMatmulError(f"no layout of {tensor} makes one batched matmul", equation).diagnostic,)
-            )
-        have = self._places(tensor)
-        return next((name for name in have if self.buffers[name].order in orders), None) or self._at(tensor, orders[0])
+            problem = NotAMatmulError(f"no layout of {tensor} makes one batched matmul", equation)
+            raise DiagnosticError((problem.diagnostic,))
+        return self._at(tensor, orders[0])
 
     def _at(self, tensor: str, order: Order | None) -> str:
         """A buffer that holds a tensor in an order, moved there if none does yet."""

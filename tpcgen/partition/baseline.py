@@ -122,7 +122,7 @@ def _is_attention(plan: Plan) -> bool:
     if not isinstance(value, ir.Reduce) or value.kind != "softmax" or value.sink is not None:
         return False
     reads = [x.tensor for x in ir.walk(value) if isinstance(x, ir.Read)]
-    alone = reads == [scores.out.buffer] and ir.free_indices(value.body) == set(statements[0].indices)
+    alone = reads == [scores.out.buffer] and ir.free_indices(value.body) == frozenset(statements[0].indices)
     return alone and len(conjuncts(value.domain)) <= 1 and not _has_bias(value.body)
 
 

@@ -78,9 +78,10 @@ class Matmul:
 
     def operand_orders(self, side: int, loops: Loops) -> list[Order]:
         """Legal memory orders of an operand for given loops, closest to the program's order first."""
-        return [o for o in _orders(self.operands[side]) if self._fits(side, o, loops)]
+        return [o for o in _orders(self.operands[side]) if self.fits(side, o, loops)]
 
-    def _fits(self, side: int, order: Order, loops: Loops) -> bool:
+    def fits(self, side: int, order: Order, loops: Loops) -> bool:
+        """Whether an operand in this memory order is (batch, own, summed) or (batch, summed, own), all views."""
         memory = memory_factors(self.operands[side], order)
         batch = tuple(f for f in loops.batch if f in memory)
         own = loops.rows if side == loops.row_side else loops.columns

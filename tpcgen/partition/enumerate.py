@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from tpcgen.partition.assemble import assemble
+from tpcgen.partition.assemble import assemble, matmuls
 from tpcgen.partition.groups import groups, names
 from tpcgen.partition.lanes import lanes
 from tpcgen.partition.plan import Plan
@@ -23,6 +23,7 @@ def enumerate_plans(program: ir.Program, target: str) -> tuple[Plan, ...]:
     normal = normalise(program)
     parts = groups(normal)
     choices = _capped([(None,) if g.mme else (lanes(g, normal) or (None,)) for g in parts])
+    shapes = matmuls(normal, parts)
     plans: list[Plan] = []
     for chosen in product(*choices):
         named = [
@@ -31,7 +32,7 @@ def enumerate_plans(program: ir.Program, target: str) -> tuple[Plan, ...]:
             if len(options) > 1
         ]
         label = ", ".join(named) or "the only one"
-        plans.append(assemble(program, normal, parts, dict(enumerate(chosen)), target, label))
+        plans.append(assemble(program, normal, parts, shapes, dict(enumerate(chosen)), target, label))
     return tuple(plans)
 
 

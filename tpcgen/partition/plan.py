@@ -120,13 +120,17 @@ Stage = Union[MmeStage, TpcStage, MoveStage]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Stages in execution order. `label` names the alternative ("softmax along k", ...), for reports."""
+    """Stages in execution order. `label` names the alternative ("softmax along k", ...), for reports.
+
+    `notes`: where the plan keeps less than the language promises, one sentence each.
+    """
 
     program: Program
     target: str
     label: str
     buffers: tuple[Buffer, ...]
     stages: tuple[Stage, ...]
+    notes: tuple[str, ...] = ()
 
     def buffer(self, name: str) -> Buffer:
         """KeyError when there is none of that name."""

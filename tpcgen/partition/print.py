@@ -15,6 +15,8 @@ def plan(p: Plan) -> str:
     lines += [f"  {_buffer(b)}" for b in p.buffers]
     for stage in p.stages:
         lines += ["", *_stage(p, stage)]
+    if p.notes:
+        lines += ["", *(f"note: {note}" for note in p.notes)]
     return "\n".join(lines) + "\n"
 
 

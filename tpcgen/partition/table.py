@@ -27,8 +27,9 @@ def table(price: PlanPrice) -> PlanTable:
 def duration(seconds: float) -> str:
     """Three significant digits, in the unit that suits: `12.3 us`."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}" if seconds / scale < 1000 else f"{seconds / scale:.0f} {unit}"
+        rounded = float(f"{seconds / scale:.3g}")
+        if rounded >= 1:
+            return f"{rounded:g} {unit}"
     return f"{seconds * 1e9:.3g} ns"
 
 

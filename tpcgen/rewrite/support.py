@@ -245,7 +245,8 @@ def _independent(goals: list[affine.Polynomial], known: affine.Facts) -> list[ir
     for goal in open_goals:
         if not known.extended(kept).prove(goal):
             kept.append(goal)
-    return [_non_negative(g) for g in kept]
+    needed = [g for i, g in enumerate(kept) if not known.extended(kept[i + 1 :]).prove(g)]
+    return [_non_negative(g) for g in needed]
 
 
 def _at_least_zero(condition: ir.Expr) -> list[affine.Polynomial] | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tpcgen.diagnostics import Diagnostics
 from tpcgen.program import ir
+from tpcgen.program.contractions import match_contraction
 from tpcgen.program.dtypes import DType
 
 _LOWERED = frozenset({DType.F32, DType.BF16, DType.I32})
@@ -14,7 +15,9 @@ _MAX_AXES = 5
 
 
 def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
-    """E401 scan, E402 several equations of one tensor, E403 gather, E404 rank, E408 dtype, E409 rank of a tensor."""
+    """E401 scan, E402 several equations of one tensor, E403 gather, E404 rank, E408 dtype, E409 rank of a tensor, E410
+    an entry of `schedule` that no plan keeps.
+    """
     defined: dict[str, ir.Equation] = {}
     for statement in program.body:
         if isinstance(statement, ir.Scan):
@@ -30,6 +33,22 @@ def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
     for tensor in program.tensors:
         if tensor.role is not ir.Role.STATE:
             _tensor(tensor, found)
+    for pin in program.pins:
+        _pin(pin, defined, program, found)
+
+
+def _pin(pin: ir.Pin, defined: Mapping[str, ir.Equation], program: ir.Program, found: Diagnostics) -> None:
+    match pin.verb, pin.words:
+        case "place", (name, engine) if name in defined:
+            reductions = [e for e in _expressions(defined[name]) if isinstance(e, ir.Reduce)]
+            multiplies = any(match_contraction(e, program) is not None for e in reductions)
+            if engine == "tpc" and multiplies:
+                found.error("E410", f"a contraction on the TPC is not lowered yet: {name} has one", pin.span)
+            elif engine == "mme" and not multiplies:
+                hint = "the MME runs sums of products of two tensors only"
+                found.error("E410", f"{name} has no contraction, so nothing of it runs on the MME", pin.span, hint)
+        case _:
+            found.error("E410", f"`{pin.verb}` is not lowered yet: the compiler chooses it alone", pin.span)
 
 
 def _expressions(equation: ir.Equation) -> Iterator[ir.Expr]:

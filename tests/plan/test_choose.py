@@ -1,0 +1,150 @@
+"""The choice of a plan: cheapest, deterministic, pinned by name; structure independent of sizes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from tpcgen.diagnostics import DiagnosticError
+from tpcgen.machine import GAUDI2, MACHINES
+from tpcgen.machine.tpc import TpcCost
+from tpcgen.partition.baseline import FUSED, PLAIN
+from tpcgen.partition.choose import choose
+from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.partition.estimate import estimate
+from tpcgen.partition.price import price
+from tpcgen.partition.table import duration, size, table
+from tpcgen.program import load_text, sizes
+
+GPT2 = {"B": 1, "H": 12, "G": 12, "M": 1024, "N": 1024, "D": 64, "E": 64}
+
+
+@pytest.mark.parametrize("target", sorted(MACHINES))
+def test_the_cheapest_plan_is_chosen_and_the_others_are_listed(target, example):
+    program = example("causal")
+    binding = sizes.bind(program, GPT2)
+    choice = choose(program, target, binding)
+    prices = {p.label: price(p, MACHINES[target], binding, estimate).seconds for p in enumerate_plans(program, target)}
+    assert set(prices) == {"softmax along k", "softmax along q"}
+    assert choice.price.seconds == min(prices.values())
+    assert {choice.plan.label, *(label for label, _ in choice.rejected)} == set(prices)
+    assert choose(program, target, binding) == choice
+
+
+def test_the_cost_function_decides(example):
+    program = example("causal")
+    binding = sizes.bind(program, GPT2)
+    for wanted in ("k", "q"):
+
+        def cost(stage, machine, values, wanted=wanted):
+            return TpcCost(1.0 if stage.lane == wanted else 1e9, 1.0, 24, "test")
+
+        assert choose(program, "gaudi2", binding, cost=cost).plan.label == f"softmax along {wanted}"
+
+
+def test_a_plan_can_be_pinned_by_its_label(example):
+    program = example("causal")
+    binding = sizes.bind(program, GPT2)
+    for label in ("softmax along k", "softmax along q"):
+        assert choose(program, "gaudi2", binding, pin=label).plan.label == label
+    with pytest.raises(ValueError, match="softmax along k"):
+        choose(program, "gaudi2", binding, pin="softmax along d")
+
+
+def test_a_plan_that_does_not_fit_memory_is_not_chosen_if_another_does(example):
+    program = example("causal")
+    binding = sizes.bind(program, GPT2 | {"H": 24, "G": 24, "M": 32768, "N": 32768})
+    choice = choose(program, "gaudi", binding)
+    assert not choice.price.fits
+    assert "more than HBM holds" in table(choice.price).total[-1]
+
+
+def test_fused_attention_is_a_baseline_only_for_plain_and_causal_attention_where_it_exists(example):
+    def labels(name, target, values):
+        program = example(name)
+        return [b.label for b in choose(program, target, sizes.bind(program, values)).baselines]
+
+    window = {k: v for k, v in GPT2.items() if k not in ("G", "M")}
+    assert labels("causal", "gaudi2", GPT2) == [PLAIN, FUSED]
+    assert labels("causal", "gaudi", GPT2) == [PLAIN]
+    assert labels("full", "gaudi3", {k: v for k, v in GPT2.items() if k != "G"}) == [PLAIN, FUSED]
+    assert labels("alibi_causal", "gaudi2", {k: v for k, v in GPT2.items() if k != "G"}) == [PLAIN]
+    assert labels("window", "gaudi2", window) == [PLAIN]
+
+
+def test_a_winning_baseline_is_reported(example):
+    program = example("causal")
+    choice = choose(program, "gaudi2", sizes.bind(program, GPT2))
+    best = min(choice.baselines, key=lambda b: b.seconds)
+    assert choice.better_baseline == (best if best.seconds < choice.price.seconds else None)
+    assert choice.better_baseline is not None
+    assert choice.better_baseline.label == FUSED
+
+
+def test_price_adds_up_and_grows_with_slower_machines(example):
+    program = example("window")
+    binding = sizes.bind(program, {"B": 1, "H": 12, "N": 1024, "D": 64, "E": 64, "W": 256})
+    plan = enumerate_plans(program, "gaudi2")[0]
+    now = price(plan, GAUDI2, binding, estimate)
+    assert now.seconds == sum(s.seconds for s in now.stages)
+    assert now.macs == 2 * 12 * 1024 * 1024 * 64
+    scores = 12 * 1024 * 1024
+    inputs = 4 * 12 * 1024 * 64 * 2 + 12 * 4
+    assert now.peak == inputs + scores * 4 + scores * 2
+    starved = replace(GAUDI2, memory=replace(GAUDI2.memory, hbm_rate=1e9, sram_rate=1e9))
+    slow = price(plan, starved, binding, estimate)
+    assert slow.seconds > 10 * now.seconds
+    assert {s.bound for s in slow.stages} <= {"HBM", "SRAM"}
+
+
+def test_schedule_entries_that_no_plan_keeps_are_refused():
+    text = """
+    op f(Q: f32[N, D], K: f32[M, D]) -> P: f32[N, M]
+    {
+        S[q,k] = sum[d](Q[q,d] * K[k,d])
+        P[q,k] = softmax[k](S[q,k])
+        schedule { place S mme; place P tpc; %s }
+    }
+    """
+    kept = load_text(text % "")
+    assert len(enumerate_plans(kept.program("f"), "gaudi2")) == 2
+    for entry in ("tile q 64;", "chunk k 64;"):
+        with pytest.raises(DiagnosticError, match="E410"):
+            enumerate_plans(load_text(text % entry).program("f"), "gaudi2")
+    for good, bad in (("place S mme", "place S tpc"), ("place P tpc", "place P mme")):
+        with pytest.raises(DiagnosticError, match="E410"):
+            enumerate_plans(load_text((text % "").replace(good, bad)).program("f"), "gaudi2")
+
+
+def test_choosing_needs_neither_torch_nor_islpy():
+    code = """
+import sys
+from tpcgen.program import load, sizes
+from tpcgen.partition.choose import choose
+p = load("examples/causal.dsl").program("causal")
+choose(p, "gaudi2", sizes.bind(p, dict(B=1, H=2, G=1, M=8, N=8, D=8, E=8)))
+sys.exit(bool({"torch", "islpy"} & set(sys.modules)))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.0, "0 ns"),
+        (1.234e-7, "123 ns"),
+        (1.5e-5, "15 us"),
+        (0.9996e-3, "1 ms"),
+        (0.9994e-3, "999 us"),
+        (2.5, "2.5 s"),
+    ],
+)
+def test_durations(seconds, expected):
+    assert duration(seconds) == expected
+
+
+def test_byte_sizes():
+    assert [size(n) for n in (0, 1023, 1024, 3 * 2**20, 5 * 2**30)] == ["0 B", "1023 B", "1 KiB", "3 MiB", "5 GiB"]
