@@ -1,8 +1,8 @@
 """Predicted cycles of a kernel from what its loops issue: a bound by slots, not a schedule.
 
 A bundle issues one LOAD, one SPU, one VPU and one STORE operation. x2 forms and MADD borrow an operand field of the
-STORE slot, so a block takes max(VPU, LOAD, SPU, STORE, four-source VPU + STORE) bundles (probes.md 0). Stalls on memory are
-not in here: a global vector access every 4 cycles is the machine model's business (machine/tpc.py).
+STORE slot, so a block takes max(VPU, LOAD, SPU, STORE, four-source VPU + STORE) bundles (probes.md 0). Stalls on memory
+are not in here: a global vector access every 4 cycles is the machine model's business (machine/tpc.py).
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ Integers are expressions of the tensor program whose `Index` names are kernel va
 variables, `ScalarLoad`s and `ScalarLet`s; sizes and attributes are scalar parameters of the same name.
 
 Vectors are virtual registers. A register has one part (64 lanes of 32 bits) or two; which element of a step of 128 a
-lane of a part holds is `Kernel.lanes`. A uniform register has one part and the same value in every lane; where the other
-operands have two parts, it stands for both.
+lane of a part holds is `Kernel.lanes`. A uniform register has one part and the same value in every lane; where the
+other operands have two parts, it stands for both.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class TensorParam:
 
 @dataclass(frozen=True, slots=True)
 class ScalarParam:
-    """A scalar argument of main, C type int or float; the glue evaluates `value` (sizes and attributes of the stage)."""
+    """A scalar argument of main, C type int or float; the glue evaluates `value` of sizes and attributes."""
 
     name: str
     type: DType

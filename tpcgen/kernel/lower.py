@@ -1,9 +1,9 @@
 """From a TPC stage to a kernel.
 
 Row indices (those of the outputs that no reduction binds) make the index space. A member covers one step of vector
-lanes where the lane index is a row index, else `ROWS` rows in flight; it evaluates every reduction as a loop of its own,
-at the outermost place where what it depends on is known, then writes its outputs. Each pass computes its expressions
-anew.
+lanes where the lane index is a row index, else `ROWS` rows in flight; it evaluates every reduction as a loop of its
+own, at the outermost place where what it depends on is known, then writes its outputs. Each pass computes its
+expressions anew.
 
 Along the lane index a reduction goes through whole vectors and ends with a butterfly across lanes; along any other
 index it goes element by element, `UNROLL` at a time, and needs no work across lanes.
@@ -164,6 +164,8 @@ class _Lowering:
         self.precision = Precision.BF16 if all(o.tensor.dtype is DType.BF16 for o in self.outputs) else Precision.F32
         self.scopes = [_Scope()]
         self.suspended: list[_Scope] = []
+        self.ever: set[str] = set()
+        self.known_free: dict[int, tuple[Expr, tuple[str, ...]]] = {}
         self.scalars: dict[str, ScalarParam] = {}
         self.functions: dict[str, Function] = {}
         self.row_index = self._row_in_flight()
@@ -280,13 +282,18 @@ class _Lowering:
     # --- names and statements -----------------------------------------------------------------------------------
 
     def fresh(self, level: int, hint: str) -> str:
-        """A name that no open scope uses, not even one further in."""
+        """A name that no open scope uses, not even one further in; outside the innermost scope one never used before,
+        as scopes closed by now follow in the text."""
+        hoisted = bool(self.suspended) or level < len(self.scopes) - 1
         taken = self.reserved.union(*(s.names for s in (*self.scopes, *self.suspended)), self.scalars)
+        if hoisted:
+            taken |= self.ever
         name, number = hint, 1
         while name in taken:
             number += 1
             name = f"{hint}_{number}"
         self.scopes[level].names.add(name)
+        self.ever.add(name)
         return name
 
     def append(self, level: int, statement: Statement) -> None:
@@ -306,12 +313,19 @@ class _Lowering:
     def update(self, level: int, dest: Reg, op: str, args: Sequence[Operand], pred: Reg | None) -> None:
         self.append(level, VectorOp(dest, op, tuple(args), pred, fresh=False))
 
+    def free(self, e: Expr) -> tuple[str, ...]:
+        """Free indices in order; remembered, as every use of an expression asks for them."""
+        known = self.known_free.get(id(e))
+        if known is None:
+            known = self.known_free[id(e)] = (e, tuple(sorted(free_indices(e))))
+        return known[1]
+
     def level_of(self, e: Expr, env: _Env) -> int:
-        return max((env[i].level for i in free_indices(e)), default=0)
+        return max((env[i].level for i in self.free(e)), default=0)
 
     def remembered(self, what: str, e: Expr, env: _Env, make: Callable[[int], Operand]) -> Operand:
         level = self.level_of(e, env)
-        key: _MemoKey = (what, e, tuple((i, env[i].value) for i in sorted(free_indices(e))))
+        key: _MemoKey = (what, e, tuple((i, env[i].value) for i in self.free(e)))
         memo = self.scopes[level].memo
         if key not in memo:
             memo[key] = make(level)
@@ -409,7 +423,7 @@ class _Lowering:
         """A float expression at a point; Imm for literals, else a register of the scope its indices are known in."""
         if isinstance(e, Literal):
             return Imm(float(e.value))
-        if not free_indices(e) and not any(isinstance(x, Read | Reduce) for x in walk(e)):
+        if not self.free(e) and not any(isinstance(x, Read | Reduce) for x in walk(e)):
             return self._constant(e)
         if isinstance(e, Reduce):
             return self._reduction(e, env)
@@ -570,7 +584,7 @@ class _Lowering:
         bundle = self._bundle(e, outer)
 
         def key(point: _Env) -> _MemoKey:
-            return ("value", e, tuple((i, point[i].value) for i in sorted(free_indices(e))))
+            return ("value", e, tuple((i, point[i].value) for i in self.free(e)))
 
         memo = self.scopes[level].memo
         if key(env) not in memo:
