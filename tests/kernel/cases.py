@@ -15,7 +15,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """`truth` takes inputs and sizes by name. `positive`: inputs drawn from (0.1, 2) instead of a normal distribution."""
+    """`truth` takes inputs and sizes by name. `positive`: inputs from (0.1, 2), not from a normal distribution."""
 
     name: str
     lane: str
@@ -115,7 +115,9 @@ CASES = (
         "op softcap(S: f32[H, M, N], cap: f32 = 5) -> P: f32[H, M, N] {"
         " P[h,q,k] = softmax[k where k <= q](cap * tanh(S[h,q,k] / cap)) }",
         lambda v, s: {
-            "P": softmax(s["cap"] * np.tanh(v["S"] / s["cap"]), np.tri(s["M"], s["N"], dtype=bool)[None] & (v["S"] > -1e9))
+            "P": softmax(
+                s["cap"] * np.tanh(v["S"] / s["cap"]), np.tri(s["M"], s["N"], dtype=bool)[None] & (v["S"] > -1e9)
+            )
         },
         tuple({"H": 1, "M": m, "N": n, "cap": 5.0} for m, n in ((1, 1), (65, 66))),
     ),

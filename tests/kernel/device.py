@@ -41,7 +41,11 @@ def scalar_bits(kernel: Kernel, values: Mapping[str, int | float]) -> tuple[int,
 
 
 def run(
-    session: Session, library: HostLibrary, kernel: Kernel, inputs: Mapping[str, Array], values: Mapping[str, int | float]
+    session: Session,
+    library: HostLibrary,
+    kernel: Kernel,
+    inputs: Mapping[str, Array],
+    values: Mapping[str, int | float],
 ) -> tuple[dict[str, Array], RunReport]:
     """Outputs by name, as float64 unless integer; fails where the device found an error or an element is unwritten."""
     arrays = tuple(np.ascontiguousarray(inputs[t.name], t.dtype.numpy) for t in kernel.tensors if not t.is_output)

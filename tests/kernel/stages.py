@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program import load_text
@@ -30,7 +30,7 @@ op full(S: f32[B, H, {axes}], D: int) -> P: {out}[B, H, {axes}] {{
 SOFTMAXES = {"causal": _CAUSAL, "alibi": _ALIBI, "window": _WINDOW, "full": _FULL}
 
 
-@lru_cache(maxsize=None)
+@cache
 def stage_of(text: str, lane: str, name: str = "stage.dsl") -> TpcStage:
     """The one op of a text, as a stage with vectors along `lane`."""
     module = load_text(text, name)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
-from cases import CASES, Case
-from device import compile_kernels, run
-from stages import stage_of
 
+from tests.kernel.cases import CASES, Case
+from tests.kernel.device import compile_kernels, run
+from tests.kernel.stages import stage_of
 from tpcgen.host.api import HostLibrary, Session
 from tpcgen.kernel.ir import Kernel
 from tpcgen.kernel.lower import lower
