@@ -62,7 +62,7 @@ struct TensorSpec {
 };
 
 struct Request {
-    std::string library, shared, guid, kernel;
+    std::string library, glue_library, shared, guid, kernel;
     uint64_t shared_bytes = 0;
     uint32_t device = 0, slm_limit = 1024;
     uint64_t seed = 0, cap = 10;
@@ -802,6 +802,7 @@ void fill_tensor(glue::Tensor& out, const TensorSpec& spec) {
 
 // Asks the glue, with the handshakes for the ELF and for auxiliary buffers.
 Plan instantiate(void* library) {
+    const Request& request = audit.request;
     const auto entry =
         reinterpret_cast<glue::pfnInstantiateTpcKernel>(dlsym(library, KERNEL_INSTANTIATION_ENTRY_POINT_NAME));
     if (entry == nullptr) {
@@ -867,11 +868,11 @@ Plan instantiate(void* library) {
         stop("glue", "InstantiateTpcKernel refused " + audit.request.guid + " with code " + std::to_string(code));
     }
     const std::string bytes(elf.begin(), elf.end());
-    if (bytes.rfind(kElfMark, 0) != 0) {
+    if (request.kernel.empty() && bytes.rfind(kElfMark, 0) != 0) {
         stop("glue", "the glue's ELF for " + audit.request.guid + " is not that of a host kernel");
     }
     Plan plan;
-    plan.kernel = bytes.c_str() + strlen(kElfMark);
+    plan.kernel = request.kernel.empty() ? bytes.c_str() + strlen(kElfMark) : request.kernel;
     if (out.indexSpaceRank < 1 || out.indexSpaceRank > kMaxDims) {
         stop("glue", "the glue gives an index space of rank " + std::to_string(out.indexSpaceRank));
     }
@@ -915,11 +916,6 @@ Plan instantiate(void* library) {
         t.pattern.all_required = true;
         audit.tensors.push_back(t);
     }
-    std::string line =
-        text("{\"event\":\"instantiated\",\"kernel\":", quoted(plan.kernel),
-             ",\"geometry\":", list(plan.geometry.begin(), plan.geometry.begin() + plan.rank),
-             ",\"scalars\":", list(plan.scalars.begin(), plan.scalars.begin() + out.kernel.paramsNr), "}");
-    answer(line);
     return plan;
 }
 
@@ -1214,6 +1210,14 @@ void set_limits() {
         [] { stop("memory", "the memory limit of " + std::to_string(audit.request.memory_mb) + " MB was reached"); });
 }
 
+void* load(const std::string& path) {
+    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) {
+        stop("device", std::string("the library could not be loaded: ") + dlerror());
+    }
+    return library;
+}
+
 [[noreturn]] void run_request() {
     setvbuf(stdout, nullptr, _IOLBF, 0);
     set_limits();
@@ -1225,10 +1229,7 @@ void set_limits() {
     }
     audit.progress = static_cast<Progress*>(page);
     audit.progress->phase = static_cast<uint32_t>(Phase::start);
-    void* library = dlopen(request.library.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr) {
-        stop("device", std::string("the library could not be loaded: ") + dlerror());
-    }
+    void* library = load(request.library);
     int inputs = 0, outputs = 0;
     for (const TensorSpec& spec : request.tensors) {
         const std::string name =
@@ -1241,12 +1242,13 @@ void set_limits() {
     }
     Plan plan;
     audit.progress->phase = static_cast<uint32_t>(Phase::glue);
-    if (request.kernel.empty()) {
-        plan = instantiate(library);
+    if (request.geometry.empty()) {
+        plan = instantiate(request.glue_library.empty() ? library : load(request.glue_library));
     } else {
         plan.kernel = request.kernel;
         plan.geometry = request.geometry;
-        plan.rank = kMaxDims;
+        plan.rank = static_cast<uint32_t>(plan.geometry.size());
+        plan.geometry.resize(kMaxDims, 1);
         plan.scalars = request.scalars;
         plan.given = static_cast<uint32_t>(request.scalars.size());
         plan.scalars.resize(kMaxScalars, 0);
@@ -1254,6 +1256,8 @@ void set_limits() {
             t.pattern.all_required = true;
         }
     }
+    answer(text("{\"event\":\"instantiated\",\"kernel\":", quoted(plan.kernel),
+                ",\"geometry\":", list(plan.geometry.begin(), plan.geometry.begin() + plan.rank), "}"));
     audit.kernel = find_kernel(library, plan.kernel, plan.given);
     for (size_t i = 0; i < audit.tensors.size(); ++i) {
         check_declared_pattern(static_cast<int>(i), plan.geometry, plan.rank);
@@ -1372,6 +1376,8 @@ void read_field(Request& request, const std::string& line) {
     const auto number = strtoull(value.c_str(), nullptr, 10);
     if (field == "library") request.library = value;
     else if (field == "shared") request.shared = value;
+    else if (field == "glue") request.glue_library = value;
+    else if (field == "glue") request.glue_library = value;
     else if (field == "guid") request.guid = value;
     else if (field == "kernel") request.kernel = value;
     else if (field == "device") request.device = static_cast<uint32_t>(number);
@@ -1383,7 +1389,7 @@ void read_field(Request& request, const std::string& line) {
     else if (field == "sanitize") request.sanitize = number != 0;
     else if (field == "params") request.params = from_hex(value);
     else if (field == "scalar") request.scalars.push_back(static_cast<uint32_t>(number));
-    else if (field == "geometry") (request.geometry = numbers<int32_t>(value)).resize(kMaxDims, 1);
+    else if (field == "geometry") request.geometry = numbers<int32_t>(value);
     else if (field == "trace") (request.trace = numbers<int32_t>(value)).resize(kMaxDims, 0);
     else if (field == "input" || field == "output") {
         std::vector<uint64_t> n = numbers<uint64_t>(value);

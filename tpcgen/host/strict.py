@@ -140,6 +140,14 @@ class Bare:
     scalars: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Glue in another shared object, the vendor's say, whose ELF for the GUID stands for this kernel."""
+
+    library: Path
+    kernel: str
+
+
 class Session:
     """A device process for any number of strict runs. Use as a context manager; not for several threads at once."""
 
@@ -183,11 +191,12 @@ class Session:
         findings_per_kind: int = 10,
         trace: Sequence[int] | None = None,
         bare: Bare | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> RunReport:
         """Runs one launch. Never raises for what the kernel or glue does; ValueError for a launch TPC cannot express.
 
         `memory_limit` in bytes of address space. `trace`: the member whose accesses are listed. `bare`: run this kernel
-        without asking the glue; every access pattern then is "any element".
+        without asking glue; every access pattern then is "any element". `elsewhere`: ask this glue, run this kernel.
         """
         if library.mode != "strict":
             raise ValueError("a strict run needs a library built with mode='strict'")
@@ -214,6 +223,8 @@ class Session:
             fields.append(f"kernel {bare.kernel}")
             fields.append("geometry " + " ".join(map(str, bare.index_space)))
             fields += [f"scalar {bits & 0xFFFFFFFF}" for bits in bare.scalars]
+        if elsewhere is not None:
+            fields += [f"glue {elsewhere.library.resolve()}", f"kernel {elsewhere.kernel}"]
         if trace is not None:
             fields.append("trace " + " ".join(map(str, trace)))
         try:
