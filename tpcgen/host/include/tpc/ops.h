@@ -226,7 +226,7 @@ struct impl {
         }
     }
     // f32 accumulators with 8-bit float operands: add and sub take (float256, minifloat256) or (float, minifloat).
-    template <class E> static TPC_FN vec<float> widened(const vec<E>& x, int part, int parts)
+    template <class E> static TPC_SLOW vec<float> widened(const vec<E>& x, int part, int parts)
     {
         vec<float> o;
         for (int k = 0; k < 64; ++k) lanes_of(o)[k] = float(lanes_of(x)[k * parts + part]);
@@ -236,12 +236,12 @@ struct impl {
     {
         return {widened(x, 0, 4), widened(x, 1, 4), widened(x, 2, 4), widened(x, 3, 4)};
     }
-    template <class E> static TPC_FN quad<vec<float>> add_f8(const quad<vec<float>>& a, const vec<E>& b, int)
+    template <class E> static TPC_SLOW quad<vec<float>> add_f8(const quad<vec<float>>& a, const vec<E>& b, int)
     {
         const auto w = widened4(b);
         return {plus(a.v1, w.v1), plus(a.v2, w.v2), plus(a.v3, w.v3), plus(a.v4, w.v4)};
     }
-    template <class E> static TPC_FN quad<vec<float>> sub_f8(const quad<vec<float>>& a, const vec<E>& b, int sw)
+    template <class E> static TPC_SLOW quad<vec<float>> sub_f8(const quad<vec<float>>& a, const vec<E>& b, int sw)
     {
         const auto w = widened4(b);
         return {sub(a.v1, w.v1, sw), sub(a.v2, w.v2, sw), sub(a.v3, w.v3, sw), sub(a.v4, w.v4, sw)};
@@ -255,7 +255,7 @@ struct impl {
         else return T(a * b);
     }
     // Integer products. 32 x 32: v1 holds the low words, v2 the high ones [mul_i32_words]. Narrower: 32-bit products, interleaved.
-    template <class R, class E> static TPC_FN R mul_int(const vec<E>& a, const vec<E>& b, int)
+    template <class R, class E> static TPC_SLOW R mul_int(const vec<E>& a, const vec<E>& b, int)
     {
         R o;
         if constexpr (sizeof(E) == 4) {
@@ -281,7 +281,7 @@ struct impl {
         }
     }
     // Doubled, rounded upper half of the product (round half up) [mul_round].
-    template <class E> static TPC_FN vec<E> mul_round(const vec<E>& a, const vec<E>& b, int)
+    template <class E> static TPC_SLOW vec<E> mul_round(const vec<E>& a, const vec<E>& b, int)
     {
         return by_lane(a, b, [](E x, E y) {
             using wide = std::conditional_t<std::is_signed_v<E>, __int128, unsigned __int128>;
@@ -314,34 +314,33 @@ struct impl {
                      o.r[i] = join_bf16(round_upper(fused(negate ? -e : e, even_f32(b.r[i]), even_f32(c.r[i]))),
                                         round_upper(fused(negate ? -d : d, odd_f32(b.r[i]), odd_f32(c.r[i]))));)
             return o;
-        } else if constexpr (std::is_same_v<A, vec<E>>) {
-            vec<E> o;
-            for (int k = 0; k < vec<E>::lanes; ++k) {
-                const double x = float(lanes_of(a)[k]);
-                lanes_of(o)[k] = E::from_bits(E::narrow((negate ? -x : x) * float(lanes_of(b)[k]) + float(lanes_of(c)[k]), rounding::nearest_even, false));
-            }
-            return o;
         } else if constexpr (std::is_same_v<A, pair<vec<float>>> && std::is_same_v<E, small<8, 7>>) {
             A o;
             TPC_EACH(const fn e = even_f32(a.r[i]); const fn d = odd_f32(a.r[i]);
                      o.v1.r[i] = fused(negate ? -e : e, even_f32(b.r[i]), c.v1.r[i]);
                      o.v2.r[i] = fused(negate ? -d : d, odd_f32(b.r[i]), c.v2.r[i]);)
             return o;
-        } else if constexpr (std::is_same_v<element_of<A>, float>) {
-            A o;
-            for (int k = 0; k < vec<E>::lanes; ++k) {
+        } else {
+            return mac_lanes(a, b, c, sw);
+        }
+    }
+    template <class A, class E> static TPC_SLOW A mac_lanes(const vec<E>& a, const vec<E>& b, const A& c, int sw)
+    {
+        const bool negate = sw & SW_NEG;
+        A o;
+        for (int k = 0; k < vec<E>::lanes; ++k) {
+            if constexpr (std::is_same_v<A, vec<E>>) {
+                const double x = float(lanes_of(a)[k]);
+                lanes_of(o)[k] = E::from_bits(E::narrow((negate ? -x : x) * float(lanes_of(b)[k]) + float(lanes_of(c)[k])));
+            } else if constexpr (std::is_same_v<element_of<A>, float>) {
                 const float x = float(lanes_of(a)[k]);
                 lane(o, k) = __builtin_fmaf(negate ? -x : x, float(lanes_of(b)[k]), lane(c, k));
-            }
-            return o;
-        } else {
-            A o;
-            for (int k = 0; k < vec<E>::lanes; ++k) {
+            } else {
                 const int64_t p = int64_t(lanes_of(a)[k]) * lanes_of(b)[k];
                 lane(o, k) = narrow_to<element_of<A>>(negate ? lane(c, k) - p : lane(c, k) + p, sw & SW_SAT);
             }
-            return o;
         }
+        return o;
     }
     template <class A, class T, class = std::enable_if_t<is_scalar<T>>> static TPC_FN A mac(T a, T b, A c, int sw)
     {
@@ -363,7 +362,7 @@ struct impl {
         else return mac(a, b, R(-0.0f), 0);
     }
     // c + a*b + a*zp; SW_NEG negates the first product and the second with it, SW_NEG_ZP the second again.
-    template <class A, class E> static TPC_FN A mac_zp(const vec<E>& a, const vec<E>& b, const vec<E>& zp, const A& c, int sw)
+    template <class A, class E> static TPC_SLOW A mac_zp(const vec<E>& a, const vec<E>& b, const vec<E>& zp, const A& c, int sw)
     {
         const bool n1 = sw & SW_NEG, n2 = n1 != bool(sw & SW_NEG_ZP);
         A o;
@@ -374,7 +373,7 @@ struct impl {
         return o;
     }
     // Integer x2: acc + a*b + c*d in one instruction, saturated once.
-    template <class A, class E> static TPC_FN A mac_x2_int(const vec<E>& a, const vec<E>& b, const vec<E>& c, const vec<E>& d, const A& acc, int sw)
+    template <class A, class E> static TPC_SLOW A mac_x2_int(const vec<E>& a, const vec<E>& b, const vec<E>& c, const vec<E>& d, const A& acc, int sw)
     {
         const bool negate = sw & SW_NEG;
         A o;
@@ -385,7 +384,7 @@ struct impl {
         return o;
     }
     template <class A, class E>
-    static TPC_FN A mac_x2_zp(const vec<E>& a, const vec<E>& b, const vec<E>& c, const vec<E>& d, const vec<E>& zp, const A& acc, int sw)
+    static TPC_SLOW A mac_x2_zp(const vec<E>& a, const vec<E>& b, const vec<E>& c, const vec<E>& d, const vec<E>& zp, const A& acc, int sw)
     {
         const bool n1 = sw & SW_NEG, n2 = n1 != bool(sw & SW_NEG_ZP);
         A o;
@@ -416,7 +415,7 @@ struct impl {
     static TPC_FN f128 madd_x2(const f128& a, const f64& b, float c, const f64& d, int sw) { return madd_x2(a, b, f128{c, c}, d, sw); }
 
     // c = ((a*b)*2^n1 + c)*2^n2, or ((a*b) + c*2^n1)*2^n2 with SW_NORMALIZE_C; n1, n2 <= 0 [msac].
-    template <class E> static TPC_FN vec<E> msac(const vec<E>& a, const vec<E>& b, const vec<int8_t>& n1, const vec<int8_t>& n2, int sw, const vec<E>& c)
+    template <class E> static TPC_SLOW vec<E> msac(const vec<E>& a, const vec<E>& b, const vec<int8_t>& n1, const vec<int8_t>& n2, int sw, const vec<E>& c)
     {
         constexpr int step = int(sizeof(E));
         vec<E> o;
@@ -454,7 +453,7 @@ struct impl {
             TPC_EACH(o.r[i] = (W)((((un)(in)Op{}(even_f32(a.r[i]), even_f32(b.r[i]))) & 0xffffu) |
                                   (((un)(in)Op{}(odd_f32(a.r[i]), odd_f32(b.r[i]))) & 0xffff0000u));)
         } else if constexpr (is_small<E>) {
-            for (int k = 0; k < M::lanes; ++k) lanes_of(o)[k] = -int(Op{}(float(lanes_of(a)[k]), float(lanes_of(b)[k])));
+            o = map_lanes<M>([](E x, E y) { return typename M::word(-int(Op{}(float(x), float(y)))); }, a, b);
         } else {
             TPC_EACH(o.r[i] = (W)Op{}(a.r[i], b.r[i]);)
         }
@@ -591,21 +590,17 @@ struct impl {
                      o.r[i] = (decltype(o.r[i] + o.r[i]))((up & (U)(n >= 0)) | (down & (U)(n < 0)));)
             return o;
         } else {
-            vec<E> o;
-            for (int k = 0; k < vec<E>::lanes; ++k) lanes_of(o)[k] = shifted_left(lanes_of(a)[k], lanes_of(b)[k]);
-            return o;
+            return map_lanes<vec<E>>([](E x, C n) { return shifted(x, n); }, a, b);
         }
     }
     template <class E, class C> static TPC_FN vec<E> shr(const vec<E>& a, const vec<C>& b, int)
     {
-        vec<E> o;
         if constexpr (sizeof(E) == 4) {
             vec<int32_t> n;
             TPC_EACH(n.r[i] = -(in)b.r[i];)
             return shl(a, n, 0);
         } else {
-            for (int k = 0; k < vec<E>::lanes; ++k) lanes_of(o)[k] = shifted_right(lanes_of(a)[k], lanes_of(b)[k]);
-            return o;
+            return map_lanes<vec<E>>([](E x, C n) { return shifted(x, -n); }, a, b);
         }
     }
     template <class T, class = std::enable_if_t<is_scalar<T>>> static TPC_FN T shl(T a, int b, int) { return shifted_left(a, b); }
@@ -622,7 +617,7 @@ struct impl {
         if (s > 40) return (sw & SW_RHU) || a >= 0 ? T(0) : T(-1);
         return T(((sw & SW_RHU) ? int64_t(a) + (int64_t(1) << (s - 1)) : int64_t(a)) >> s);
     }
-    template <class E> static TPC_FN vec<E> ash(const vec<E>& a, const vec<int8_t>& b, int sw)
+    template <class E> static TPC_SLOW vec<E> ash(const vec<E>& a, const vec<int8_t>& b, int sw)
     {
         vec<E> o;  // the count is the low byte of the lane [byte_operand_of_wide_lane]
         for (int k = 0; k < vec<E>::lanes; ++k) lanes_of(o)[k] = ash_one(lanes_of(a)[k], lanes_of(b)[k * int(sizeof(E))], sw);
@@ -631,7 +626,7 @@ struct impl {
     template <class T, class = std::enable_if_t<is_scalar<T>>> static TPC_FN T ash(T a, int b, int sw) { return ash_one(a, b, sw); }
 
     // v1 is the value, v2 holds the discarded bits of a product (its low word); the shift rounds half away from zero [mul_i32_words].
-    template <class E> static TPC_FN vec<E> ash_rhaz(const pair<vec<E>>& a, const vec<int8_t>& b, int sw)
+    template <class E> static TPC_SLOW vec<E> ash_rhaz(const pair<vec<E>>& a, const vec<int8_t>& b, int sw)
     {
         vec<E> o;
         for (int k = 0; k < 64; ++k) {
@@ -653,7 +648,7 @@ struct impl {
     }
 
     // Counts and positions come back in the low byte of each lane, the other bytes 0 [byte_result_of_wide_lane].
-    template <class E, class F> static TPC_FN vec<uint8_t> byte_result(const vec<E>& a, F f)
+    template <class E, class F> static TPC_SLOW vec<uint8_t> byte_result(const vec<E>& a, F f)
     {
         vec<uint8_t> o = 0;
         for (int k = 0; k < vec<E>::lanes; ++k) lanes_of(o)[k * int(sizeof(E))] = f(bits_as<raw<E>>(lanes_of(a)[k]));
@@ -690,9 +685,8 @@ struct impl {
     template <class R, class T> static TPC_FN R brev(const T& a, int)
     {
         if constexpr (is_vec<T>) {
-            R o;
-            for (int k = 0; k < T::lanes; ++k) lanes_of(o)[k] = typename R::element(reversed(bits_as<raw<typename T::element>>(lanes_of(a)[k])));
-            return o;
+            using E = typename T::element;
+            return map_lanes<R>([](E x) { return typename R::element(reversed(bits_as<raw<E>>(x))); }, a);
         } else {
             return R(reversed(bits_as<raw<T>>(a)));
         }
@@ -704,7 +698,6 @@ struct impl {
     template <class R, class E> static TPC_FN R convert_vec(const vec<E>& a, int sw)
     {
         using D = typename R::element;
-        constexpr int step = int(sizeof(D) / sizeof(E));
         R o;
         if constexpr (std::is_same_v<D, float> && std::is_same_v<E, int32_t>) {
             if (mode_of(sw) == 0) {
@@ -718,11 +711,17 @@ struct impl {
                 return o;
             }
         }
-        for (int k = 0; k < R::lanes; ++k) lanes_of(o)[k] = convert<D>(lanes_of(a)[k * step], sw);
+        return convert_lanes<R>(a, sw);
+    }
+    template <class R, class E> static TPC_SLOW R convert_lanes(const vec<E>& a, int sw)
+    {
+        constexpr int step = int(sizeof(typename R::element) / sizeof(E));
+        R o;
+        for (int k = 0; k < R::lanes; ++k) lanes_of(o)[k] = convert<typename R::element>(lanes_of(a)[k * step], sw);
         return o;
     }
     // Narrower result: written to lanes lane, lane + n, ...; the others keep income.
-    template <class R, class E> static TPC_FN R convert_lane(const vec<E>& a, int place, int sw, const R& income)
+    template <class R, class E> static TPC_SLOW R convert_lane(const vec<E>& a, int place, int sw, const R& income)
     {
         using D = typename R::element;
         constexpr int step = int(sizeof(E) / sizeof(D));
@@ -733,8 +732,6 @@ struct impl {
     // All lanes; wide values spread over interleaved registers [interleaved_lanes].
     template <class R, class S> static TPC_FN R convert_all(const S& a, int sw)
     {
-        using D = element_of<R>;
-        using E = element_of<S>;
         R o;
         if constexpr (std::is_same_v<R, pair<vec<float>>> && std::is_same_v<S, vec<small<8, 7>>>) {
             TPC_EACH(o.v1.r[i] = even_f32(a.r[i]); o.v2.r[i] = odd_f32(a.r[i]);)
@@ -745,15 +742,18 @@ struct impl {
                 return o;
             }
         }
-        constexpr int lanes = 256 / int(sizeof(D) < sizeof(E) ? sizeof(D) : sizeof(E));
-        constexpr int total = shape<R>::registers_of * 256 / int(sizeof(D));
-        static_assert(total == shape<S>::registers_of * 256 / int(sizeof(E)));
-        (void)lanes;
-        for (int k = 0; k < total; ++k) lane(o, k) = convert<D>(lane(a, k), sw);
+        return convert_interleaved<R>(a, sw);
+    }
+    template <class R, class S> static TPC_SLOW R convert_interleaved(const S& a, int sw)
+    {
+        constexpr int total = shape<R>::registers_of * 256 / int(sizeof(element_of<R>));
+        static_assert(total == shape<S>::registers_of * 256 / int(sizeof(element_of<S>)));
+        R o;
+        for (int k = 0; k < total; ++k) lane(o, k) = convert<element_of<R>>(lane(a, k), sw);
         return o;
     }
     // Register by register.
-    template <class R, class S> static TPC_FN R convert_registers(const S& a, int sw)
+    template <class R, class S> static TPC_SLOW R convert_registers(const S& a, int sw)
     {
         using D = element_of<R>;
         using E = element_of<S>;
@@ -795,7 +795,7 @@ struct impl {
         }
         return saturate<D>(floor + up);
     }
-    template <class R, class E, class C> static TPC_FN R convert_int_lane(const vec<E>& a, const vec<C>& shift, int place, int sw, const R& income)
+    template <class R, class E, class C> static TPC_SLOW R convert_int_lane(const vec<E>& a, const vec<C>& shift, int place, int sw, const R& income)
     {
         using D = typename R::element;
         constexpr int step = int(sizeof(E) / sizeof(D)), sstep = int(sizeof(E) / sizeof(C));
@@ -804,7 +804,7 @@ struct impl {
             lanes_of(o)[k * step + place] = scaled<D>(lanes_of(a)[k], int8_t(lanes_of(shift)[k * sstep]), sw);
         return o;
     }
-    template <class R, class S, class C> static TPC_FN R convert_int_all(const S& a, const vec<C>& shift, int sw)
+    template <class R, class S, class C> static TPC_SLOW R convert_int_all(const S& a, const vec<C>& shift, int sw)
     {
         R o;
         constexpr int sstep = int(sizeof(element_of<R>) / sizeof(C));
@@ -819,19 +819,19 @@ struct impl {
     template <class T> static TPC_FN T mov(const T& a, int) { return a; }
     static TPC_FN mask<256> mov_broadcast(bool a) { return mask<256>(a); }
     // 4 bits of the predicate register per 32-bit lane, in the low bits of the lane [predicate_nibbles].
-    static TPC_FN mask<256> mov_to_predicate(const vec<uint32_t>& a)
+    static TPC_SLOW mask<256> mov_to_predicate(const vec<uint32_t>& a)
     {
         mask<256> o;
         for (int k = 0; k < 256; ++k) lanes_of(o)[k] = int8_t(-int((lanes_of(a)[k / 4] >> (k % 4)) & 1));
         return o;
     }
-    static TPC_FN vec<uint32_t> mov_from_predicate(const mask<256>& a)
+    static TPC_SLOW vec<uint32_t> mov_from_predicate(const mask<256>& a)
     {
         vec<uint32_t> o = 0;
         for (int k = 0; k < 256; ++k) lanes_of(o)[k / 4] |= uint32_t(lanes_of(a)[k] & 1) << (k % 4);
         return o;
     }
-    static TPC_FN mask<256> mov_flavor(int32_t a, int flavor, const mask<256>& income)
+    static TPC_SLOW mask<256> mov_flavor(int32_t a, int flavor, const mask<256>& income)
     {
         mask<256> o = income;
         for (int k = 0; k < 256; ++k)
@@ -843,7 +843,7 @@ struct impl {
     template <class V> static TPC_FN const uint8_t* bytes(const V& x) { return reinterpret_cast<const uint8_t*>(&x); }
 
     // Control per lane: low byte of the lane; bits 0-4 element, 5 group, 7 enable; inside the lane's dual group.
-    template <class E> static TPC_FN vec<E> shuffle(const vec<E>& a, const vec<uint8_t>& b, int, const vec<E>& income)
+    template <class E> static TPC_SLOW vec<E> shuffle(const vec<E>& a, const vec<uint8_t>& b, int, const vec<E>& income)
     {
         constexpr int size = int(sizeof(E)), group = 32 / size, dual = 64 / size;
         vec<E> o = income;
@@ -854,45 +854,59 @@ struct impl {
         return o;
     }
 
-    static TPC_FN void copy_group(uint8_t* to, const uint8_t* from, uint32_t byte_mask)
+    // The 32-byte groups of a register, `per_group` native registers each (two groups share one where those have 64 bytes).
+    static TPC_SLOW void copy_bytes(uint8_t* to, const uint8_t* from, uint32_t byte_mask)
+    {
+        for (int k = 0; k < 32; ++k)
+            if ((byte_mask >> k) & 1) to[k] = from[k];
+    }
+    template <class V> static TPC_FN void copy_group(V& o, int to, const V& a, int from, uint32_t byte_mask)
     {
         if (byte_mask == 0xffffffffu) {
-            __builtin_memcpy(to, from, 32);
+            if constexpr (TPC_NATIVE == 32) {
+                o.r[to] = a.r[from];
+            } else {
+                __builtin_memcpy(bytes(o) + 32 * to, bytes(a) + 32 * from, 32);
+            }
         } else {
-            for (int k = 0; k < 32; ++k)
-                if ((byte_mask >> k) & 1) to[k] = from[k];
+            copy_bytes(bytes(o) + 32 * to, bytes(a) + 32 * from, byte_mask);
         }
     }
     template <class V> static TPC_FN V mov_dual_group(const V& a, uint32_t b, int from, int to, int sw, const V& income)
     {
         V o = income;
-        if (sw & SW_WR_LOWER_GROUP) copy_group(bytes(o) + to * 64, bytes(a) + from * 64, b);
-        if (sw & SW_WR_UPPER_GROUP) copy_group(bytes(o) + to * 64 + 32, bytes(a) + from * 64 + 32, b);
+        if (sw & SW_WR_LOWER_GROUP) copy_group(o, 2 * (to & 3), a, 2 * (from & 3), b);
+        if (sw & SW_WR_UPPER_GROUP) copy_group(o, 2 * (to & 3) + 1, a, 2 * (from & 3) + 1, b);
         return o;
     }
     template <class V> static TPC_FN V mov_dual_group_all(const V& a, uint32_t b, int d0, int d1, int d2, int d3, int sw, const V& income)
     {
         V o = income;
-        const int from[4] = {d0, d1, d2, d3};
-        for (int d = 0; d < 4; ++d) {
-            if (sw & (SW_WR_LOWER_GROUP0 << (2 * d))) copy_group(bytes(o) + d * 64, bytes(a) + (from[d] & 3) * 64, b);
-            if (sw & (SW_WR_UPPER_GROUP0 << (2 * d))) copy_group(bytes(o) + d * 64 + 32, bytes(a) + (from[d] & 3) * 64 + 32, b);
-        }
+        if (sw & SW_WR_LOWER_GROUP0) copy_group(o, 0, a, 2 * (d0 & 3), b);
+        if (sw & SW_WR_UPPER_GROUP0) copy_group(o, 1, a, 2 * (d0 & 3) + 1, b);
+        if (sw & SW_WR_LOWER_GROUP1) copy_group(o, 2, a, 2 * (d1 & 3), b);
+        if (sw & SW_WR_UPPER_GROUP1) copy_group(o, 3, a, 2 * (d1 & 3) + 1, b);
+        if (sw & SW_WR_LOWER_GROUP2) copy_group(o, 4, a, 2 * (d2 & 3), b);
+        if (sw & SW_WR_UPPER_GROUP2) copy_group(o, 5, a, 2 * (d2 & 3) + 1, b);
+        if (sw & SW_WR_LOWER_GROUP3) copy_group(o, 6, a, 2 * (d3 & 3), b);
+        if (sw & SW_WR_UPPER_GROUP3) copy_group(o, 7, a, 2 * (d3 & 3) + 1, b);
         return o;
     }
     // Swaps the two groups of each enabled dual group.
     template <class V> static TPC_FN V mov_group(const V& a, uint32_t b, int sw, const V& income)
     {
         V o = income;
-        for (int d = 0; d < 4; ++d) {
-            if (!(sw & (SW_DUAL_GROUP0_EN << d))) continue;
-            if (sw & SW_GROUP0_EN) copy_group(bytes(o) + d * 64, bytes(a) + d * 64 + 32, b);
-            if (sw & SW_GROUP1_EN) copy_group(bytes(o) + d * 64 + 32, bytes(a) + d * 64, b);
+#define TPC_SWAP(D)                                                                                                    \
+        if (sw & SW_DUAL_GROUP##D##_EN) {                                                                              \
+            if (sw & SW_GROUP0_EN) copy_group(o, 2 * D, a, 2 * D + 1, b);                                              \
+            if (sw & SW_GROUP1_EN) copy_group(o, 2 * D + 1, a, 2 * D, b);                                              \
         }
+        TPC_SWAP(0) TPC_SWAP(1) TPC_SWAP(2) TPC_SWAP(3)
+#undef TPC_SWAP
         return o;
     }
     // In each dual group: a group's elements (half of them at stride 4) spread to every 2nd or 4th lane [unpack_layout].
-    template <class E> static TPC_FN vec<E> unpack(const vec<E>& a, int sw, const vec<E>& income)
+    template <class E> static TPC_SLOW vec<E> unpack(const vec<E>& a, int sw, const vec<E>& income)
     {
         constexpr int dual = 64 / int(sizeof(E)), group = dual / 2;
         const int stride = sw & SW_STRIDE_4 ? 4 : 2, count = dual / stride;
@@ -904,7 +918,7 @@ struct impl {
         return o;
     }
     // The inverse: every 2nd or 4th lane of the dual group goes to a group (half of it at stride 4) [pack_layout].
-    template <class E> static TPC_FN vec<E> pack(const vec<E>& a, int sw, const vec<E>& income)
+    template <class E> static TPC_SLOW vec<E> pack(const vec<E>& a, int sw, const vec<E>& income)
     {
         constexpr int dual = 64 / int(sizeof(E)), group = dual / 2;
         const int stride = sw & SW_STRIDE_4 ? 4 : 2, count = group / stride;
@@ -915,11 +929,19 @@ struct impl {
         return o;
     }
 
+    template <class E> struct lane_numbers {
+        alignas(64) E at[256 / sizeof(E)];
+        constexpr lane_numbers() : at()
+        {
+            for (unsigned k = 0; k < 256 / sizeof(E); ++k) at[k] = E(k);
+        }
+    };
     template <class V> static TPC_FN V lane_id()
     {
-        V o;
         using E = typename V::element;
-        for (int k = 0; k < V::lanes; ++k) lanes_of(o)[k] = E(k);
+        static constexpr lane_numbers<E> numbers{};
+        V o;
+        TPC_EACH(o.r[i] = reinterpret_cast<const native<E>*>(numbers.at)[i];)
         return o;
     }
 
@@ -940,9 +962,15 @@ struct impl {
     template <class R, class T> static TPC_FN R extract_exp(const T& a, int sw)
     {
         if constexpr (is_vec<T>) {
-            R o;
-            for (int k = 0; k < T::lanes; ++k) lanes_of(o)[k] = typename R::element(exponent_of(lanes_of(a)[k], sw));
-            return o;
+            using E = typename T::element;
+            if constexpr (std::is_same_v<E, float>) {
+                R o;
+                const int32_t bias = sw & SW_BIASED ? 0 : 127;
+                TPC_EACH(o.r[i] = (in)(((un)a.r[i] >> 23) & 0xffu) - bias;)
+                return o;
+            } else {
+                return map_lanes<R>([sw](E x) { return typename R::element(exponent_of(x, sw)); }, a);
+            }
         } else {
             return R(exponent_of(a, sw));
         }
@@ -964,14 +992,13 @@ struct impl {
     template <class T> static TPC_FN T fclass(const T& a, int)
     {
         if constexpr (is_vec<T>) {
-            T o;
-            for (int k = 0; k < T::lanes; ++k) lanes_of(o)[k] = from_raw<typename T::element>(raw<typename T::element>(class_of(lanes_of(a)[k])));
-            return o;
+            using E = typename T::element;
+            return map_lanes<T>([](E x) { return from_raw<E>(raw<E>(class_of(x))); }, a);
         } else {
             return from_raw<T>(raw<T>(class_of(a)));
         }
     }
-    template <class E> static TPC_FN vec<E> fclass_limit(const vec<E>& a, const vec<E>& high, const vec<E>& low, int)
+    template <class E> static TPC_SLOW vec<E> fclass_limit(const vec<E>& a, const vec<E>& high, const vec<E>& low, int)
     {
         vec<E> o;
         for (int k = 0; k < vec<E>::lanes; ++k) {
@@ -999,28 +1026,39 @@ struct impl {
         if (sw & SW_ADD_BIAS) exponent += F::bias;
         return from_raw<E>(raw<E>((sign << top) | ((exponent & all) << F::mantissa_bits) | (c & ((1u << F::mantissa_bits) - 1))));
     }
+    static TPC_FN fn form_f32(un exponent, fn sign_of, fn mantissa_of, int sw)
+    {
+        const uint32_t keep = sw & (SW_FORCE_SIGN0 | SW_FORCE_SIGN1) ? 0 : 0x80000000u, set = sw & SW_FORCE_SIGN1 ? 0x80000000u : 0;
+        const uint32_t bias = sw & SW_ADD_BIAS ? 127u : 0u;
+        return (fn)(((un)sign_of & keep) | set | (((exponent + bias) & 0xffu) << 23) | ((un)mantissa_of & 0x7fffffu));
+    }
     template <class E> static TPC_FN vec<E> form_fp_num(const vec<E>& a, const vec<E>& b, const vec<E>& c, int sw)
     {
         if (sw & SW_EXP_IS_NUM) return form_fp_num_ie(vec<int8_t>(a), b, c, sw);
-        using F = format<E>;
-        vec<E> o;
-        for (int k = 0; k < vec<E>::lanes; ++k)
-            lanes_of(o)[k] = form_one(uint32_t(bits_as<raw<E>>(lanes_of(a)[k])) >> F::mantissa_bits, lanes_of(b)[k], lanes_of(c)[k], sw);
-        return o;
+        if constexpr (std::is_same_v<E, float>) {
+            if ((sw & ~(SW_ADD_BIAS | SW_FORCE_SIGN0 | SW_FORCE_SIGN1)) == 0) {
+                vec<E> o;
+                TPC_EACH(o.r[i] = form_f32((un)a.r[i] >> 23, b.r[i], c.r[i], sw);)
+                return o;
+            }
+        }
+        return map_lanes<vec<E>>([sw](E x, E y, E z) { return form_one(uint32_t(bits_as<raw<E>>(x)) >> format<E>::mantissa_bits, y, z, sw); }, a, b, c);
     }
     // The exponent is an int8 in the low byte of each lane [form_fp_num_exponent_byte].
     template <class E> static TPC_FN vec<E> form_fp_num_ie(const vec<int8_t>& a, const vec<E>& b, const vec<E>& c, int sw)
     {
-        vec<E> o;
         if constexpr (std::is_same_v<E, float>) {
             if ((sw & ~(SW_ADD_BIAS | SW_FORCE_SIGN0 | SW_FORCE_SIGN1 | SW_EXP_IS_NUM)) == 0) {
-                const uint32_t keep = sw & (SW_FORCE_SIGN0 | SW_FORCE_SIGN1) ? 0 : 0x80000000u, set = sw & SW_FORCE_SIGN1 ? 0x80000000u : 0;
-                const uint32_t bias = sw & SW_ADD_BIAS ? 127u : 0u;
-                TPC_EACH(const un e = (((un)a.r[i] & 0xffu) + bias) & 0xffu;
-                         o.r[i] = (fn)(((un)b.r[i] & keep) | set | (e << 23) | ((un)c.r[i] & 0x7fffffu));)
+                vec<E> o;
+                TPC_EACH(o.r[i] = form_f32((un)a.r[i], b.r[i], c.r[i], sw);)
                 return o;
             }
         }
+        return form_fp_num_bytes(a, b, c, sw);
+    }
+    template <class E> static TPC_SLOW vec<E> form_fp_num_bytes(const vec<int8_t>& a, const vec<E>& b, const vec<E>& c, int sw)
+    {
+        vec<E> o;
         for (int k = 0; k < vec<E>::lanes; ++k)
             lanes_of(o)[k] = form_one(uint32_t(int32_t(lanes_of(a)[k * int(sizeof(E))])), lanes_of(b)[k], lanes_of(c)[k], sw);
         return o;
@@ -1034,9 +1072,8 @@ struct impl {
             TPC_EACH(o.r[i] = rounded(a.r[i], mode);)
             return o;
         } else if constexpr (is_vec<T>) {
-            T o;
-            for (int k = 0; k < T::lanes; ++k) lanes_of(o)[k] = nearbyint(lanes_of(a)[k], sw);
-            return o;
+            using E = typename T::element;
+            return map_lanes<T>([sw](E x) { return nearbyint(x, sw); }, a);
         } else {
             const float x = float(a);
             return T(mode == 1 ? __builtin_truncf(x) : mode == 2 ? __builtin_ceilf(x) : mode == 3 ? __builtin_floorf(x)
@@ -1081,9 +1118,8 @@ struct impl {
     template <class T> static TPC_FN T calc_fp_special(const T& a, const T& b, int sw, const T& income)
     {
         if constexpr (is_vec<T>) {
-            T o;
-            for (int k = 0; k < T::lanes; ++k) lanes_of(o)[k] = calc_fp_special(lanes_of(a)[k], lanes_of(b)[k], sw, lanes_of(income)[k]);
-            return o;
+            using E = typename T::element;
+            return map_lanes<T>([sw](E x, E y, E z) { return calc_fp_special(x, y, sw, z); }, a, b, income);
         } else {
             float x;
             return special_value(bits_as<raw<T>>(a), bits_as<raw<T>>(b), sw & 7, x) ? T(x) : income;
@@ -1107,7 +1143,7 @@ struct impl {
         return x;
     }
     // Interval index in v1, its start in v2: the bits of x above `shift`. For sin and cos, 64 intervals of [0, 1).
-    static TPC_FN pair<vec<uint32_t>, vec<float>> lut_interval(const vec<float>& x, int shift, int sw)
+    static TPC_SLOW pair<vec<uint32_t>, vec<float>> lut_interval(const vec<float>& x, int shift, int sw)
     {
         pair<vec<uint32_t>, vec<float>> o;
         for (int k = 0; k < 64; ++k) {
@@ -1135,7 +1171,7 @@ struct impl {
     }
     static void this_lookup_table_is_not_public() __attribute__((error("TPC-C: the contents of this vendor lookup table are not public; call the v_*_f32 function instead")));
     // Entries of user tables: one word each in groups of 64, or three words, ten entries to a line of 32 words [user_lut_layout].
-    template <class R> static TPC_FN R lookup_words(const vec<uint32_t>& at, int fid, int sw, int coefficient, bool triples)
+    template <class R> static TPC_SLOW R lookup_words(const vec<uint32_t>& at, int fid, int sw, int coefficient, bool triples)
     {
         using E = typename R::element;
         tpcgen::rt::note_lookup("LOOKUP");
@@ -1352,7 +1388,7 @@ struct impl {
     }
     template <class T, class P> static TPC_FN T ld_g_inc(P** at, int sw) { return ld_g<T>(step(at, sw, int(sizeof(T)))); }
     template <class T, class P> static TPC_FN void st_g_inc(P** at, const T& value, int sw) { st_g(step(at, sw, int(sizeof(T))), value); }
-    template <class V> static TPC_FN V ld_g_partial(const rt_pointer& p, int size, int offset, const V& income)
+    template <class V> static TPC_SLOW V ld_g_partial(const rt_pointer& p, int size, int offset, const V& income)
     {
         typename V::element x;
         tpcgen::rt::load_g(p, &x, int(sizeof(x)));
@@ -1446,7 +1482,7 @@ struct impl {
         }();
         return state;
     }
-    static TPC_FN vec<int8_t> read_lfsr(int sw)
+    static TPC_SLOW vec<int8_t> read_lfsr(int sw)
     {
         vec<uint32_t>& state = lfsr();
         if (!(sw & SW_READ_ONLY)) {

@@ -15,20 +15,20 @@
 
 namespace tpc {
 
-template <class F> inline vec<float> by_double(vec<float> x, F f)
+template <class F> TPC_SLOW vec<float> by_double(vec<float> x, F f)
 {
     vec<float> o;
     for (int k = 0; k < 64; ++k) lanes_of(o)[k] = float(f(double(lanes_of(x)[k])));
     return o;
 }
-template <class F> inline vec<float> by_double(vec<float> x, vec<float> y, F f)
+template <class F> TPC_SLOW vec<float> by_double(vec<float> x, vec<float> y, F f)
 {
     vec<float> o;
     for (int k = 0; k < 64; ++k) lanes_of(o)[k] = float(f(double(lanes_of(x)[k]), double(lanes_of(y)[k])));
     return o;
 }
 // bf16 and f16 through double: one rounding.
-template <class E, class F> inline vec<E> small_by_double(vec<E> x, F f)
+template <class E, class F> TPC_SLOW vec<E> small_by_double(vec<E> x, F f)
 {
     vec<E> o;
     for (int k = 0; k < vec<E>::lanes; ++k) lanes_of(o)[k] = E::from_bits(E::narrow(f(double(float(lanes_of(x)[k])))));
@@ -53,7 +53,7 @@ TPC_FN fn exp_cephes(fn x)
 
 // x reduced over all lanes in the published order: dual groups 0<->1 and 2<->3, then 0<->2 and 1<->3, the two groups of each
 // dual group, then inside a group with partners 1, 2, 4, ... lanes away [reduction_butterfly]. All lanes get the result.
-template <class E, class F> inline vec<E> reduce(vec<E> x, F f)
+template <class E, class F> TPC_SLOW vec<E> reduce(vec<E> x, F f)
 {
     constexpr int n = vec<E>::lanes, dual = n / 4, group = n / 8;
     const auto step = [&](int distance) {
@@ -68,7 +68,7 @@ template <class E, class F> inline vec<E> reduce(vec<E> x, F f)
     return x;
 }
 // Index and value of the extreme: inside groups first, then groups, then dual groups; ties keep the earlier register side.
-template <class Op, class Index, class E> inline pair<vec<Index>, vec<E>> reduce_arg(vec<E> x)
+template <class Op, class Index, class E> TPC_SLOW pair<vec<Index>, vec<E>> reduce_arg(vec<E> x)
 {
     constexpr int n = vec<E>::lanes, dual = n / 4, group = n / 8;
     vec<Index> at = impl::lane_id<vec<Index>>();
@@ -144,14 +144,14 @@ TPC_BINARY(v_mod_f32, std::fmod(x, y))
 
 template <class I = ::tpc::impl> inline float64 v_tanh_fast_abs_in_f32(float64 input, float64) { return v_tanh_fast_f32(input); }
 
-template <class I = ::tpc::impl> TPC_FN float64 v_exp_cephes_fast_f32(float64 input)
+template <class I = ::tpc::impl> TPC_SLOW float64 v_exp_cephes_fast_f32(float64 input)
 {
     float64 o;
     TPC_EACH(o.r[i] = ::tpc::exp_cephes(input.r[i]);)
     return o;
 }
 // The published limits of the special cases.
-template <class I = ::tpc::impl> TPC_FN float64 v_exp_cephes_f32(float64 input)
+template <class I = ::tpc::impl> TPC_SLOW float64 v_exp_cephes_f32(float64 input)
 {
     using namespace tpc;
     float64 o;

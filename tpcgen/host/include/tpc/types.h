@@ -349,11 +349,18 @@ TPC_FN un round_upper(fn x)
 }
 TPC_FN hn join_bf16(un even_upper, un odd_upper) { return (hn)((even_upper >> 16) | (odd_upper & 0xffff0000u)); }
 
+// What has no SIMD form goes lane by lane, compiled once per operation and type, not once per use.
+#define TPC_SLOW __attribute__((noinline))
+
+template <class R, class F, class... V> TPC_SLOW R map_lanes(F f, const V&... v)
+{
+    R o;
+    for (int k = 0; k < R::lanes; ++k) lanes_of(o)[k] = f(lanes_of(v)[k]...);
+    return o;
+}
 template <class E, class F> TPC_FN vec<E> by_lane(const vec<E>& a, const vec<E>& b, F f)
 {
-    vec<E> o;
-    for (int k = 0; k < vec<E>::lanes; ++k) lanes_of(o)[k] = E(f(lanes_of(a)[k], lanes_of(b)[k]));
-    return o;
+    return map_lanes<vec<E>>([f](E x, E y) { return E(f(x, y)); }, a, b);
 }
 
 #define TPC_ARITHMETIC(NAME, OP)                                                                                       \
