@@ -302,7 +302,7 @@ struct impl {
         return o;
     }
 
-    // c + a*b, or c - a*b with SW_NEG. The accumulator's type says how: same type as the operands, or wider and interleaved.
+    // c + a*b, or c - a*b with SW_NEG [f32_mac_fused]. The accumulator's type says how: same type as the operands, or wider and interleaved.
     template <class A, class E> static TPC_FN A mac(const vec<E>& a, const vec<E>& b, const A& c, int sw)
     {
         const bool negate = sw & SW_NEG;
@@ -842,7 +842,7 @@ struct impl {
     template <class V> static TPC_FN uint8_t* bytes(V& x) { return reinterpret_cast<uint8_t*>(&x); }
     template <class V> static TPC_FN const uint8_t* bytes(const V& x) { return reinterpret_cast<const uint8_t*>(&x); }
 
-    // Control per lane: low byte of the lane; bits 0-4 element, 5 group, 7 enable; inside the lane's dual group.
+    // Control per lane: low byte of the lane [shuffle_control_byte]; bits 0-4 element, 5 group, 7 enable; inside the lane's dual group.
     template <class E> static TPC_SLOW vec<E> shuffle(const vec<E>& a, const vec<uint8_t>& b, int, const vec<E>& income)
     {
         constexpr int size = int(sizeof(E)), group = 32 / size, dual = 64 / size;
@@ -1090,7 +1090,7 @@ struct impl {
 
     // --- special values of functions, by class masks ------------------------------------------------------------------------------------
 
-    // Result of function `sw & 7` for operands of the given classes, or nothing where neither is special. Classes as FCLASS gives them.
+    // [calc_fp_special] Result of function `sw & 7` for operands of the given classes, or nothing where neither is special. Classes as FCLASS gives them.
     static TPC_FN bool special_value(uint32_t a, uint32_t b, int function, float& out)
     {
         constexpr uint32_t ninf = 1, nnorm = 2, nden = 4, nzero = 8, pzero = 16, pden = 32, pnorm = 64, pinf = 128, nan = 0x300;
@@ -1183,27 +1183,39 @@ struct impl {
             }
             return o;
         }
-        if (fid != e_fp32_sin_cos) this_lookup_table_is_not_public();
         for (int k = 0; k < 64; ++k) lanes_of(o)[k] = E(sin_cos_coefficient(lanes_of(at)[k], coefficient));
         return o;
     }
-    template <class R> static TPC_FN R lookup(const vec<uint32_t>& at, int fid, int sw) { return lookup_words<R>(at, fid, sw, 0, false); }
-    template <class R> static TPC_FN R lookup_1c(const vec<uint32_t>& at, int fid, int sw) { return lookup_words<R>(at, fid, sw, 0, true); }
+    static TPC_FN void only_public_tables(int fid, int sw)
+    {
+        if (!(sw & (1 << 3)) && fid != e_fp32_sin_cos) this_lookup_table_is_not_public();
+    }
+    template <class R> static TPC_FN R lookup(const vec<uint32_t>& at, int fid, int sw)
+    {
+        only_public_tables(fid, sw);
+        return lookup_words<R>(at, fid, sw, 0, false);
+    }
+    template <class R> static TPC_FN R lookup_1c(const vec<uint32_t>& at, int fid, int sw)
+    {
+        only_public_tables(fid, sw);
+        return lookup_words<R>(at, fid, sw, 0, true);
+    }
     template <class R> static TPC_FN R lookup_2c(const vec<uint32_t>& at, int fid, int sw)
     {
+        only_public_tables(fid, sw);
         using V = decltype(R::v1);
         return {lookup_words<V>(at, fid, sw, 1, true), lookup_words<V>(at, fid, sw, 2, true)};
     }
 
     // --- tensors ------------------------------------------------------------------------------------------------------------------------
 
-    // Sizes of an element in the tensor and of its place in the register, from an (UN)PACK switch.
+    // [unpack_on_load] Sizes of an element in the tensor and of its place in the register, from an (UN)PACK switch.
     static constexpr int unpack_from(int sw) { const int t = sw & (3 << 1); return t == SW_UNPCK_16_TO_32 ? 2 : 1; }
     static constexpr int unpack_to(int sw) { const int t = sw & (3 << 1); return t == SW_UNPCK_8_TO_16 ? 2 : 4; }
     static constexpr int pack_from(int sw) { const int t = sw & (3 << 4); return t == SW_PCK_16_TO_8 ? 2 : 4; }
     static constexpr int pack_to(int sw) { const int t = sw & (3 << 4); return t == SW_PCK_32_TO_16 ? 2 : 1; }
 
-    // Reads lanes [first, first + n) of the result from n elements at ndx; the other lanes are those of `o`.
+    // [partial_lanes_keep_income] Reads lanes [first, first + n) of the result from n elements at ndx; the other lanes are those of `o`.
     template <class V> static TPC_FN void load_lanes(V& o, const indices& ndx, int tensor, int first, int n, int sw)
     {
         if constexpr (is_mask<V>) {
