@@ -1,8 +1,8 @@
 """Generates tpcgen/host/include/tpc/intrinsics.h from tpcgen/host/tpc_intrinsics.tsv.
 
-Each intrinsic gets its exact signature and a body that calls its family in ops.h. Every definition is a template of one
-defaulted parameter, so that a kernel pays only for what it calls. An intrinsic without a rule here is not declared: using
-it is a compile error that names it. `--missing` lists those.
+Each intrinsic gets its exact signature and a body that calls its family in ops.h. Every definition is a template of
+one defaulted parameter, so that a kernel pays only for what it calls. An intrinsic without a rule here is not declared:
+using it is a compile error that names it. `--missing` lists those.
 
 Usage: python tools/gen_tpc_intrinsics.py [--missing]
 """
@@ -85,7 +85,8 @@ def parse(line: str) -> Intrinsic:
         assert match, f"{name}: {text}"
         parsed.append(Param(match[1].strip(), match[2], default.strip() or None))
     types = {ret, *(param.type for param in parsed)}
-    exist_on_gaudi = not any(re.search(r"half|mini", type_) for type_ in types)  # the table lists a few for gaudi all the same
+    # The table lists a few intrinsics of half and fp8 for gaudi, which has no such types.
+    exist_on_gaudi = not any(re.search(r"half|mini", type_) for type_ in types)
     return Intrinsic(name, ret, tuple(parsed), tuple(t for t in targets.split(",") if t != "gaudi" or exist_on_gaudi))
 
 
@@ -141,8 +142,6 @@ simple(r"u(\d+)_udiv", "I::udiv(a, b, switches)")
 simple(rf"[sv]_{T}_cmp_{COMPARE}", "I::template cmp<typename I::{1}>(a, b, switches)")
 
 
-
-
 @rule(rf"v_{T}_(sel2?)_{COMPARE}_{T}")
 def select(row: Intrinsic, match: re.Match[str]) -> str | None:
     if "_" in row.kind("a"):
@@ -176,7 +175,10 @@ simple(rf"v_convert_{T}_to_{T}_all", "I::template convert_all<{R}>(src, switches
 simple(rf"v_convert_{T}_to_{T}_x[24]", "I::template convert_registers<{R}>(src, switches)")
 simple(r"convert_\w+_to_\w+", "I::template convert_high<{R}>(a, options)")
 simple(r"s_convert_u?int\d+_to_[iu](?:8|16)", "I::template convert_int_scalar<{R}>(value, shift, switches)")
-simple(r"v_convert_u?int\d+_to_[iu](?:8|16)(?:_single)?", "I::template convert_int_lane<{R}>(value, shift, lane, switches, income)")
+simple(
+    r"v_convert_u?int\d+_to_[iu](?:8|16)(?:_single)?",
+    "I::template convert_int_lane<{R}>(value, shift, lane, switches, income)",
+)
 simple(r"v_convert_u?int\d+_to_[iu](?:8|16)_all", "I::template convert_int_all<{R}>(value, shift, switches)")
 
 # --- moves and lanes
@@ -220,7 +222,10 @@ simple(r"v_f32_get_lut_entry_and_interval_start", "I::lut_interval(src, shift, s
 # --- tensors
 
 simple(rf"v_{T}_ld_tnsr(|_low|_high)", "I::template ld_tnsr{1}<{R}>(ndx, tensor, switches, income)")
-simple(rf"v_{T}_ld_tnsr(|_low|_high)_partial", "I::template ld_tnsr{1}_partial<{R}>(ndx, tensor, size, offset, switches, income)")
+simple(
+    rf"v_{T}_ld_tnsr(|_low|_high)_partial",
+    "I::template ld_tnsr{1}_partial<{R}>(ndx, tensor, size, offset, switches, income)",
+)
 simple(rf"v_{T}_st_tnsr(|_low|_high)", "I::st_tnsr{1}(ndx, tensor, value, switches)")
 simple(rf"v_{T}_st_tnsr_partial", "I::st_tnsr_partial(ndx, tensor, value, size, offset, switches)")
 simple(rf"v_{T}_st_tnsr(|_low|_high)_rmw", "I::st_tnsr{1}_rmw(ndx, tensor, value, rmw, switches)")
@@ -238,8 +243,8 @@ simple(rf"v_{T}_ld_g_inc_partial", "I::template ld_g_inc_partial<{R}>(addr, size
 simple(rf"s_{T}_st_g", "I::st_g(addr, value)")
 simple(rf"s_{T}_st_g_inc", "I::st_g_inc(addr, value, switches)")
 simple(r"i_i32_ld_g", "I::ld_g_indices(addr, dimmask, income)")
-simple(rf"s_{T}_ld_l", "I::template ld_l<{R}>(addr)")
-simple(rf"s_{T}_st_l", "I::st_l(addr, value)")
+simple(rf"s_{T}_ld_l", "I::template ld_l<{R}>(addr, switches)")
+simple(rf"s_{T}_st_l", "I::st_l(addr, value, switches)")
 
 
 @rule(rf"v_{T}_ld_l_v(|_low|_high)")
@@ -292,7 +297,11 @@ simple(r"get_(semaphore|csr|convert_csr)_value", "I::{0}()")
 simple(r"set_(semaphore|csr|convert_csr)_value", "I::{0}() = val")
 simple(r"u?int_convert_u?(?:int|ushort)\d+_to_\w+", "I::template convert_int_all<{R}>(a, shift, options)")
 
-FENCES = {"aso": "::tpcgen::rt::aso()", "cache_flush": "::tpcgen::rt::cache_flush()", "cache_invalidate": "::tpcgen::rt::cache_invalidate()"}
+FENCES = {
+    "aso": "::tpcgen::rt::aso()",
+    "cache_flush": "::tpcgen::rt::cache_flush()",
+    "cache_invalidate": "::tpcgen::rt::cache_invalidate()",
+}
 
 
 def expression(row: Intrinsic) -> str | None:
@@ -347,7 +356,11 @@ def header(table: list[Intrinsic]) -> str:
         '#include "tpc/ops.h"',
         "",
     ]
-    for targets, guard in ((("gaudi", "gaudi2"), None), (("gaudi",), "!defined(__gaudi2__)"), (("gaudi2",), "defined(__gaudi2__)")):
+    for targets, guard in (
+        (("gaudi", "gaudi2"), None),
+        (("gaudi",), "!defined(__gaudi2__)"),
+        (("gaudi2",), "defined(__gaudi2__)"),
+    ):
         chosen = [(row, text) for row in table if row.targets == targets and (text := body(row)) is not None]
         if guard:
             lines.append(f"#if {guard}")

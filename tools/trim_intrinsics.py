@@ -14,7 +14,9 @@ TARGETS = ("gaudi", "gaudi2")
 
 def main(full: Path, trimmed: Path) -> None:
     with full.open(newline="") as stream:
-        rows = [row for row in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE) if row["source"] == "tpc_llvm"]
+        rows = [
+            row for row in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE) if row["source"] == "tpc_llvm"
+        ]
     lines = ["name\tret\tparams\ttargets"]
     for row in rows:
         targets = [target for target in TARGETS if target in row["archs"].split(",")]

@@ -22,7 +22,8 @@ FLAGS = (
 # A unit's function reads registers of 256 bytes and writes registers; `predicate` makes a mask of non-zero lanes.
 PRELUDE = """
 #include "tpc/tpc.h"
-template <class T> T in(const void* p, int k = 0) { T x; __builtin_memcpy(&x, (const char*)p + 256 * k, sizeof(T)); return x; }
+template <class T> T in(const void* p, int k = 0)
+{ T x; __builtin_memcpy(&x, (const char*)p + 256 * k, sizeof(T)); return x; }
 template <class T> void put(void* p, const T& x, int k = 0) { __builtin_memcpy((char*)p + 256 * k, &x, sizeof(T)); }
 #define UNIT(NAME, ...) extern "C" void NAME(const void* p, void* out) { __VA_ARGS__ }
 """
@@ -89,7 +90,16 @@ def compile_texts(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dic
         lines += [f"auto* use_{number} = &kernel_{number}::tpcgen_main;" for number in range(len(texts))]
         source = folder / "unit.cpp"
         source.write_text("\n".join(lines) + "\n")
-        command = [compiler(), *FLAGS, "-ftemplate-backtrace-limit=0", f"-DTPC_TARGET_{target}", f"-I{INCLUDE}", "-c", "-o", "/dev/null"]
+        command = [
+            compiler(),
+            *FLAGS,
+            "-ftemplate-backtrace-limit=0",
+            f"-DTPC_TARGET_{target}",
+            f"-I{INCLUDE}",
+            "-c",
+            "-o",
+            "/dev/null",
+        ]
         run = subprocess.run([*command, source.name], cwd=folder, capture_output=True, text=True, timeout=300)
         said = dict.fromkeys(texts, "")
         for name, place in at.items():

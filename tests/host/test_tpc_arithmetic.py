@@ -10,8 +10,15 @@ BF16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = {"f32": np.dtype(np.float32), "bf16": BF16, "f16": np.dtype(np.float16)}
 INTS = {f"{s}{w}": np.dtype(f"{s}{w // 8}") for s in "iu" for w in (8, 16, 32)}
 VECTOR = {
-    "f32": "float64", "bf16": "bfloat128", "f16": "half128", "i32": "int64", "u32": "uint64", "i16": "short128",
-    "u16": "ushort128", "i8": "char256", "u8": "uchar256",
+    "f32": "float64",
+    "bf16": "bfloat128",
+    "f16": "half128",
+    "i32": "int64",
+    "u32": "uint64",
+    "i16": "short128",
+    "u16": "ushort128",
+    "i8": "char256",
+    "u8": "uchar256",
 }
 PREDICATE = {4: "bool64", 2: "bool128", 1: "bool256"}
 
@@ -54,7 +61,7 @@ def wide(x: np.ndarray) -> np.ndarray:
 def unit(build_unit):
     text = []
     for t in [*FLOATS, *INTS]:
-        v, p = VECTOR[t], PREDICATE[(FLOATS | INTS)[t].itemsize]
+        v = VECTOR[t]
         for op in ("add", "sub"):
             text.append(f"UNIT({t}_{op}, put(out, v_{t}_{op}_b(in<{v}>(p), in<{v}>(p, 1)));)")
             text.append(
@@ -68,7 +75,9 @@ def unit(build_unit):
                 f"put(out, v_{t}_{op}_b(in<{v}>(p), in<{v}>(p, 1), 0, in<{v}>(p, 2), 0, 1), 2);)"
             )
         text.append(f"UNIT({t}_neg, put(out, v_{t}_sub_b(in<{v}>(p), in<{v}>(p, 1), SW_NEG));)")
-        text.append(f"UNIT({t}_max, put(out, v_{t}_max_b(in<{v}>(p), in<{v}>(p, 1))); put(out, v_{t}_min_b(in<{v}>(p), in<{v}>(p, 1)), 1);)")
+        text.append(
+            f"UNIT({t}_max, put(out, v_{t}_max_b(in<{v}>(p), in<{v}>(p, 1))); put(out, v_{t}_min_b(in<{v}>(p), in<{v}>(p, 1)), 1);)"
+        )
     for t in FLOATS:
         v = VECTOR[t]
         text.append(f"UNIT({t}_mul, put(out, v_{t}_mul_b(in<{v}>(p), in<{v}>(p, 1)));)")
@@ -77,7 +86,9 @@ def unit(build_unit):
             f"put(out, v_{t}_mac_b(in<{v}>(p), in<{v}>(p, 1), in<{v}>(p, 2), SW_NEG), 1); "
             f"put(out, v_{t}_madd_b(in<{v}>(p), in<{v}>(p, 1), in<{v}>(p, 2)), 2);)"
         )
-        text.append(f"UNIT({t}_ops, auto a = in<{v}>(p), b = in<{v}>(p, 1); put(out, a + b); put(out, a - b, 1); put(out, a * b, 2); put(out, -a, 3);)")
+        text.append(
+            f"UNIT({t}_ops, auto a = in<{v}>(p), b = in<{v}>(p, 1); put(out, a + b); put(out, a - b, 1); put(out, a * b, 2); put(out, -a, 3);)"
+        )
     for t in ("bf16", "f16"):
         v = VECTOR[t]
         text.append(
@@ -87,11 +98,15 @@ def unit(build_unit):
         )
     for t in INTS:
         v = VECTOR[t]
-        text.append(f"UNIT({t}_sat, put(out, v_{t}_add_b(in<{v}>(p), in<{v}>(p, 1), SW_SAT)); put(out, v_{t}_sub_b(in<{v}>(p), in<{v}>(p, 1), SW_SAT), 1);)")
+        text.append(
+            f"UNIT({t}_sat, put(out, v_{t}_add_b(in<{v}>(p), in<{v}>(p, 1), SW_SAT)); put(out, v_{t}_sub_b(in<{v}>(p), in<{v}>(p, 1), SW_SAT), 1);)"
+        )
         count = {"32": 2, "16": 2, "8": 4}[t[1:]]
         text.append(f"UNIT({t}_mul, put(out, v_{t}_mul_b(in<{v}>(p), in<{v}>(p, 1)));)")
         if t[0] == "i":
-            text.append(f"UNIT({t}_abs, put(out, v_{t}_abs_b(in<{v}>(p))); put(out, v_{t}_abs_b(in<{v}>(p), SW_NO_SAT), 1);)")
+            text.append(
+                f"UNIT({t}_abs, put(out, v_{t}_abs_b(in<{v}>(p))); put(out, v_{t}_abs_b(in<{v}>(p), SW_NO_SAT), 1);)"
+            )
         if count > 2 or t[1:] == "16":
             acc = {"i16": "int128", "u16": "uint128", "i8": "int256", "u8": "uint256"}[t]
             text.append(f"UNIT({t}_mac, put(out, v_{t}_mac_b(in<{v}>(p), in<{v}>(p, 1), in<{acc}>(p, 2)));)")
@@ -220,7 +235,18 @@ def test_x2_forms(unit) -> None:
     with np.errstate(all="ignore"):
         bc = np.stack([b, c])
         A, B, D = (v.astype(np.longdouble) for v in (a, bc, d))
-        expected = [a + bc, a - bc, a * bc, D + A * B, D - A * B, D + A * B, 0.75 - A * B, D + 1.5 * B, np.float32(1.5) * bc, bc - a]
+        expected = [
+            a + bc,
+            a - bc,
+            a * bc,
+            D + A * B,
+            D - A * B,
+            D + A * B,
+            0.75 - A * B,
+            D + 1.5 * B,
+            np.float32(1.5) * bc,
+            bc - a,
+        ]
         for g, e in zip(got, expected, strict=True):
             same(g, e.astype(f))
 

@@ -9,14 +9,30 @@ import numpy as np
 import pytest
 
 DTYPES = {
-    "f32": np.dtype(np.float32), "bf16": np.dtype(ml_dtypes.bfloat16), "f16": np.dtype(np.float16),
-    "f8": np.dtype(ml_dtypes.float8_e4m3), "h8": np.dtype(ml_dtypes.float8_e5m2),
-    "i32": np.dtype(np.int32), "u32": np.dtype(np.uint32), "i16": np.dtype(np.int16), "u16": np.dtype(np.uint16),
-    "i8": np.dtype(np.int8), "u8": np.dtype(np.uint8),
+    "f32": np.dtype(np.float32),
+    "bf16": np.dtype(ml_dtypes.bfloat16),
+    "f16": np.dtype(np.float16),
+    "f8": np.dtype(ml_dtypes.float8_e4m3),
+    "h8": np.dtype(ml_dtypes.float8_e5m2),
+    "i32": np.dtype(np.int32),
+    "u32": np.dtype(np.uint32),
+    "i16": np.dtype(np.int16),
+    "u16": np.dtype(np.uint16),
+    "i8": np.dtype(np.int8),
+    "u8": np.dtype(np.uint8),
 }
 VECTOR = {
-    "f32": "float64", "bf16": "bfloat128", "f16": "half128", "f8": "minifloat256", "h8": "minihalf256", "i32": "int64",
-    "u32": "uint64", "i16": "short128", "u16": "ushort128", "i8": "char256", "u8": "uchar256",
+    "f32": "float64",
+    "bf16": "bfloat128",
+    "f16": "half128",
+    "f8": "minifloat256",
+    "h8": "minihalf256",
+    "i32": "int64",
+    "u32": "uint64",
+    "i16": "short128",
+    "u16": "ushort128",
+    "i8": "char256",
+    "u8": "uchar256",
 }
 NARROW = ["bf16", "f16", "f8", "h8"]
 MODES = {"SW_RHNE": "nearest", "SW_RZ": "zero", "SW_RU": "up", "SW_RD": "down", "SW_RHAZ": "away"}
@@ -68,8 +84,33 @@ def unit(build_unit):
 def floats(count: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     x = (rng.standard_normal(count) * 10.0 ** rng.integers(-9, 6, count)).astype(np.float32)
-    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.00390625, 1.01171875, -1.00390625, 2049.0, 2051.0, 240.0, 248.0, 264.0,
-               65504.0, 65519.0, 65520.0, 57344.0, 61440.0, 1e30, -1e30, 2.0**-9, 2.0**-10, 3 * 2.0**-11, 2.0**-16, 2.0**-17]
+    special = [
+        0.0,
+        -0.0,
+        np.inf,
+        -np.inf,
+        np.nan,
+        1.00390625,
+        1.01171875,
+        -1.00390625,
+        2049.0,
+        2051.0,
+        240.0,
+        248.0,
+        264.0,
+        65504.0,
+        65519.0,
+        65520.0,
+        57344.0,
+        61440.0,
+        1e30,
+        -1e30,
+        2.0**-9,
+        2.0**-10,
+        3 * 2.0**-11,
+        2.0**-16,
+        2.0**-17,
+    ]
     x[: len(special)] = special
     return x
 
@@ -179,7 +220,13 @@ def test_one_lane_keeps_the_others(unit, t: str) -> None:
     same(unit(f"f32_{t}_lane", x, income, out=dtype), expected)
 
 
-ROUND = {"nearest": np.rint, "zero": np.trunc, "up": np.ceil, "down": np.floor, "away": lambda v: np.trunc(v + np.copysign(0.5, v))}
+ROUND = {
+    "nearest": np.rint,
+    "zero": np.trunc,
+    "up": np.ceil,
+    "down": np.floor,
+    "away": lambda v: np.trunc(v + np.copysign(0.5, v)),
+}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -188,7 +235,9 @@ def test_float_and_int(unit, mode: str) -> None:
     x[30:40] = [0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 2147483520.0, 2147483648.0, -2147483648.0, -3e9]
     with np.errstate(all="ignore"):
         whole = ROUND[MODES[mode]](x.astype(np.float64))
-        expected = np.clip(np.nan_to_num(whole, nan=0.0, posinf=2**31 - 1, neginf=-(2**31)), -(2**31), 2**31 - 1).astype(np.int32)
+        expected = np.clip(
+            np.nan_to_num(whole, nan=0.0, posinf=2**31 - 1, neginf=-(2**31)), -(2**31), 2**31 - 1
+        ).astype(np.int32)
     np.testing.assert_array_equal(unit(f"f32_i32_{mode}", x, out=np.int32), expected)
     np.testing.assert_array_equal(unit(f"nearbyint_{mode}", x, out=np.float32), whole.astype(np.float32))
     rng = np.random.default_rng(4)
@@ -209,7 +258,9 @@ def test_float_and_int(unit, mode: str) -> None:
 def test_between_integers_saturates(unit) -> None:
     rng = np.random.default_rng(5)
     i = rng.integers(-100000, 100000, 128).astype(np.int32)
-    np.testing.assert_array_equal(unit("i32_i16", spread(i, 2), out=np.int16), np.clip(i, -32768, 32767).astype(np.int16))
+    np.testing.assert_array_equal(
+        unit("i32_i16", spread(i, 2), out=np.int16), np.clip(i, -32768, 32767).astype(np.int16)
+    )
     s = rng.integers(-32768, 32768, 128).astype(np.int16)
     np.testing.assert_array_equal(interleave(unit("i16_i32", s, out=np.int32, count=2), 2), s.astype(np.int32))
     b = rng.integers(-300, 600, 256).astype(np.int32)
@@ -231,7 +282,9 @@ def test_shifting_convert(unit, mode: str) -> None:
 def test_linear_order(unit) -> None:
     x = np.arange(128).astype(DTYPES["bf16"])
     np.testing.assert_array_equal(unit("linear_up", x, out=np.float32, count=2), np.arange(128))
-    np.testing.assert_array_equal(unit("linear_down", np.arange(128, dtype=np.float32), out=DTYPES["bf16"]).astype(int), np.arange(128))
+    np.testing.assert_array_equal(
+        unit("linear_down", np.arange(128, dtype=np.float32), out=DTYPES["bf16"]).astype(int), np.arange(128)
+    )
     np.testing.assert_array_equal(unit("swizzled_up", x, out=np.float32, count=2), spread(np.arange(128), 2))
     f8 = (np.arange(256) % 16).astype(DTYPES["f8"])
     np.testing.assert_array_equal(unit("linear_fp8", f8, out=np.float32, count=4), np.arange(256) % 16)

@@ -8,11 +8,24 @@ import pytest
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 TYPES = {
-    "f32": ("float64", np.dtype(np.float32)), "bf16": ("bfloat128", BF16), "f16": ("half128", np.dtype(np.float16)),
-    "i32": ("int64", np.dtype(np.int32)), "u32": ("uint64", np.dtype(np.uint32)), "i16": ("short128", np.dtype(np.int16)),
-    "u16": ("ushort128", np.dtype(np.uint16)), "i8": ("char256", np.dtype(np.int8)), "u8": ("uchar256", np.dtype(np.uint8)),
+    "f32": ("float64", np.dtype(np.float32)),
+    "bf16": ("bfloat128", BF16),
+    "f16": ("half128", np.dtype(np.float16)),
+    "i32": ("int64", np.dtype(np.int32)),
+    "u32": ("uint64", np.dtype(np.uint32)),
+    "i16": ("short128", np.dtype(np.int16)),
+    "u16": ("ushort128", np.dtype(np.uint16)),
+    "i8": ("char256", np.dtype(np.int8)),
+    "u8": ("uchar256", np.dtype(np.uint8)),
 }
-COMPARE = {"eq": np.equal, "neq": np.not_equal, "less": np.less, "leq": np.less_equal, "grt": np.greater, "geq": np.greater_equal}
+COMPARE = {
+    "eq": np.equal,
+    "neq": np.not_equal,
+    "less": np.less,
+    "leq": np.less_equal,
+    "grt": np.greater,
+    "geq": np.greater_equal,
+}
 INTS = [t for t in TYPES if t[0] in "iu"]
 
 
@@ -46,7 +59,9 @@ def unit(build_unit):
             f" put(out, v_{t}_xor_b(a, b), 2); put(out, v_{t}_not_b(a), 3); put(out, v_{t}_and_b(a, b, SW_ANDN), 4);)"
         )
         count = {4: "int64", 2: "short128", 1: "char256"}[d.itemsize]
-        text.append(f"UNIT({t}_shift, auto a = in<{v}>(p); auto b = in<{count}>(p, 1); put(out, v_{t}_shl_b(a, b)); put(out, v_{t}_shr_b(a, b), 1);)")
+        text.append(
+            f"UNIT({t}_shift, auto a = in<{v}>(p); auto b = in<{count}>(p, 1); put(out, v_{t}_shl_b(a, b)); put(out, v_{t}_shr_b(a, b), 1);)"
+        )
         text.append(
             f"UNIT({t}_count, auto a = in<{v}>(p); put(out, v_{t}_popcnt_b(a, SW_COUNT_ONES)); put(out, v_{t}_find_first_b(a, SW_FIND_ONE | SW_LSB), 1);"
             f" put(out, v_{t}_find_first_b(a, SW_FIND_ONE | SW_MSB), 2); put(out, v_{t}_brev_b(a), 3); put(out, v_{t}_popcnt_b(a, SW_COUNT_ZEROS), 4);)"
@@ -187,7 +202,9 @@ def test_bits(unit, t: str) -> None:
     np.testing.assert_array_equal(counted[0, :, 0], [s.count("1") for s in bits])
     np.testing.assert_array_equal(counted[1, :, 0], [s[::-1].find("1") if "1" in s else width for s in bits])
     np.testing.assert_array_equal(counted[2, :, 0], [s.find("1") if "1" in s else width for s in bits])
-    np.testing.assert_array_equal(counted[3].copy().view(u.dtype).ravel(), np.array([int(s[::-1], 2) for s in bits], u.dtype))
+    np.testing.assert_array_equal(
+        counted[3].copy().view(u.dtype).ravel(), np.array([int(s[::-1], 2) for s in bits], u.dtype)
+    )
     np.testing.assert_array_equal(counted[4, :, 0], [s.count("0") for s in bits])
     assert not counted[:3, :, 1:].any()
 

@@ -8,14 +8,28 @@ import pytest
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 UNARY = {
-    "v_exp_f32": np.exp, "v_reciprocal_f32": lambda x: 1 / x, "v_sqrt_f32": np.sqrt, "v_rsqrt_f32": lambda x: 1 / np.sqrt(x),
-    "v_log_f32": np.log, "v_log2_f32": np.log2, "v_pow2_f32": np.exp2, "v_sin_f32": np.sin, "v_cos_f32": np.cos,
-    "v_tanh_f32": np.tanh, "v_sigmoid_f32": lambda x: 1 / (1 + np.exp(-x)), "v_expm1_f32": np.expm1, "exp_f32": np.exp, "log_f32": np.log,
+    "v_exp_f32": np.exp,
+    "v_reciprocal_f32": lambda x: 1 / x,
+    "v_sqrt_f32": np.sqrt,
+    "v_rsqrt_f32": lambda x: 1 / np.sqrt(x),
+    "v_log_f32": np.log,
+    "v_log2_f32": np.log2,
+    "v_pow2_f32": np.exp2,
+    "v_sin_f32": np.sin,
+    "v_cos_f32": np.cos,
+    "v_tanh_f32": np.tanh,
+    "v_sigmoid_f32": lambda x: 1 / (1 + np.exp(-x)),
+    "v_expm1_f32": np.expm1,
+    "exp_f32": np.exp,
+    "log_f32": np.log,
 }
 REDUCE = {
-    "f32": ("float64", np.dtype(np.float32), ("add", "mul", "min", "max")), "bf16": ("bfloat128", BF16, ("add", "min", "max", "nolut_add", "nolut_max")),
-    "i32": ("int64", np.dtype(np.int32), ("add", "max")), "u16": ("ushort128", np.dtype(np.uint16), ("add",)),
-    "i8": ("char256", np.dtype(np.int8), ("min", "max")), "f16": ("half128", np.dtype(np.float16), ("add", "max")),
+    "f32": ("float64", np.dtype(np.float32), ("add", "mul", "min", "max")),
+    "bf16": ("bfloat128", BF16, ("add", "min", "max", "nolut_add", "nolut_max")),
+    "i32": ("int64", np.dtype(np.int32), ("add", "max")),
+    "u16": ("ushort128", np.dtype(np.uint16), ("add",)),
+    "i8": ("char256", np.dtype(np.int8), ("min", "max")),
+    "f16": ("half128", np.dtype(np.float16), ("add", "max")),
 }
 
 
@@ -23,11 +37,15 @@ REDUCE = {
 def unit(build_unit):
     text = [f"UNIT({f}, put(out, {f}(in<float64>(p)));)" for f in UNARY]
     text.append("UNIT(cephes, put(out, v_exp_cephes_f32(in<float64>(p)));)")
-    text.append("UNIT(two, put(out, v_div_f32(in<float64>(p), in<float64>(p, 1))); put(out, v_pow_f32(in<float64>(p), in<float64>(p, 1)), 1);)")
+    text.append(
+        "UNIT(two, put(out, v_div_f32(in<float64>(p), in<float64>(p, 1))); put(out, v_pow_f32(in<float64>(p), in<float64>(p, 1)), 1);)"
+    )
     text.append("UNIT(small, auto x = in<bfloat128>(p); put(out, exp_bf16(x)); put(out, sigmoid_bf16(x), 1);)")
     for t, (v, _, ops) in REDUCE.items():
         text += [f"UNIT({t}_{op}, put(out, v_{t}_reduce_{op}(in<{v}>(p)));)" for op in ops]
-    text.append("UNIT(arg, put(out, v_f32_reduce_argmin(in<float64>(p))); put(out, v_f32_reduce_argmax(in<float64>(p)), 2);)")
+    text.append(
+        "UNIT(arg, put(out, v_f32_reduce_argmin(in<float64>(p))); put(out, v_f32_reduce_argmax(in<float64>(p)), 2);)"
+    )
     return build_unit("\n".join(text))
 
 
@@ -107,7 +125,9 @@ def test_reduction_tree(unit, t: str, op: str) -> None:
         x = rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, n, dtype=dtype)
     else:
         x = (1 + rng.standard_normal(n) * 0.1).astype(dtype)
-    rounding = {"add": lambda a, b: a + b, "mul": lambda a, b: a * b, "min": np.minimum, "max": np.maximum}[op.removeprefix("nolut_")]
+    rounding = {"add": lambda a, b: a + b, "mul": lambda a, b: a * b, "min": np.minimum, "max": np.maximum}[
+        op.removeprefix("nolut_")
+    ]
 
     def step(a, b):
         if dtype.kind in "iu" or dtype == np.float32:

@@ -48,13 +48,12 @@ def declared(target: str) -> set[str]:
 
 def family(name: str) -> str:
     name = re.sub(r"_v?b$", "", name)
-    if re.match(rf"(s_|v_)?convert_|(u?int_)convert_|[sv]_convert_", name):
+    if re.match(r"(s_|v_)?convert_|(u?int_)convert_|[sv]_convert_", name):
         return "convert"
     name = re.sub(rf"^[svi]_({DTYPE})_", "", name)
     name = re.sub(rf"_({DTYPE})$", "", name)
     name = re.sub(r"^(sel2?|cmp)_.*", r"\1", name)
-    name = re.sub(r"^(get|set)_pad_value_.*", r"\1_pad_value", name)
-    return name
+    return re.sub(r"^(get|set)_pad_value_.*", r"\1_pad_value", name)
 
 
 def test_regenerating_gives_the_same_bytes(generator) -> None:
@@ -86,7 +85,17 @@ def test_signatures_are_those_of_the_table(tmp_path: Path, target: str) -> None:
         assert [d for _, d in kinds] == sorted(d for _, d in kinds), name
     source = tmp_path / "signatures.cpp"
     source.write_text("\n".join(lines) + "\n")
-    command = ["g++", "-std=c++20", "-fsyntax-only", "-w", "-Wno-psabi", "-march=native", f"-DTPC_TARGET_{target}", f"-I{INCLUDE}", str(source)]
+    command = [
+        "g++",
+        "-std=c++20",
+        "-fsyntax-only",
+        "-w",
+        "-Wno-psabi",
+        "-march=native",
+        f"-DTPC_TARGET_{target}",
+        f"-I{INCLUDE}",
+        str(source),
+    ]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[:4000]
     assert len(lines) > 2 * 1500

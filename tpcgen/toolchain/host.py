@@ -238,7 +238,7 @@ def _kernel_unit(path: Path, flags: tuple[str, ...]) -> _Unit:
         raise _failure(Diagnostic("E605", f"kernel file {path.name!r} does not name a kernel", where, hint))
     if not path.exists():
         raise _failure(Diagnostic("E605", f"no such kernel file: {path}", where))
-    return _Unit(path.resolve(), "kernel", (*flags, *_KERNEL_FLAGS))
+    return _Unit(path.absolute(), "kernel", (*flags, *_KERNEL_FLAGS))
 
 
 def _scan_kernel(compiler: Compiler, unit: _Unit) -> Scan:

@@ -1215,6 +1215,9 @@ struct impl {
     static constexpr int pack_from(int sw) { const int t = sw & (3 << 4); return t == SW_PCK_16_TO_8 ? 2 : 4; }
     static constexpr int pack_to(int sw) { const int t = sw & (3 << 4); return t == SW_PCK_32_TO_16 ? 2 : 1; }
 
+    // Place of element k of `count`: the first of `ways` parts goes to lanes 0, ways, 2 ways, ..., the next one lane further.
+    static constexpr int interleaved(int k, int count, int ways) { return k % (count / ways) * ways + k / (count / ways); }
+
     // [partial_lanes_keep_income] Reads lanes [first, first + n) of the result from n elements at ndx; the other lanes are those of `o`.
     template <class V> static TPC_FN void load_lanes(V& o, const indices& ndx, int tensor, int first, int n, int sw)
     {
@@ -1223,12 +1226,11 @@ struct impl {
             tpcgen::rt::load(tensor, ndx.v, bits, n, 1);
             for (int k = 0; k < 8 * n; ++k) lanes_of(o)[first * 8 + k] = int8_t(-((bits[k / 8] >> (k % 8)) & 1));
         } else if (sw & SW_UNPACK) {
-            const int from = unpack_from(sw), to = unpack_to(sw), count = n * int(sizeof(typename V::element)) / to;
-            alignas(64) uint8_t packed[256];
-            tpcgen::rt::load(tensor, ndx.v, packed, count, from);
+            const int from = unpack_from(sw), ways = unpack_to(sw) / from, count = n * int(sizeof(typename V::element)) / from;
+            alignas(64) uint8_t linear[256];
+            tpcgen::rt::load(tensor, ndx.v, linear, count, from);
             uint8_t* at = bytes(o) + first * int(sizeof(typename V::element));
-            __builtin_memset(at, 0, count * to);
-            for (int k = 0; k < count; ++k) __builtin_memcpy(at + k * to, packed + k * from, from);
+            for (int k = 0; k < count; ++k) __builtin_memcpy(at + interleaved(k, count, ways) * from, linear + k * from, from);
         } else {
             tpcgen::rt::load(tensor, ndx.v, lanes_of(o) + first, n, int(sizeof(typename V::element)));
         }
@@ -1277,11 +1279,11 @@ struct impl {
             for (int k = 0; k < 8 * n; ++k) bits[k / 8] |= uint8_t((lanes_of(value)[first * 8 + k] & 1) << (k % 8));
             put(bits, n, 1);
         } else if (sw & SW_PACK) {
-            const int from = pack_from(sw), to = pack_to(sw), count = n * int(sizeof(typename V::element)) / from;
-            alignas(64) uint8_t packed[256];
+            const int to = pack_to(sw), ways = pack_from(sw) / to, count = n * int(sizeof(typename V::element)) / to;
+            alignas(64) uint8_t linear[256];
             const uint8_t* at = bytes(value) + first * int(sizeof(typename V::element));
-            for (int k = 0; k < count; ++k) __builtin_memcpy(packed + k * to, at + k * from, to);
-            put(packed, count, to);
+            for (int k = 0; k < count; ++k) __builtin_memcpy(linear + k * to, at + interleaved(k, count, ways) * to, to);
+            put(linear, count, to);
         } else {
             put(lanes_of(value) + first, n, int(sizeof(typename V::element)));
         }
@@ -1421,9 +1423,16 @@ struct impl {
         return o;
     }
 
-    template <class T> static TPC_FN T ld_l(uint32_t address)
+    static uint32_t& control_word(uint32_t address)
     {
-        if constexpr (std::is_same_v<T, bool>) {
+        static uint32_t words[1024];
+        return words[(address >> 2) & 1023];
+    }
+    template <class T> static TPC_FN T ld_l(uint32_t address, int sw)
+    {
+        if (sw & SW_MMIO) {
+            return bits_as<T>(raw<T>(control_word(address)));
+        } else if constexpr (std::is_same_v<T, bool>) {
             uint8_t x;
             tpcgen::rt::load_l(false, address, &x, 1);
             return x & 1;
@@ -1433,9 +1442,11 @@ struct impl {
             return x;
         }
     }
-    template <class T> static TPC_FN void st_l(uint32_t address, T value)
+    template <class T> static TPC_FN void st_l(uint32_t address, T value, int sw)
     {
-        if constexpr (std::is_same_v<T, bool>) {
+        if (sw & SW_MMIO) {
+            control_word(address) = bits_as<raw<T>>(value);
+        } else if constexpr (std::is_same_v<T, bool>) {
             const uint8_t x = value;
             tpcgen::rt::store_l(false, address, &x, 1);
         } else {
