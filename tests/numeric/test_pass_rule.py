@@ -27,8 +27,7 @@ def test_the_rounded_truth_passes(rows):
 
 
 def test_one_ulp_more_than_twice_the_device_error_passes_and_two_more_do_not(rows):
-    truth, _ = rows
-    truth = truth.copy()
+    truth = rows[0][:1].copy()
     truth[0, 0] = 3.0
     truth[0, 1:] = np.clip(truth[0, 1:], -1.9, 1.9)
     device = truth.astype(BF16)
@@ -44,6 +43,50 @@ def test_one_ulp_more_than_twice_the_device_error_passes_and_two_more_do_not(row
     verdict = judge(y, truth, device)
     assert not verdict.passed and verdict.where == (0, 0)
     assert verdict.bound == pytest.approx(allowed)
+
+
+def off(truth, row, error):
+    """The truth in f32 with an error in one element of a row."""
+    result = truth.astype(np.float32)
+    result[row, 0] += np.float32(error)
+    return result
+
+
+def test_a_row_may_lose_twice_the_share_that_any_row_loses():
+    truth = np.array([[8.0, 1.0], [4.0, 1.0]])
+    device = off(truth, 0, 0.08)  # 1 % of its row; the other row was lucky and is exact
+    assert judge(off(truth, 1, 0.079), truth, device).passed
+    assert not judge(off(truth, 1, 0.081), truth, device).passed
+    verdict = judge(off(truth, 1, 0.081), truth, device)
+    assert verdict.where == (1, 0) and verdict.bound == pytest.approx(0.08, rel=1e-4)
+
+
+def test_a_large_row_may_not_lose_the_share_of_a_small_one_but_twice_the_worst_error():
+    truth = np.array([[1.0, 0.5], [1000.0, 1.0]])
+    device = off(truth, 0, 0.01)  # 1 % of a small row is no excuse for 1 % of a large one
+    assert judge(off(truth, 1, 0.019), truth, device).passed
+    assert not judge(off(truth, 1, 0.1), truth, device).passed
+
+
+def test_a_row_that_underflows_excuses_no_other():
+    truth = np.array([[1e-60, 0.0], [1e-3, 0.0], [1.0, 0.0]])
+    device = off(truth, 2, 1e-4)
+    device[0, 0] = 0.0  # all of it is lost, which is nothing against the least normal number
+    assert judge(device, truth, device).passed
+    assert judge(off(truth, 1, 1.9e-7), truth, device).passed
+    assert not judge(off(truth, 1, 1e-4), truth, device).passed
+
+
+def test_no_row_is_ever_allowed_a_quarter_of_its_magnitude():
+    rng = np.random.default_rng(7)
+    for _ in range(200):
+        truth = rng.standard_normal((4, 8)) * 10.0 ** rng.integers(-6, 6, (4, 1))
+        device = (truth * (1 + rng.uniform(-0.12, 0.12, truth.shape) * rng.integers(0, 2, (4, 1)))).astype(np.float32)
+        row = int(rng.integers(4))
+        largest = np.abs(truth[row]).max()
+        y = truth.astype(np.float32)
+        y[row, 3] += np.float32(0.25 * largest)
+        assert not judge(y, truth, device).passed
 
 
 def test_an_error_allowed_in_a_large_row_fails_in_a_small_one(rows):

@@ -3,7 +3,11 @@
 The truth is the interpreter in exact mode; what honest rounding costs is measured by the interpreter in device mode.
 Elementwise, a row being the last axis:
 
-    |y - truth| <= 2 * max over the row |device - truth| + k ulp of the output dtype at the row's largest |truth|
+    |y - truth| <= 2 * max|device - truth| + k ulp of the output dtype at the row's largest |truth|
+
+The maximum is over the tensor, as a share of a row's largest |truth|: what a row of this magnitude loses at worst, and
+never more than any row loses. A maximum over the row alone would ask a short row to be as lucky as device mode was; one
+over the tensor alone would let a small row be all wrong beside a large one.
 """
 
 from __future__ import annotations
@@ -73,8 +77,9 @@ def _judged(y: Array, truth: Array, device: Array, dtype: np.dtype[np.generic]) 
     finite = np.where(np.isfinite(truth), np.abs(truth), 0)
     magnitude = finite.max(axis=-1, keepdims=True) if truth.ndim else finite
     row_error = device_error.max(axis=-1, keepdims=True) if truth.ndim else device_error
-    bound = np.broadcast_to(2 * row_error + _ulps(magnitude, dtype), truth.shape)
-    doubtful = _first(np.broadcast_to(row_error > INCONCLUSIVE * _at_least_normal(magnitude, dtype), truth.shape))
+    scale = _at_least_normal(magnitude, dtype)
+    bound = np.broadcast_to(2 * _usual_error(row_error, scale) + _ulps(magnitude, dtype), truth.shape)
+    doubtful = _first(np.broadcast_to(row_error > INCONCLUSIVE * scale, truth.shape))
     excess = np.where(error == 0, -np.inf, error - bound)
     where = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
     reason = ""
@@ -94,6 +99,12 @@ def _distance(a: Array, b: Array) -> Array:
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore"):
         return np.where(same, 0.0, np.abs(a - b))
+
+
+def _usual_error(row_error: Array, scale: Array) -> Array:
+    """Per row, the worst share of its scale that any row loses, times its own scale; at most the worst error of all."""
+    share = np.divide(row_error, scale, out=np.zeros_like(row_error), where=scale > 0)
+    return np.maximum(row_error, np.minimum(share.max() * scale, row_error.max()))
 
 
 def _kind(dtype: np.dtype[np.generic]) -> DType:
