@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def _check_one(
     attributes = {a.name: binding.values[a.name] for a in program.attributes}
     truth = run(program, inputs, attributes)
     device = run(program, inputs, attributes, mode="device")
-    torch = eager(program, binding, inputs) if eager is not None else {}
+    torch: Mapping[str, Array] = eager(program, binding, inputs) if eager is not None else {}
     for tensor in program.outputs:
         name = tensor.name
         where = (variant.dtype, case.name, family, name, truth[name].shape)
@@ -99,7 +100,7 @@ def _check_one(
 
 def _bits(value: float) -> int:
     """A seed from a size or attribute, the same in every process."""
-    return int(np.float64(value).view(np.uint64))
+    return int.from_bytes(struct.pack("<d", value), "little")
 
 
 def _worst(y: Array, truth: Array) -> float:

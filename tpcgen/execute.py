@@ -88,7 +88,7 @@ class Executor:
 
 def _move(plan: Plan, stage: MoveStage, array: Array) -> Array:
     source, target = plan.buffer(stage.source).order, plan.buffer(stage.target).order
-    return np.ascontiguousarray(array.transpose([source.index(axis) for axis in target]))
+    return np.ascontiguousarray(np.transpose(array, [source.index(axis) for axis in target]))
 
 
 def _matmul(plan: Plan, stage: MmeStage, binding: Binding, arrays: Mapping[str, Array]) -> Array:
@@ -97,21 +97,21 @@ def _matmul(plan: Plan, stage: MmeStage, binding: Binding, arrays: Mapping[str, 
 
     def matrix(operand: Operand, rows: tuple[str, ...], columns: tuple[str, ...]) -> Array:
         have = _factors(operand, plan.buffer(operand.buffer))
-        split = arrays[operand.buffer].astype(np.float32).reshape([extent[f] for f in have])
+        split = np.reshape(arrays[operand.buffer].astype(np.float32), [extent[f] for f in have])
         own = [f for f in stage.batch if f in have]
-        ordered = split.transpose([have.index(f) for f in (*own, *rows, *columns)])
+        ordered = np.transpose(split, [have.index(f) for f in (*own, *rows, *columns)])
         batch = [extent[f] if f in have else 1 for f in stage.batch]
-        return ordered.reshape(*batch, _product(extent, rows), _product(extent, columns))
+        return np.reshape(ordered, (*batch, _product(extent, rows), _product(extent, columns)))
 
     out = plan.buffer(stage.out.buffer)
     with np.errstate(all="ignore"):
         product = matrix(stage.lhs, stage.m, stage.k) @ matrix(stage.rhs, stage.k, stage.n)
         rounded = product.astype(out.dtype.numpy)
     made = (*stage.batch, *stage.m, *stage.n)
-    split = rounded.reshape([extent[f] for f in made])
-    ordered = split.transpose([made.index(f) for f in _factors(stage.out, out)])
+    split = np.reshape(rounded, [extent[f] for f in made])
+    ordered = np.transpose(split, [made.index(f) for f in _factors(stage.out, out)])
     shape = [int(binding.value(out.shape[axis])) for axis in out.order]
-    return np.ascontiguousarray(ordered).reshape(shape)
+    return np.reshape(np.ascontiguousarray(ordered), shape)
 
 
 def _factors(operand: Operand, buffer: Buffer) -> list[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from typing import Any
 
 from tpcgen.machine import MACHINES, Machine
-from tpcgen.machine.model import Memory, Mme, Tpc
+from tpcgen.machine.model import Memory, Mme, Tile, Tpc
+from tpcgen.program.dtypes import DType
 from tpcgen.report.tables import table
 
 _NOTES: Mapping[str, str] = {
@@ -47,17 +49,17 @@ def _numbers(part: Mme | Tpc | Memory) -> Iterator[tuple[str, tuple[str, str]]]:
             yield field.name, (_value(getattr(part, field.name)), part.sources[field.name])
 
 
-def _value(value: object) -> str:
+def _value(value: float | str | tuple[Tile, ...] | Mapping[Any, float]) -> str:
     match value:
         case int() | float():
             return f"{value:g}" if value < 1e4 or value % 1000 == 0 else str(value)
+        case str():
+            return value
         case tuple():
             return f"{len(value)} kinds"
-        case Mapping():
-            return ", ".join(f"{_key(k)}={v:g}" for k, v in value.items())
         case _:
-            return str(value)
+            return ", ".join(f"{_key(k)}={v:g}" for k, v in value.items())
 
 
-def _key(key: object) -> str:
+def _key(key: DType | tuple[DType, DType]) -> str:
     return "->".join(map(str, key)) if isinstance(key, tuple) else str(key)

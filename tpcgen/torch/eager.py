@@ -63,9 +63,10 @@ def evaluate(program: Program, binding: Binding, inputs: Mapping[str, Array]) ->
 
 
 def _tensor(array: Array) -> torch.Tensor:
+    held = np.ascontiguousarray(array)
     if array.dtype == DType.BF16.numpy:
-        return torch.from_numpy(np.ascontiguousarray(array).view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(np.ascontiguousarray(array))
+        return torch.as_tensor(np.ndarray(held.shape, np.int16, buffer=held)).view(torch.bfloat16)
+    return torch.as_tensor(held)
 
 
 @dataclass(frozen=True)
@@ -190,9 +191,8 @@ class _Evaluation:
             return None
         letter = {name: chr(ord("a") + i) for i, name in enumerate(names)}
         kept = tuple(n for n in names if n not in e.indices)
-        spec = (
-            ",".join("".join(letter[a] for a in v.axes) for v in (left, right)) + "->" + "".join(map(letter.get, kept))
-        )
+        sides = ("".join(letter[a] for a in axes) for axes in (left.axes, right.axes, kept))
+        spec = "{},{}->{}".format(*sides)
         return _Value(torch.einsum(spec, left.data.to(dtype), right.data.to(dtype)), kept)
 
     def _together(self, function: Callable[..., torch.Tensor], *operands: Expr) -> _Value:
@@ -236,7 +236,7 @@ _BINARY: Mapping[str, Callable[..., torch.Tensor]] = {
     "-": torch.sub,
     "*": torch.mul,
     "/": torch.div,
-    "//": lambda a, b: torch.div(a, b, rounding_mode="floor"),
+    "//": torch.floor_divide,
     "%": torch.remainder,
     "<": torch.lt,
     "<=": torch.le,
