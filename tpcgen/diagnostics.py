@@ -29,6 +29,11 @@ class Span:
 NOWHERE = Span("<generated>", 0, 0, 0, 0)
 
 
+def file_label(path: str) -> str:
+    """A file's name as it is written into what is emitted: one word that ends no comment, string or line."""
+    return re.sub(r"[^\w.+-]", "_", path.rsplit("/", 1)[-1])
+
+
 class Severity(Enum):
     ERROR = "error"
     WARNING = "warning"
@@ -98,7 +103,8 @@ class Diagnostics:
 
 def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
     """Plain text of one diagnostic: header, source line with caret, labels, hint. `sources` maps file to text."""
-    lines = [f"{diagnostic.span}: {diagnostic.severity.value}[{diagnostic.id}]: {diagnostic.message}"]
+    place = f"{diagnostic.span}: " if diagnostic.span.line else ""
+    lines = [f"{place}{diagnostic.severity.value}[{diagnostic.id}]: {diagnostic.message}"]
     lines += _excerpt(diagnostic.span, sources, "^")
     for label in diagnostic.labels:
         lines.append(f"{label.span}: note: {label.text}")

@@ -18,7 +18,7 @@ SPEC = "fn f(x) = x + 1\n"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder, and no table in memory."""
-    monkeypatch.setattr(table, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setenv("TPCGEN_CACHE_DIR", str(tmp_path / "tpcgen"))
     table.table.cache_clear()
     yield tmp_path / "tpcgen"
     table.table.cache_clear()

@@ -65,10 +65,10 @@ def files(artifact: Artifact) -> dict[str, str]:
     texts = {f"kernels/{plain(k.glue.guid)}.c": k.text for k in kernels}
     lib_version = int.from_bytes(hashlib.sha256("".join(texts.values()).encode()).digest()[:8], "big")
     glue_texts = glue.files(
-        artifact.name, artifact.target, artifact.source, [k.glue for k in kernels], artifact.version, lib_version
+        artifact.namespace, artifact.target, artifact.source, [k.glue for k in kernels], artifact.version, lib_version
     )
     texts |= {f"glue/{name}": body for name, body in glue_texts.items()}
-    texts["glue/include/tpc_kernel_lib_interface.h"] = _HEADER.read_text()
+    texts["glue/include/tpc_kernel_lib_interface.h"] = _HEADER.read_text(encoding="utf-8")
     texts[f"{plain(artifact.name)}/__init__.py"] = torch_package.render(package(artifact))
     texts[MANIFEST] = _manifest(artifact, texts)
     return dict(sorted(texts.items()))
@@ -91,34 +91,34 @@ def package(artifact: Artifact) -> torch_package.PackageText:
 def write(folder: Path, texts: Mapping[str, str]) -> bool:
     """Make `folder` hold these files; True when something changed. What was built from unchanged files stays.
 
-    A changed artifact is written beside the folder and renamed into place. DiagnosticError E512 when the folder holds
-    something that is no artifact.
+    A changed artifact is written beside the folder and renamed into place, so that the folder holds a whole artifact or
+    does not exist, whenever this process is killed. Callers let one process at a time do this.
+    DiagnosticError E512 when the folder holds something that is no artifact.
     """
     if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
         hint = "choose another -o, or empty that folder"
         raise DiagnosticError((Diagnostic("E512", f"{folder} exists and is no artifact of tpcgen", NOWHERE, hint),))
     if _holds(folder, texts):
         return False
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    scratch = f".{folder.name}.tpcgen-"
+    for killed in folder.parent.glob(f"{scratch}*"):
+        shutil.rmtree(killed, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=scratch, dir=folder.parent) as beside:
+        fresh = Path(beside) / "new"
         for path, body in texts.items():
             target = fresh / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(body, encoding="utf-8")
-        fresh.chmod(0o755)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(Path(beside) / "old")
         fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return True
 
 
 def _holds(folder: Path, texts: Mapping[str, str]) -> bool:
     try:
         return all((folder / path).read_text(encoding="utf-8") == body for path, body in texts.items())
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tpcgen.diagnostics import file_label
 from tpcgen.kernel.ir import (
     OPS,
     Broadcast,
@@ -162,7 +163,7 @@ class _Printer:
         for s in statements:
             match s:
                 case Note():
-                    where = f"{s.span.file.rsplit('/', 1)[-1]}:{s.span.line}  " if s.span.line else ""
+                    where = f"{file_label(s.span.file)}:{s.span.line}  " if s.span.line else ""
                     self._line(depth, f"// {where}{s.text}")
                 case ScalarLet():
                     self._line(depth, f"const int {s.name} = {_integer(s.value)};")

@@ -1,4 +1,4 @@
-"""The parse table: built by lark from the grammar once, then kept in the user's cache directory.
+"""The parse table: built by lark from the grammar once, then kept in tpcgen's cache folder.
 
 Building takes some 150 ms, loading 10. The cache is an aid: missing, unwritable or damaged, the table is built anew.
 """
@@ -10,13 +10,13 @@ import io
 import sys
 import tempfile
 from contextlib import suppress
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import lark
-from platformdirs import user_cache_path
 
+from tpcgen import cache
 from tpcgen.syntax.build import Builder
 
 GRAMMAR = Path(__file__).parent.parent / "grammar" / "tpcgen.lark"
@@ -28,7 +28,7 @@ _LARK: Any = lark.Lark
 """Without lark's own types, which pyright finds partly unknown."""
 
 
-@cache
+@lru_cache(maxsize=1)
 def table() -> Any:
     """The lark.Lark of the language, its callbacks bound to `Builder`."""
     grammar = GRAMMAR.read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def _cache_path(grammar: str) -> Path:
     """One file per grammar, lark and Python: all that the pickled table depends on."""
     parts = (grammar, lark.__version__, str(sys.version_info[:2]), str(STARTS))
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
-    return user_cache_path("tpcgen") / f"grammar-{key}.pickle"
+    return cache.folder() / f"grammar-{key}.pickle"
 
 
 def _load(path: Path) -> Any:

@@ -1,8 +1,8 @@
 """Builds TPC-C kernels and their glue for the host, with g++, clang++ or the compiler in the `ziglang` wheel.
 
 A kernel's text is compiled as it is: a generated wrapper includes our TPC-C headers, then the kernel, and exports it.
-Everything is cached by content: the headers' precompiled form and objects under the user's cache directory
-(`$TPCGEN_CACHE_DIR` overrides it), the library in the directory the caller names.
+Everything is cached by content: the headers' precompiled form and objects in tpcgen's cache folder, the library in the
+directory the caller names.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
-
 import tpcgen
+from tpcgen import cache
 from tpcgen.diagnostics import NOWHERE, Diagnostic, Label, Span
 from tpcgen.toolchain.errors import ToolchainError
 from tpcgen.toolchain.scan import Function, Scan, scan
@@ -120,9 +119,7 @@ def _cpu_identity() -> str:
 
 def cache_dir() -> Path:
     """Where objects, precompiled headers and the device are kept between runs."""
-    if chosen := os.environ.get("TPCGEN_CACHE_DIR"):
-        return Path(chosen) / "host"
-    return Path(platformdirs.user_cache_dir("tpcgen")) / "host"
+    return cache.folder() / "host"
 
 
 def build(

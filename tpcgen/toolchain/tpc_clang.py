@@ -20,7 +20,7 @@ TARGETS = ("gaudi", "gaudi2")
 _MESSAGE = re.compile(
     r"^(?P<file>[^\s:][^:\n]*):(?P<line>\d+):(?P<column>\d+): (?:fatal )?(?P<kind>error|warning): (?P<text>.*)$"
 )
-_ORIGIN = re.compile(r"^\s*//\s*(?P<file>[\w.\-]+\.dsl):(?P<line>\d+)\b")
+_ORIGIN = re.compile(r"^\s*//\s*(?P<file>[\w.+-]+):(?P<line>\d+)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def _version(path: Path) -> str:
 
 
 def _diagnostics(output: str, source: Path, specs: Mapping[str, Path]) -> tuple[Diagnostic, ...]:
-    lines = source.read_text().splitlines()
+    lines = source.read_text(encoding="utf-8").splitlines()
     return tuple(_diagnostic(m, lines, specs) for m in map(_MESSAGE.match, output.splitlines()) if m)
 
 
