@@ -14,10 +14,14 @@ from tpcgen.program import print as text
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Attr, Attribute, Contract, Equation, Expr, Literal, Program, Size, Tensor, walk
 
+# hpu_backend keeps a custom op in its graph only in this namespace; from another one it falls back to eager
+# (gaudi-pytorch-bridge 1.19, dynamo/compile_backend/shared_layer.py).
+STAGE_NAMESPACE = "custom_op"
+
 
 @dataclass(frozen=True, slots=True)
 class StageOp:
-    """A TPC stage as a torch custom op: `guid` names the kernel, `op` the torch op (`torch.ops.NAMESPACE.op`)."""
+    """A TPC stage as a torch custom op: `guid` names the kernel and the torch op, `op` the function of the package."""
 
     stage: TpcStage
     guid: str
@@ -48,7 +52,7 @@ def render(package: PackageText) -> str:
     """Text of `NAME/__init__.py`."""
     blocks = [_header(package)]
     for variant in package.variants:
-        blocks += [_stage(package, stage) for stage in variant.stages]
+        blocks += [_stage(stage) for stage in variant.stages]
         blocks.append(_composite(package, variant))
     blocks.append(_front_door(package))
     return "\n\n\n".join(block.strip("\n") for block in blocks) + "\n"
@@ -61,7 +65,7 @@ def schema(variant: Variant) -> str:
 
 def stage_schema(stage: StageOp) -> str:
     """The torch schema of a stage's op."""
-    return f"{stage.op}{_schema(stage.stage.program)}"
+    return f"{stage.guid}{_schema(stage.stage.program)}"
 
 
 def _schema(program: Program) -> str:
@@ -80,6 +84,7 @@ import math  # noqa: F401  (size expressions may use it)
 from pathlib import Path
 
 import torch
+from tpcgen.torch.hpu import hpu_stages
 from tpcgen.torch.runtime import (  # noqa: F401
     StageLibrary,
     check_dtype,
@@ -90,11 +95,13 @@ from tpcgen.torch.runtime import (  # noqa: F401
 )
 
 NAMESPACE = "{package.namespace}"
-_library = StageLibrary(Path(__file__).resolve().parent.parent, NAMESPACE)
+_ROOT = Path(__file__).resolve().parent.parent
+_library = StageLibrary(_ROOT, NAMESPACE)
+_load_hpu = hpu_stages(_ROOT, NAMESPACE)
 '''
 
 
-def _stage(package: PackageText, stage: StageOp) -> str:
+def _stage(stage: StageOp) -> str:
     program = stage.stage.program
     arguments = ", ".join(composite.stage_arguments(stage.stage))
     tensors = composite.tuple_text(identifier(t.name) for t in program.inputs)
@@ -105,7 +112,7 @@ def _stage(package: PackageText, stage: StageOp) -> str:
     made = outputs[0] if len(outputs) == 1 else f"({', '.join(outputs)})"
     equations = "\n".join(f"    {text.equation(s, program)}" for s in program.body if isinstance(s, Equation))
     return f'''
-@torch.library.custom_op("{package.namespace}::{stage.op}", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("{STAGE_NAMESPACE}::{stage.guid}", mutates_args=(), device_types="cpu")
 def {stage.op}({_typed(program)}) -> {composite.result_type(program)}:
     """TPC kernel {stage.guid}:
 
@@ -149,6 +156,8 @@ def {identifier(package.name)}({signature}) -> {composite.result_type(program)}:
     """{_docstring(program)}"""
     op, dtypes = check_dtype("{package.name}", "{first}", {first}, _VARIANTS)
 {_indented(_checks(package.name, program))}
+    if {first}.device.type == "hpu":
+        _load_hpu()
     return op({_call(program)})
 '''
 
