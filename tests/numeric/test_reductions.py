@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -199,6 +201,19 @@ def test_sums_of_products(evaluate, body, einsum, sizes):
     else:
         expected = np.einsum(einsum, a8, c8, *([w8] if einsum.count(",") == 2 else []))
     np.testing.assert_allclose(evaluate(text, a=a, c=c, w=w)["y"], expected, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations("bhqe")))
+@pytest.mark.parametrize("domain", ["", " where k <= q"])
+def test_a_contraction_into_any_order_of_axes(evaluate, axes, domain):
+    p, v = RNG.standard_normal((2, 3, 5, 6)).astype("f4"), RNG.standard_normal((2, 3, 6, 4)).astype("f4")
+    shape = ", ".join(a.upper() for a in axes)
+    text = f"""op t(p: f32[B, H, Q, K], v: f32[B, H, K, E]) -> y: f32[{shape}] {{
+        y[{",".join(axes)}] = sum[k{domain}](p[b,h,q,k] * v[b,h,k,e])
+    }}"""
+    weights = np.tril(p.astype("f8")) if domain else p.astype("f8")
+    expected = np.einsum("bhqk,bhke->" + "".join(axes), weights, v.astype("f8"))
+    np.testing.assert_allclose(evaluate(text, p=p, v=v)["y"], expected, rtol=1e-12)
 
 
 def test_a_contraction_under_a_domain_and_with_partial_factors(evaluate):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tpcgen.interpreter.errors import fail
-from tpcgen.interpreter.evaluate import Axis, Evaluator, Frame
+from tpcgen.interpreter.evaluate import Evaluator
+from tpcgen.interpreter.frame import Axis, Frame
 from tpcgen.interpreter.value import Array
 from tpcgen.program import ir
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,31 +18,13 @@ from typing import Literal
 import numpy as np
 
 from tpcgen.diagnostics import Diagnostic
-from tpcgen.interpreter import functions, reduce, value
+from tpcgen.interpreter import functions, reduce, scan, value
+from tpcgen.interpreter.frame import Axis, Box, Frame, Span, position
 from tpcgen.interpreter.value import Array, FaultTable, Value
 from tpcgen.program import ir, sizes
 from tpcgen.program.dtypes import DType
 
 Mode = Literal["exact", "device"]
-Span = tuple[int, int]
-"""low <= index < high."""
-Box = tuple[Span, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """The values low <= i < high of an index."""
-
-    name: str
-    low: int
-    high: int
-
-    @property
-    def size(self) -> int:
-        return max(0, self.high - self.low)
-
-
-Frame = tuple[Axis, ...]
 
 
 class TooLargeError(Exception):
@@ -57,6 +39,7 @@ class TooLargeError(Exception):
 class Evaluator:
     """One run of a program: every size and attribute bound, every input given, fitting the program.
 
+    `stored` holds the tensors that scans define: complete once the scan is over, and as far as it has come before.
     exact: float64, no rounding. device: float32 arithmetic, rounded where the program stores or casts.
     Arrays of more than `limit` elements raise TooLargeError, except inside `unbounded()`.
     """
@@ -73,20 +56,26 @@ class Evaluator:
         self.program = self.binding.program
         self._tensors = {t.name: t for t in self.program.tensors}
         self._equations: dict[str, list[ir.Equation]] = {}
-        self._scan_of: dict[str, ir.Scan] = {}
+        self._scans: dict[str, list[ir.Scan]] = {}
+        self._defined_times: Counter[str] = Counter()
         for statement in self.program.body:
             match statement:
                 case ir.Equation():
                     self._equations.setdefault(statement.target, []).append(statement)
+                    self._defined_times[statement.target] += 1
                 case ir.Scan():
-                    for name in _defined_by(statement):
-                        self._scan_of[name] = statement
+                    for name in scan.defined_by(statement):
+                        self._scans.setdefault(name, []).append(statement)
+                    self._defined_times.update(s.target for s in statement.body if isinstance(s, ir.Equation))
         value_of = self.binding.value
         self._ranges = {r.name: (int(value_of(r.low)), int(value_of(r.high))) for r in self.program.indices}
         self._shapes = {t.name: self.binding.shape(t) for t in self.program.tensors}
-        self._stored: dict[str, Value] = {}
+        self.stored: dict[str, Value] = {}
         self._recent: OrderedDict[tuple[str, Box], Value] = OrderedDict()
         self._recent_bytes = 0
+
+    def dtype_of(self, tensor: str) -> DType:
+        return self._tensors[tensor].dtype
 
     def shape_of(self, tensor: str) -> tuple[int, ...]:
         return self._shapes[tensor]
@@ -98,26 +87,36 @@ class Evaluator:
         """Those outside scans."""
         return self._equations.get(tensor, [])
 
+    def is_piecewise(self, tensor: str) -> bool:
+        """Defined by several equations, in scans or outside."""
+        return self._defined_times[tensor] > 1
+
     # Tensors
 
     def box(self, tensor: str, box: Box) -> Value:
         """The tensor over a box inside its shape, axes in its order; extents may be 1 where it is constant."""
         if tensor in self.inputs:
             return Value(self.inputs[tensor][(..., *(slice(low, high) for low, high in box))])
-        if tensor in self._scan_of and tensor not in self._stored:
-            with self.unbounded():
-                self._run_scan(self._scan_of[tensor])
-        if tensor in self._stored:
-            return _cut(self._stored[tensor], box, self._shapes[tensor])
+        while tensor in self._scans:
+            self._run_scan(self._scans[tensor][0])
+        if tensor in self.stored:
+            return self._defined(tensor, box, _cut(self.stored[tensor], box, self._shapes[tensor]))
         found = self._recent.get((tensor, box))
         if found is None:
-            found = self._from_equations(tensor, box)
+            found = self._defined(tensor, box, None)
             self._remember((tensor, box), found)
         return found
 
-    def _from_equations(self, tensor: str, box: Box) -> Value:
-        result: Value | None = None
-        for equation in self._equations[tensor]:
+    def _run_scan(self, statement: ir.Scan) -> None:
+        """What it defines may be read, as far as it has come, while it runs."""
+        names = scan.defined_by(statement)
+        others = {name: [s for s in self._scans.pop(name) if s is not statement] for name in names}
+        scan.run(self, statement)
+        self._scans.update({name: scans for name, scans in others.items() if scans})
+
+    def _defined(self, tensor: str, box: Box, result: Value | None) -> Value:
+        """By its equations outside scans, and those inside."""
+        for equation in self.equations_of(tensor):
             part = self.equation(equation, box, ())
             result = part if result is None else value.merge(result, part)
         assert result is not None
@@ -129,12 +128,13 @@ class Evaluator:
         inside = [(max(a, low), min(b, high)) for (a, b), (low, high) in zip(box, ranges, strict=True)]
         axes = tuple(Axis(name, *span) for name, span in zip(equation.indices, inside, strict=True))
         frame = outer + axes
-        result = self._where(equation.value, equation.domain, frame)
-        result = self._round(result, self._tensors[equation.target].dtype)
+        result = self.where(equation.value, equation.domain, frame)
+        result = self.round(result, self.dtype_of(equation.target))
         result = result.map(lambda a: np.reshape(a, a.shape[len(outer) :]))
         return result if tuple(inside) == box else _embed(result, inside, box)
 
-    def _where(self, e: ir.Expr, domain: ir.Expr | None, frame: Frame) -> Value:
+    def where(self, e: ir.Expr, domain: ir.Expr | None, frame: Frame) -> Value:
+        """An expression under a domain."""
         held = None if domain is None else self.evaluate(domain, frame)
         return value.restrict(self.evaluate(e, frame), held)
 
@@ -144,46 +144,6 @@ class Evaluator:
         while self._recent_bytes > _RECENT_BYTES and len(self._recent) > 1:
             _, old = self._recent.popitem(last=False)
             self._recent_bytes -= old.nbytes
-
-    # Scans
-
-    def _run_scan(self, scan: ir.Scan) -> None:
-        low, high = self._ranges[scan.index]
-        for state in scan.states:
-            axes = tuple(Axis(name, 0, n) for name, n in zip(state.indices, self._shapes[state.state], strict=True))
-            initial = self._round(self.evaluate(state.initial, axes), self._tensors[state.state].dtype)
-            self._stored[state.state] = _dense(initial, self._shapes[state.state])
-        outliving = [s for s in scan.body if isinstance(s, ir.Equation) and scan.index in s.indices]
-        for s in outliving:
-            shape = self._shapes[s.target]
-            kind = self._kind(self._tensors[s.target].dtype)
-            self._stored[s.target] = Value(np.zeros(shape, kind), np.zeros(shape, np.bool_))
-        passing = {s.target for s in scan.body if isinstance(s, ir.Equation)} - {s.target for s in outliving}
-        for t in range(high - 1, low - 1, -1) if scan.reverse else range(low, high):
-            for name in passing:
-                self._stored.pop(name, None)
-            for s in scan.body:
-                self._step(s, Axis(scan.index, t, t + 1))
-        for name in passing:
-            self._stored.pop(name, None)
-
-    def _step(self, s: ir.Equation | ir.Update, t: Axis) -> None:
-        match s:
-            case ir.Update():
-                shape = self._shapes[s.state]
-                axes = (t, *(Axis(name, 0, n) for name, n in zip(s.indices, shape, strict=True)))
-                new = self._round(self._where(s.value, s.domain, axes), self._tensors[s.state].dtype)
-                new = new.map(lambda a: a[0])
-                self._stored[s.state] = _dense(value.default(new, self._stored[s.state]), shape)
-            case ir.Equation() if t.name in s.indices:
-                shape = self._shapes[s.target]
-                box = tuple((t.low, t.high) if i == t.name else (0, n) for i, n in zip(s.indices, shape, strict=True))
-                self._stored[s.target] = _write(self._stored[s.target], self.equation(s, box, ()), box)
-            case ir.Equation():
-                box = tuple((0, n) for n in self._shapes[s.target])
-                new = self.equation(s, box, (t,))
-                old = self._stored.get(s.target)
-                self._stored[s.target] = new if old is None else value.merge(old, new)
 
     # Expressions
 
@@ -209,30 +169,30 @@ class Evaluator:
             case ir.Call():
                 return self._call(e, frame)
             case ir.Cast():
-                return self._round(self.evaluate(e.operand, frame), e.dtype)
+                return self.round(self.evaluate(e.operand, frame), e.dtype)
             case ir.Reduce():
                 return self._reduce(e, frame)
 
     def _constant(self, x: int | float | bool, kind: DType, frame: Frame) -> Value:
-        return Value(np.full((1,) * len(frame), x, self._kind(kind)))
+        return Value(np.full((1,) * len(frame), x, self.kind(kind)))
 
     def _index(self, name: str, frame: Frame) -> Value:
-        at = _position(name, frame)
+        at = position(name, frame)
         axis = frame[at]
         shape = [1] * len(frame)
         shape[at] = axis.size
         return Value(np.reshape(np.arange(axis.low, axis.low + axis.size, dtype=np.int32), shape))
 
-    def _kind(self, dtype: DType) -> np.dtype[np.generic]:
+    def kind(self, dtype: DType) -> np.dtype[np.generic]:
         """What values of a dtype are computed in."""
         if dtype.is_float:
             return self.real
         return np.dtype(np.bool_ if dtype is DType.BOOL else np.int32)
 
     def _as(self, v: Value, kind: DType) -> Value:
-        return v if v.data.dtype == self._kind(kind) else v.with_data(v.data.astype(self._kind(kind)))
+        return v if v.data.dtype == self.kind(kind) else v.with_data(v.data.astype(self.kind(kind)))
 
-    def _round(self, v: Value, dtype: DType) -> Value:
+    def round(self, v: Value, dtype: DType) -> Value:
         """The value as it reads back after being stored as `dtype`."""
         if dtype.is_float:
             v = self._as(v, DType.F32)
@@ -309,7 +269,7 @@ class Evaluator:
         return self._loaded(self._gather(e, frame), e.dtype)
 
     def _loaded(self, part: Value, dtype: DType) -> Value:
-        kind = self._kind(dtype)
+        kind = self.kind(dtype)
         return part if part.data.dtype == kind else part.with_data(part.data.astype(kind))
 
     def _plain_box(self, e: ir.Read, frame: Frame) -> tuple[list[int], Box] | None:
@@ -319,7 +279,7 @@ class Evaluator:
         for index, extent in zip(e.indices, self._shapes[e.tensor], strict=True):
             if not isinstance(index, ir.Index):
                 return None
-            at = _position(index.name, frame)
+            at = position(index.name, frame)
             axis = frame[at]
             if at in positions or axis.low < 0 or axis.high > extent:
                 return None
@@ -346,7 +306,7 @@ class Evaluator:
             full = tuple(high - low for low, high in box)
             part = self.box(e.tensor, box).map(lambda a: np.broadcast_to(a, full)[at])
         else:
-            part = Value(np.zeros(shape, self._kind(e.dtype)), np.zeros((1,) * len(frame), np.bool_))
+            part = Value(np.zeros(shape, self.kind(e.dtype)), np.zeros((1,) * len(frame), np.bool_))
         if not bad.any():
             return value.strict(part.data, (part, index))
         numbers = self.faults.mark(bad, lambda at: self._outside(e, frame, where, at))
@@ -368,12 +328,8 @@ class Evaluator:
         domain = None if e.domain is None else self.evaluate(e.domain, inner)
         sink = self._sink(e, frame)
         if e.kind == "sum":
-            kind = ir.type_of(e.body)
-            factors = [self._as(self.evaluate(f, inner), kind) for f in factors_of(e.body)]
-            if domain is not None:
-                one = self._constant(1, kind, inner)
-                factors.append(value.restrict(one, domain))
-            return reduce.total(factors, extents, self._room)
+            factors = [self._as(self.evaluate(f, inner), ir.type_of(e.body)) for f in factors_of(e.body)]
+            return reduce.total(factors, domain, extents, self._room)
         body = value.restrict(self.evaluate(e.body, inner), domain)
         match e.kind:
             case "max" | "min":
@@ -429,20 +385,6 @@ def _same(a: Array) -> Array:
     return a
 
 
-def _defined_by(scan: ir.Scan) -> list[str]:
-    """States and the tensors that outlive the scan."""
-    outliving = [s.target for s in scan.body if isinstance(s, ir.Equation) and scan.index in s.indices]
-    return [s.state for s in scan.states] + outliving
-
-
-def _position(name: str, frame: Frame) -> int:
-    """The innermost axis of that name."""
-    for at in range(len(frame) - 1, -1, -1):
-        if frame[at].name == name:
-            return at
-    raise KeyError(name)
-
-
 def factors_of(e: ir.Expr) -> list[ir.Expr]:
     match e:
         case ir.Binary(operator="*"):
@@ -468,25 +410,6 @@ def _cut(v: Value, box: Box, shape: tuple[int, ...]) -> Value:
         return a[(..., *(slice(*s) if m == n else slice(None) for s, m, n in zip(box, a.shape, shape, strict=True)))]
 
     return v.map(cut)
-
-
-def _dense(v: Value, shape: tuple[int, ...]) -> Value:
-    return v.map(lambda a: np.broadcast_to(a, shape))
-
-
-def _write(whole: Value, part: Value, box: Box) -> Value:
-    """`part` written over a box of arrays that nobody else holds."""
-    at = (..., *(slice(*s) for s in box))
-    old = Value(whole.data[at], None if whole.present is None else whole.present[at])
-    merged = value.merge(old, part)
-    assert whole.present is not None
-    whole.data[at] = merged.data
-    whole.present[at] = True if merged.present is None else merged.present
-    fault = whole.fault
-    if merged.fault is not None:
-        fault = np.zeros(whole.data.shape, np.int64) if fault is None else fault
-        fault[at] = np.maximum(fault[at], merged.fault)
-    return Value(whole.data, whole.present, fault)
 
 
 def _embed(v: Value, inside: list[Span], box: Box) -> Value:
@@ -518,12 +441,12 @@ def _keep(a: Array, frame: Frame, added: Frame) -> Array:
     """Last axes, that hid frame axes of the same names, put back in their place and cut to their range."""
     order = list(range(len(frame)))
     for i, axis in enumerate(added):
-        order[_position(axis.name, frame)] = len(frame) + i
+        order[position(axis.name, frame)] = len(frame) + i
     hidden = [i for i in range(a.ndim) if i not in order]
     a = np.transpose(a, order + hidden)
     a = np.reshape(a, a.shape[: len(frame)])
     for axis in added:
-        at = _position(axis.name, frame)
+        at = position(axis.name, frame)
         if a.shape[at] != 1 or axis.size == 1:
             cut = [slice(None)] * len(frame)
             cut[at] = slice(frame[at].low - axis.low, frame[at].low - axis.low + frame[at].size)

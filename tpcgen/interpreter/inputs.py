@@ -12,7 +12,8 @@ import numpy as np
 from tpcgen.interpreter import contracts, visits
 from tpcgen.interpreter.compare import FORMATS
 from tpcgen.interpreter.errors import fail
-from tpcgen.interpreter.evaluate import Axis, Evaluator, Frame
+from tpcgen.interpreter.evaluate import Evaluator
+from tpcgen.interpreter.frame import Axis, Frame
 from tpcgen.interpreter.value import Array
 from tpcgen.program import ir, sizes
 from tpcgen.program.dtypes import DType

@@ -1,6 +1,7 @@
-"""Reductions of values over the last axes of a frame. The domain is already part of each value's presence.
+"""Reductions of values over the last axes of a frame.
 
-Results lose those axes, except softmax and rank, which stay functions of them.
+The domain is already part of the presence of what is reduced; for a sum of products it comes along. Results lose those
+axes, except softmax and rank, which stay functions of them.
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ from functools import reduce
 
 import numpy as np
 
-from tpcgen.interpreter.value import Array, Value, absent, drop, product, worst
+from tpcgen.interpreter.value import Array, Value, absent, drop, product, restrict, worst
 
 Room = Callable[[tuple[int, ...]], None]
 """Asked before an array of that shape is made; may refuse by raising."""
 
 
-def total(factors: Sequence[Value], extents: tuple[int, ...], room: Room) -> Value:
+def total(factors: Sequence[Value], domain: Value | None, extents: tuple[int, ...], room: Room) -> Value:
     """Sum over the last axes, of these extents, of the product of the factors; a matrix product where that is smaller.
 
     Accumulates in the dtype of the data: float64, float32, or int32 with wrap-around.
     """
+    if domain is not None and domain.fault is not None:
+        # An absent factor leaves the other factors unvisited, but not the domain.
+        room(_full([*factors, domain], extents))
+        return _reduce(restrict(reduce(_multiply, factors), domain), extents, np.add, 0)
+    if domain is not None:
+        factors = [*factors, restrict(Value(np.ones_like(factors[0].data, shape=(1,) * domain.data.ndim)), domain)]
     groups = _grouped(factors)
     if groups is not None:
         a, b = (reduce(_multiply, group) for group in groups)
@@ -272,4 +279,4 @@ def _contract(x: Array, y: Array, extents: tuple[int, ...], room: Room) -> Array
     right = np.reshape(np.transpose(y, batch + rows + inner + columns), (count(batch), depth, count(columns)))
     order = batch + rows + columns
     result = np.reshape(np.matmul(left, right), [size[i] for i in order])
-    return np.transpose(result, sorted(outer, key=order.index))
+    return np.transpose(result, [order.index(i) for i in outer])

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from tpcgen.interpreter import binding, contracts
-from tpcgen.interpreter.errors import InterpreterError, fail
-from tpcgen.interpreter.evaluate import Axis, Box, Evaluator, Mode, TooLargeError
-from tpcgen.interpreter.value import Array, holds
+from tpcgen.interpreter.disjoint import check_overlap, covered
+from tpcgen.interpreter.errors import InterpreterError
+from tpcgen.interpreter.evaluate import Evaluator, Mode, TooLargeError
+from tpcgen.interpreter.frame import Box
+from tpcgen.interpreter.value import Array
 from tpcgen.program import ir
 
 BLOCK = 1 << 22
@@ -93,37 +95,12 @@ def over_blocks(evaluator: Evaluator, box: Box, visit: Callable[[Box], None]) ->
 
 
 def _check_disjoint(evaluator: Evaluator, tensor: str) -> None:
-    """Equations of one tensor overlap nowhere, visited or not. Those in a scan are checked at each step."""
+    """Equations outside scans; those inside are checked at each step."""
+    whole = tuple((0, n) for n in evaluator.shape_of(tensor))
     for one, other in itertools.combinations(evaluator.equations_of(tensor), 2):
-        _check_pair(evaluator, one, other)
 
+        def visit(box: Box, one: ir.Equation = one, other: ir.Equation = other) -> None:
+            masks = (covered(evaluator, e, box, ()) for e in (one, other))
+            check_overlap(one, next(masks), other, next(masks), box)
 
-def _check_pair(evaluator: Evaluator, one: ir.Equation, other: ir.Equation) -> None:
-    ranges = [
-        (max(a, c), min(b, d))
-        for (a, b), (c, d) in zip(
-            map(evaluator.range_of, one.indices), map(evaluator.range_of, other.indices), strict=True
-        )
-    ]
-    if any(low >= high for low, high in ranges):
-        return
-
-    def visit(box: Box) -> None:
-        masks = [
-            np.ones((1,) * len(box), np.bool_)
-            if e.domain is None
-            else holds(evaluator.evaluate(e.domain, tuple(Axis(i, *s) for i, s in zip(e.indices, box, strict=True))))
-            for e in (one, other)
-        ]
-        overlap = masks[0] & masks[1]
-        if overlap.any():
-            place = np.argwhere(overlap)[0]
-            point = [low + int(i) for (low, _), i in zip(box, place, strict=True)]
-            raise overlapping(one, other, point)
-
-    over_blocks(evaluator, tuple(ranges), visit)
-
-
-def overlapping(one: ir.Equation, other: ir.Equation, point: list[int]) -> InterpreterError:
-    message = f"two equations define {one.target}{point}: the one here and the one at {one.span}"
-    return fail("E353", message, other.span, "make their domains disjoint")
+        over_blocks(evaluator, whole, visit)

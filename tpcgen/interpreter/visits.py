@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tpcgen.interpreter import value
-from tpcgen.interpreter.evaluate import Axis, Evaluator, Frame, factors_of
+from tpcgen.interpreter.evaluate import Evaluator, factors_of
+from tpcgen.interpreter.frame import Axis, Frame
 from tpcgen.interpreter.value import Array
 from tpcgen.program import ir
 
