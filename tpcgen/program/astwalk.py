@@ -42,18 +42,6 @@ def walk(node: ast.Node) -> Iterator[ast.Node]:
         stack.extend(reversed(children(top)))
 
 
-def depth(node: ast.Node) -> tuple[int, ast.Node]:
-    """Levels below and including the node, and one of the deepest nodes."""
-    deepest, at = 0, node
-    stack = [(1, node)]
-    while stack:
-        level, top = stack.pop()
-        if level > deepest:
-            deepest, at = level, top
-        stack.extend((level + 1, child) for child in children(top))
-    return deepest, at
-
-
 @cache
 def _child_fields(kind: type[ast.Node]) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind) if f.name != "span")

@@ -21,8 +21,9 @@ from tpcgen.program.typerules import ARITIES, NAMES, TAKES_SINK, VARIADIC, is_id
 from tpcgen.syntax import ast
 
 _MAX_NODES = 20_000
-_MAX_LEVELS = 120
-"""Limits of an expression after its fns are inlined: inlining can square its size."""
+_MAX_LEVELS = 200
+_MAX_CALLS = 5_000
+"""Limits of an expression after its fns are inlined, and of the calls inlined in one op: sizes multiply."""
 
 
 class Reader(Protocol):
@@ -267,9 +268,12 @@ class Expressions:
         known = [a for a in arguments if a is not None]
         if len(known) < len(arguments) or function.broken:
             return None
+        self.scope.inlined_calls += 1
         local = dict(zip(function.node.parameters, known, strict=True))
-        body = _FunctionBody(self.scope, self.place, function=function, local=local).resolve(function.node.body)
-        if body is not None and _too_large(body):
+        endless = self.scope.inlined_calls > _MAX_CALLS
+        inside = _FunctionBody(self.scope, self.place, function=function, local=local)
+        body = inside.resolve(function.node.body) if not endless else None
+        if self.scope.inlined_calls > _MAX_CALLS or (body is not None and _too_large(body)):
             hint = "name a part of it in an equation of its own"
             self._error("E233", f"{e.function} makes the expression too large when it is inlined", e.span, hint)
             return None

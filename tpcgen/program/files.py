@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from tpcgen.diagnostics import Diagnostics, Label, Span
-from tpcgen.program.astwalk import depth
 from tpcgen.program.dtypes import DType
 from tpcgen.program.hints import did_you_mean
 from tpcgen.program.places import Places
@@ -17,9 +16,6 @@ from tpcgen.syntax import ast
 from tpcgen.syntax.parser import plain
 
 Parse = Callable[[str, str], ast.File]
-
-MAX_DEPTH = 100
-"""Nesting of expressions: deeper ones are refused, so that no later pass runs out of stack."""
 
 DTYPES: Mapping[str, DType] = {d.value: d for d in DType}
 
@@ -35,7 +31,6 @@ class FunctionDefinition:
 class OpDefinition:
     node: ast.Op
     file: FileScope
-    broken: bool = False
 
 
 @dataclass(eq=False)
@@ -98,20 +93,21 @@ class Loader:
 
     def _use(self, item: ast.Use, scope: FileScope) -> None:
         target = Path(scope.file.path).parent / item.path
-        key = target.resolve()
+        try:
+            key = target.resolve()
+            known = key in self._open or key in self.scopes
+            text = "" if known else target.read_text(encoding="utf-8")
+        except (OSError, ValueError, RuntimeError) as error:
+            scope.incomplete = True
+            reason = getattr(error, "strerror", None) or str(error)
+            hint = "the path is relative to the file that uses it"
+            self.found.error("E231", f"cannot read {item.path}: {reason}", item.span, hint)
+            return
         if key in self._open:
             scope.incomplete = True
             self.found.error("E231", f"{item.path} uses itself, directly or through another file", item.span)
             return
-        if key not in self.scopes:
-            try:
-                text = target.read_text(encoding="utf-8")
-            except (OSError, ValueError) as error:
-                scope.incomplete = True
-                reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-                hint = "the path is relative to the file that uses it"
-                self.found.error("E231", f"cannot read {item.path}: {reason}", item.span, hint)
-                return
+        if not known:
             self.load(text, str(target))
         used = self.scopes[key]
         self._import(used.functions, scope.functions, item)
@@ -150,25 +146,17 @@ class Loader:
             message = f"{item.name} is already a function or a cast"
             self.found.error("E202", message, self._name_of(item), "rename the fn")
             return
-        definition = FunctionDefinition(item, scope, broken=self._too_deep(item))
+        definition = FunctionDefinition(item, scope)
         known = scope.functions.get(item.name)
         if self._claim(item, known.node if known is not None else None):
             scope.functions[item.name] = definition
 
     def _op(self, item: ast.Op, scope: FileScope) -> None:
-        definition = OpDefinition(item, scope, broken=self._too_deep(item))
+        definition = OpDefinition(item, scope)
         known = scope.ops.get(item.name)
         if self._claim(item, known.node if known is not None else None):
             scope.ops[item.name] = definition
             scope.own_ops.append(definition)
-
-    def _too_deep(self, item: ast.Function | ast.Op) -> bool:
-        deepest, node = depth(item)
-        if deepest <= MAX_DEPTH:
-            return False
-        hint = "name a part of it in an equation of its own"
-        self.found.error("E233", f"the expression is nested more than {MAX_DEPTH} levels deep", node.span, hint)
-        return True
 
     def _claim(self, item: ast.Param | ast.Function | ast.Op, known: ast.Node | None) -> bool:
         if known is None:

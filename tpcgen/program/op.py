@@ -46,7 +46,7 @@ class Linker:
         key = (definition, tuple(sorted(dtypes.items())))
         if key not in self._done:
             self._open.append(definition)
-            self._done[key] = None if definition.broken else _Resolver(self, definition, dtypes).resolve()
+            self._done[key] = _Resolver(self, definition, dtypes).resolve()
             self._open.pop()
         return self._done[key]
 

@@ -80,6 +80,7 @@ class OpScope:
     attributes: dict[str, ir.Attribute] = field(default_factory=dict[str, ir.Attribute])
     lets: dict[str, ir.Expr | None] = field(default_factory=dict[str, "ir.Expr | None"])
     tensors: dict[str, TensorInfo] = field(default_factory=dict[str, TensorInfo])
+    inlined_calls: int = 0
     ranges: dict[str, ir.IndexRange | None] = field(default_factory=dict[str, "ir.IndexRange | None"])
 
     def declare(self, name: str, kind: Kind, span: Span) -> bool:
