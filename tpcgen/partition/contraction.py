@@ -16,7 +16,7 @@ from tpcgen.program import affine, ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.print import expression as text
 from tpcgen.rewrite.edit import conjuncts
-from tpcgen.rewrite.split_contractions import contraction_of
+from tpcgen.rewrite.split_contractions import matmul_of
 
 Order = tuple[int, ...]
 
@@ -120,7 +120,7 @@ class Matmul:
 
 def matmul(equation: ir.Equation, program: ir.Program) -> Matmul:
     """The matmul an equation is. NotAMatmulError where its reads are not whole axes, quotients or remainders."""
-    found = contraction_of(equation, program)
+    found = matmul_of(equation, program)
     assert found is not None and isinstance(found.left, ir.Read) and isinstance(found.right, ir.Read)
     out = ir.Read(equation.target, tuple(ir.Index(i) for i in equation.indices), program.tensor(equation.target).dtype)
     reads = (found.left, found.right, out)

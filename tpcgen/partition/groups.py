@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tpcgen.program import ir
 from tpcgen.program.substitute import FreshNames
 from tpcgen.rewrite.drop_dead import reads
-from tpcgen.rewrite.split_contractions import contraction_of
+from tpcgen.rewrite.split_contractions import matmul_of
 
 MAX_TENSORS = 16
 """Tensors of one TPC kernel (gaudi.md, section 1)."""
@@ -34,7 +34,7 @@ def groups(program: ir.Program) -> tuple[Group, ...]:
     result: list[Group] = []
     for equation in program.body:
         assert isinstance(equation, ir.Equation)
-        if contraction_of(equation, program) is not None:
+        if matmul_of(equation, program) is not None:
             result.append(Group(True, (equation,)))
             continue
         _place(result, equation)

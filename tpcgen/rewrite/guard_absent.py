@@ -11,7 +11,7 @@ from tpcgen.diagnostics import Diagnostics
 from tpcgen.program import ir
 from tpcgen.rewrite.edit import Definition, conjunction, definitions, rebuilt
 from tpcgen.rewrite.inline_maps import phases
-from tpcgen.rewrite.split_contractions import contraction_of
+from tpcgen.rewrite.split_contractions import matmul_of
 from tpcgen.rewrite.support import Supports, UndeterminedError
 
 
@@ -23,7 +23,7 @@ def guard_absent(program: ir.Program, found: Diagnostics) -> ir.Program:
     result: list[Definition] = []
     for d in parts:
         e = d.equation
-        if contraction_of(e, program) is None:
+        if matmul_of(e, program) is None:
             usable = {name: x for name, x in inlined.items() if phase[name] == phase[d.tensor.name]}
             try:
                 e = _guarded(e, Supports(program, usable))

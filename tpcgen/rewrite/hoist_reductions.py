@@ -14,7 +14,7 @@ from tpcgen.program.substitute import with_children
 from tpcgen.rewrite.drop_dead import reads
 from tpcgen.rewrite.edit import Definition, definitions, intermediate, names_in_use, rebuilt
 from tpcgen.rewrite.inline_maps import phases
-from tpcgen.rewrite.split_contractions import contraction_of
+from tpcgen.rewrite.split_contractions import matmul_of
 
 
 def hoist_reductions(program: ir.Program) -> ir.Program:
@@ -24,7 +24,7 @@ def hoist_reductions(program: ir.Program) -> ir.Program:
     result: list[Definition] = []
     for d in definitions(program):
         e = d.equation
-        if contraction_of(e, program) is not None:
+        if matmul_of(e, program) is not None:
             result.append(d)
             continue
         here = max((phase[t] for t in reads(e)), default=0)

@@ -16,7 +16,7 @@ from tpcgen.program import ir
 from tpcgen.program.substitute import substitute, with_children
 from tpcgen.rewrite.drop_dead import reads
 from tpcgen.rewrite.edit import Definition, definitions, names_in_use, rebuilt
-from tpcgen.rewrite.split_contractions import contraction_of
+from tpcgen.rewrite.split_contractions import matmul_of
 
 
 def inline_maps(program: ir.Program) -> ir.Program:
@@ -30,7 +30,7 @@ def phases(program: ir.Program) -> dict[str, int]:
     result = dict.fromkeys((t.name for t in program.inputs), 0)
     for d in definitions(program):
         before = max((result[t] for t in reads(d.equation)), default=0)
-        here = before + (contraction_of(d.equation, program) is not None)
+        here = before + (matmul_of(d.equation, program) is not None)
         result[d.tensor.name] = max(here, result.get(d.tensor.name, 0))
     return result
 
@@ -47,7 +47,7 @@ class _Inliner:
 
     def part(self, d: Definition) -> Definition:
         e = d.equation
-        if contraction_of(e, self.program) is None:
+        if matmul_of(e, self.program) is None:
             phase = max((self.phase[t] for t in reads(e)), default=0)
             domain = self._visit(e.domain, phase) if e.domain is not None else None
             value = _stored(self._visit(e.value, phase), d.tensor)

@@ -42,6 +42,18 @@ def contraction_of(equation: ir.Equation, program: ir.Program) -> Contraction | 
     return found if covered == set(equation.indices) else None
 
 
+def matmul_of(equation: ir.Equation, program: ir.Program) -> Contraction | None:
+    """The contraction an equation is, if the MME can take its operands as they are stored: one dtype, no domain.
+
+    A sum of products that only inlining brought together is none: the TPC adds it up where its factors are.
+    """
+    found = contraction_of(equation, program)
+    if found is None or found.domain is not None:
+        return None
+    left, right = found.left, found.right
+    return found if isinstance(left, ir.Read) and isinstance(right, ir.Read) and left.dtype is right.dtype else None
+
+
 @dataclass
 class _Splitter:
     program: ir.Program
