@@ -440,6 +440,10 @@ void hook_load(int number, const int32_t* c, void* dst, int n, int elem) {
     TensorAudit& t = audit.tensors[number];
     trace("load", number, c, n, elem);
     check_element_size(number, c, elem, "loads");
+    if (t.original.elem != 0) {  // [descriptor_elements] the same bytes, as elements of the tensor
+        n = n * elem / static_cast<int>(t.original.elem);
+        elem = static_cast<int>(t.original.elem);
+    }
     ++t.loads;
     const detail::Row row = row_of(number, c, n, elem, "reads");
     t.padded += static_cast<uint64_t>(n - (row.end - row.begin));
