@@ -384,13 +384,13 @@ def scan_cases(batch: int, steps: int, states: int, dim: int) -> list[Case]:
 # What the strict device finds in the published kernels and their glue, besides the results, read in their sources.
 _ADD = {
     "glue_pattern": "dim 2 is declared four elements a member (a = 4), while the index space there is the full size",
-    "access_pattern": "no pattern is set for input 1, so it reads as one element; along dim 2 member i works on i, not 4i",
+    "access_pattern": "no pattern is set for input 1, so it reads as one element; along dim 2 member i works on i",
 }
 _ROWS_OF_FOUR = {"access_pattern": "member i works on rows 4i to 4i + 3; the pattern says row i, one member a row"}
 _NON_FCD = {"glue_pattern": "dim 0 is declared 128 elements a member, while the index space there is the full size"}
 _BEYOND = "the last member's unrolled rows lie outside the tensor; gen_addr and ld_g there read whatever comes next"
 _GATHER = {
-    "access_pattern": "member i works on 4 elements of dim 1 from 4i on; the pattern says element i, and none for input 1",
+    "access_pattern": "member i works on elements 4i to 4i + 3 of dim 1; the pattern says i, and input 1 has none",
     "wild_pointer": _BEYOND,
 }
 _BACKWARD = {"access_pattern": "a member adds to its whole window; the output's pattern says its own pixel"}
