@@ -23,7 +23,23 @@ VALUES: list[dict[str, Value]] = [
     {"M": 2**31 - 1, "N": 65_536, "W": -(2**31), "cap": -1.5},
     {"M": 46_341, "N": 46_341, "W": 128, "cap": 1e-3},
 ]
-UNARY = ("sqrt", "rsqrt", "recip", "log", "exp2", "tanh", "floor", "sigmoid", "gelu", "silu", "relu", "elu", "softplus")
+UNARY = (
+    "sqrt",
+    "rsqrt",
+    "recip",
+    "log",
+    "exp2",
+    "tanh",
+    "floor",
+    "sin",
+    "exp",
+    "sigmoid",
+    "gelu",
+    "silu",
+    "relu",
+    "elu",
+    "softplus",
+)
 
 
 def integer(r: random.Random, depth: int) -> Expr:

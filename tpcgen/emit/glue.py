@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tpcgen.emit.cpptext import expression, field
+from tpcgen.emit.cpptext import C_TYPE, expression, field
 from tpcgen.emit.names import comment, plain
 from tpcgen.emit.templates import render
 from tpcgen.kernel.ir import AxisAccess, IndexDim, ScalarParam, TensorParam
@@ -71,7 +71,7 @@ class GlueKernel:
 def files(
     name: str, target: str, source: str, kernels: Sequence[GlueKernel], version: str, lib_version: int
 ) -> dict[str, str]:
-    """Text of glue.cpp, support.h and CMakeLists.txt by file name. `lib_version` (64 bit) is GetLibVersion's answer."""
+    """glue.cpp, its headers and CMakeLists.txt: file name to text. `lib_version` (64 bit) is GetLibVersion's answer."""
     values = {
         "name": plain(name),
         "target": target,
@@ -86,6 +86,7 @@ def files(
     return {
         "CMakeLists.txt": render("glue/CMakeLists.txt.j2", **values),
         "glue.cpp": render("glue/glue.cpp.j2", **values),
+        "sizes.h": render("sizes.h.j2", **values),
         "support.h": render("glue/support.h.j2", **values),
     }
 
@@ -108,18 +109,13 @@ def _kernel(k: GlueKernel) -> dict[str, object]:
         "comments": [comment(line) for line in _comments(program)],
         "inputs": [t for t in tensors if not t["is_output"]],
         "outputs": [t for t in tensors if t["is_output"]],
-        "attributes": [
-            {"field": field(a.name), "type": "int32_t" if a.type is DType.I32 else "float"} for a in program.attributes
-        ],
-        "fields": [{"field": field(s), "type": "int64_t"} for s in program.sizes]
-        + [
-            {"field": field(a.name), "type": "int64_t" if a.type is DType.I32 else "double"} for a in program.attributes
-        ],
+        "attributes": param_fields(program),
+        "fields": value_fields(program),
         "bindings": [
             {"field": field(size), "tensor": tensor, "dim": dim, "what": comment(f"{size}: dim {dim} of {name}")}
-            for size, tensor, dim, name in _bindings(k)
+            for size, tensor, dim, name in bindings(k)
         ],
-        "size_checks": list(_size_checks(k)),
+        "size_checks": list(size_checks(k)),
         "contracts": [
             {"condition": expression(c.condition), "what": comment(text.expression(c.condition))}
             for c in program.contracts
@@ -130,11 +126,25 @@ def _kernel(k: GlueKernel) -> dict[str, object]:
             {
                 "name": comment(f"{s.name} = {text.expression(s.value)}"),
                 "bits": "int_bits" if s.type is DType.I32 else "float_bits",
-                "value": expression(s.value),
+                "value": expression(s.value, s.type),
             }
             for s in k.scalars
         ],
     }
+
+
+def param_fields(program: Program) -> list[dict[str, str]]:
+    """The members of a node's parameter struct, in order: name, type there, type among `Values`."""
+    types = {DType.I32: ("int32_t", C_TYPE[DType.I32]), DType.F32: ("float", C_TYPE[DType.F32])}
+    return [
+        {"field": field(a.name), "type": types[a.type][0], "value_type": types[a.type][1]} for a in program.attributes
+    ]
+
+
+def value_fields(program: Program) -> list[dict[str, str]]:
+    """The members of `Values`: sizes, then attributes."""
+    sizes = [{"field": field(s), "type": C_TYPE[DType.I32]} for s in program.sizes]
+    return sizes + [{"field": a["field"], "type": a["value_type"]} for a in param_fields(program)]
 
 
 def _sizes(t: TensorParam) -> tuple[Expr, ...]:
@@ -148,7 +158,7 @@ def _comments(program: Program) -> Iterator[str]:
             yield f"{place}{text.equation(statement, program)}"
 
 
-def _bindings(k: GlueKernel) -> Iterator[tuple[str, int, int, str]]:
+def bindings(k: GlueKernel) -> Iterator[tuple[str, int, int, str]]:
     """(size, input, dim, input's name) of the place that binds each size: the first dim with the bare name."""
     bound: set[str] = set()
     for position, tensor in enumerate(t for t in k.tensors if not t.is_output):
@@ -158,9 +168,9 @@ def _bindings(k: GlueKernel) -> Iterator[tuple[str, int, int, str]]:
                 yield size.name, position, dim, tensor.name
 
 
-def _size_checks(k: GlueKernel) -> Iterator[dict[str, object]]:
+def size_checks(k: GlueKernel) -> Iterator[dict[str, object]]:
     """Every other dim of an input: it must agree with what the sizes say."""
-    binding = {(position, dim) for _, position, dim, _ in _bindings(k)}
+    binding = {(position, dim) for _, position, dim, _ in bindings(k)}
     for position, tensor in enumerate(t for t in k.tensors if not t.is_output):
         for dim, size in enumerate(_sizes(tensor)):
             if (position, dim) not in binding:
