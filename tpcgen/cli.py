@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CHECK_FAILED, BAD_INPUT, TOOLCHAIN_FAILED, INTERNAL_ERROR = 1, 2, 3, 70
 TARGETS = ("gaudi", "gaudi2", "gaudi3")
+MACHINES_HELP = "TOML file that changes or adds machine data; $TPCGEN_MACHINES otherwise."
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -128,12 +129,15 @@ def fmt(specs: tuple[Path, ...], only_check: bool) -> None:
 
 
 @cli.command()
+@click.option("--machines", "file", type=click.Path(path_type=Path), help=MACHINES_HELP)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def devices(as_json: bool) -> None:
+def devices(file: Path | None, as_json: bool) -> None:
     """List the devices with the numbers the cost model uses and where each comes from."""
+    from tpcgen.machine import machines
     from tpcgen.report import devices as report
 
-    click.echo(report.to_json() if as_json else report.to_text(), nl=False)
+    known = machines(file)
+    click.echo(report.to_json(known) if as_json else report.to_text(known), nl=False)
 
 
 def _compile(spec: Path, options: Options) -> Compiled:

@@ -6,7 +6,6 @@ from tpcgen.machine.gaudi import GAUDI
 from tpcgen.machine.gaudi2 import GAUDI2
 from tpcgen.machine.gaudi3 import GAUDI3
 from tpcgen.machine.model import Machine
+from tpcgen.machine.override import MACHINES, machines
 
-MACHINES: dict[str, Machine] = {m.name: m for m in (GAUDI, GAUDI2, GAUDI3)}
-
-__all__ = ["GAUDI", "GAUDI2", "GAUDI3", "MACHINES", "Machine"]
+__all__ = ["GAUDI", "GAUDI2", "GAUDI3", "MACHINES", "Machine", "machines"]

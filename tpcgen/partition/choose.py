@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tpcgen.machine import MACHINES
+from tpcgen.machine import Machine, machines
 from tpcgen.partition.baseline import baselines
 from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.partition.estimate import estimate
@@ -31,16 +32,22 @@ class Choice:
 
 
 def choose(
-    program: ir.Program, target: str, binding: Binding, *, cost: TpcCostFunction = estimate, pin: str | None = None
+    program: ir.Program,
+    target: str,
+    binding: Binding,
+    *,
+    cost: TpcCostFunction = estimate,
+    pin: str | None = None,
+    known: Mapping[str, Machine] | None = None,
 ) -> Choice:
     """The cheapest plan for a program at the sizes of `binding`; plans that HBM cannot hold come last.
 
-    `pin` names a plan by its label instead. `cost` says what a TPC stage issues. Deterministic: ties go to the plan
-    listed first. KeyError for an unknown target; ValueError for a label no plan has; DiagnosticError (E4xx) for what is
-    not lowered yet.
+    `pin` names a plan by its label instead. `cost` says what a TPC stage issues. `known`: the devices by name,
+    `machines()` where it is None. Deterministic: ties go to the plan listed first. KeyError for an unknown target;
+    ValueError for a label no plan has; DiagnosticError (E4xx) for what is not lowered yet.
     """
-    machine = MACHINES[target]
-    plans = enumerate_plans(program, target)
+    machine = (machines() if known is None else known)[target]
+    plans = enumerate_plans(program, machine.name)
     priced = [(plan, price(plan, machine, binding, cost)) for plan in plans]
     ranked = sorted(priced, key=lambda item: (not item[1].fits, item[1].seconds))
     best = ranked[0] if pin is None else next((item for item in ranked if item[0].label == pin), None)
