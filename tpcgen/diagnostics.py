@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,12 @@ class DiagnosticError(Exception):
 
     def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
         self.diagnostics = diagnostics
-        super().__init__("\n".join(f"{d.span}: {d.severity.value}[{d.id}]: {d.message}" for d in diagnostics))
+        super().__init__(diagnostics)
+
+    def __str__(self) -> str:
+        """As the command line shows it."""
+        texts = read_sources(self.diagnostics)
+        return "\n".join(render(d, texts) for d in self.diagnostics)
 
 
 @dataclass
@@ -112,6 +118,18 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
     if diagnostic.hint:
         lines.append(f"  = help: {diagnostic.hint}")
     return "\n".join(lines)
+
+
+def read_sources(diagnostics: Iterable[Diagnostic]) -> dict[str, str]:
+    """The text of every file they point into; empty for what cannot be read."""
+    return {file: _source(file) for d in diagnostics for file in (d.span.file, *(x.span.file for x in d.labels))}
+
+
+def _source(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def _excerpt(span: Span, sources: Mapping[str, str], mark: str) -> list[str]:

@@ -30,6 +30,14 @@ _NUMPY = {
 }
 Outputs = torch.Tensor | tuple[torch.Tensor, ...]
 
+# The artifact folder of each namespace that this process has imported: torch would let one replace the ops of another.
+_owners: dict[str, Path] = {}
+
+
+def is_free(namespace: str) -> bool:
+    """Whether this process has not imported a package of that namespace."""
+    return namespace not in _owners
+
 
 class StageLibrary:
     """The kernels and glue of an artifact folder, compiled for the host when a stage is first called.
@@ -38,6 +46,13 @@ class StageLibrary:
     """
 
     def __init__(self, root: Path, namespace: str) -> None:
+        """ImportError when this process has the operators of that namespace from another folder."""
+        owner = _owners.setdefault(namespace, root)
+        if owner != root:
+            raise ImportError(
+                f"{root} and {owner} both hold the operators {namespace}; a process can import one of them. "
+                "Compile one with another --prefix"
+            )
         self.root = root
         self.namespace = namespace
 
