@@ -13,6 +13,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files instead of comparing")
+    parser.addoption("--write-results", action="store_true", help="rewrite docs/results from whole runs of long tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tpcgen import __version__
-from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, Severity
+from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, Severity, file_label
 from tpcgen.emit.artifact import Artifact, KernelText, Variant
 from tpcgen.emit.glue import GlueKernel
 from tpcgen.emit.names import guid
@@ -89,12 +89,15 @@ def _op(module: Module, op: str, path: Path, options: Options) -> CompiledOp:
     variants: list[Variant] = []
     for dtype, program in programs:
         choice = choose(program, options.target, sizes.bind(program, tuned[0]), cost=stage_cost)
-        lowered = [_kernel(stage, op, dtype, options) for stage in choice.plan.stages if isinstance(stage, TpcStage)]
+        stages = [stage for stage in choice.plan.stages if isinstance(stage, TpcStage)]
+        lowered = [compile_stage(stage, op, dtype, options) for stage in stages]
         choices.append(choice)
         kernels.append(tuple(kernel for kernel, _ in lowered))
         variants.append(Variant(dtype, choice.plan, tuple(text for _, text in lowered), _predicted(choice.price)))
-    artifact = Artifact(op, options.target, options.prefix, path.name, __version__, tuple(tuned), tuple(variants))
-    specs = {Path(file).name: Path(file) for file in module.sources}
+    artifact = Artifact(
+        op, options.target, options.prefix, file_label(str(path)), __version__, tuple(tuned), tuple(variants)
+    )
+    specs = {file_label(file): Path(file) for file in module.sources}
     return CompiledOp(artifact, cases, tuple(choices), tuple(kernels), specs)
 
 
@@ -104,7 +107,9 @@ def _predicted(price: PlanPrice) -> dict[str, object]:
     return {"seconds": price.seconds, "peak_bytes": price.peak, "stages": stages}
 
 
-def _kernel(stage: TpcStage, op: str, dtype: str, options: Options) -> tuple[Kernel, KernelText]:
+def compile_stage(stage: TpcStage, op: str, dtype: str, options: Options) -> tuple[Kernel, KernelText]:
+    """The kernel of a stage, and its text with what the glue says of it. DiagnosticError E4xx for what is not lowered,
+    E510 and E511 for a GUID that cannot be."""
     name = guid(options.prefix, op, stage.name, dtype)
     kernel = lower(stage, target=options.target, name=name)
     glue = GlueKernel(

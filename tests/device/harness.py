@@ -1,0 +1,156 @@
+"""Every plan of a program on the strict host device, judged against the interpreter.
+
+One library per target holds the kernels of all plans of all programs and the glue for them. The interpreter's two
+answers are computed once per inputs and judge every plan on every target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tpcgen.compiler import Options, compile_stage
+from tpcgen.emit import glue
+from tpcgen.emit.artifact import KernelText, Variant
+from tpcgen.execute import Executor, StageError
+from tpcgen.host.api import Session
+from tpcgen.interpreter.compare import Verdict, judge
+from tpcgen.interpreter.inputs import Family, draw
+from tpcgen.interpreter.run import run
+from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.partition.plan import Plan, TpcStage
+from tpcgen.program.ir import Program
+from tpcgen.program.sizes import Binding, bind
+from tpcgen.toolchain.host import build as build_library
+
+Array = NDArray[Any]
+Values = Mapping[str, int | float]
+TARGETS = ("gaudi", "gaudi2")
+SEED = 20261
+
+
+@dataclass(frozen=True)
+class Built:
+    """One plan of a program for one target, ready to run."""
+
+    target: str
+    variant: Variant
+    executor: Executor
+
+    @property
+    def label(self) -> str:
+        return self.variant.plan.label
+
+    def run(self, values: Values, inputs: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
+        """The outputs; StageError for whatever the strict device finds."""
+        return self.executor.run(self.variant, bind(self.variant.plan.program, dict(values)), inputs, seed)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One output of one plan. `share`: how much of what the pass rule allows was used where it was nearest to it."""
+
+    target: str
+    plan: str
+    case: str
+    output: str
+    share: float
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.target}, {self.plan}, {self.case}, {self.output}: {self.reason}"
+
+
+def build(
+    programs: Mapping[str, Program],
+    folder: Path,
+    session: Session,
+    targets: Sequence[str] = TARGETS,
+    wanted: Callable[[str, str, int], bool] = lambda name, target, number: True,
+) -> dict[str, list[Built]]:
+    """The wanted plans, else all of enumerate_plans, of each program for each target, keyed as `programs` is.
+
+    DiagnosticError for what is not lowered.
+    """
+    result: dict[str, list[Built]] = {name: [] for name in programs}
+    for target in targets:
+        variants = {
+            name: [
+                _variant(name, n, p) for n, p in enumerate(enumerate_plans(program, target)) if wanted(name, target, n)
+            ]
+            for name, program in programs.items()
+        }
+        kernels = [k for of_one in variants.values() for v in of_one for k in v.kernels]
+        executor = Executor(session, _library(kernels, target, folder / target), target)
+        for name, of_one in variants.items():
+            result[name] += [Built(target, v, executor) for v in of_one]
+    return result
+
+
+def _variant(name: str, number: int, plan: Plan) -> Variant:
+    options = Options(target=plan.target, prefix="t")
+    stages = [s for s in plan.stages if isinstance(s, TpcStage)]
+    kernels = tuple(compile_stage(s, f"{name}_{number}", "x", options)[1] for s in stages)
+    return Variant("x", plan, kernels, {})
+
+
+def _library(kernels: Sequence[KernelText], target: str, folder: Path) -> Any:
+    texts = {f"glue/{n}": t for n, t in glue.files("all", target, "all.dsl", [k.glue for k in kernels], "0", 1).items()}
+    texts |= {f"kernels/{k.glue.guid}.c": k.text for k in kernels}
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    sources = [folder / name for name in texts]
+    return build_library(
+        [s for s in sources if s.suffix == ".cpp"],
+        [s for s in sources if s.suffix == ".c"],
+        target=target,
+        out=folder,
+        mode="strict",
+    )
+
+
+def drawn(program: Program, values: Values, family: Family) -> dict[str, Array]:
+    """Inputs of a family, the same in every process."""
+    binding = bind(program, dict(values))
+    seed = np.array([*binding.values.values()], np.float64).view(np.uint32).tolist()
+    return draw(program, binding, np.random.default_rng([SEED, *family.encode(), *seed]), family)
+
+
+def judged(built: Iterable[Built], values: Values, inputs: Mapping[str, Array], case: str = "") -> Iterator[Outcome]:
+    """Every output of every plan. The plans are of one program."""
+    built = list(built)
+    program = built[0].variant.plan.program
+    binding: Binding = bind(program, dict(values))
+    attributes = {a.name: binding.values[a.name] for a in program.attributes}
+    truth = run(program, inputs, attributes)
+    device = run(program, inputs, attributes, mode="device")
+    for b in built:
+        try:
+            results = b.run(values, inputs)
+        except StageError as failed:
+            yield Outcome(b.target, b.label, case, "-", np.inf, str(failed))
+            continue
+        for name, expected in truth.items():
+            verdict = judge(results[name], expected, device[name])
+            share = _share(results[name], expected, verdict)
+            yield Outcome(b.target, b.label, case, name, share, verdict.reason)
+
+
+def _share(y: Array, truth: Array, verdict: Verdict) -> float:
+    if verdict.where is None:
+        return 0.0
+    got, expected = float(y[verdict.where]), float(truth[verdict.where])
+    if got == expected or (np.isnan(got) and np.isnan(expected)):
+        return 0.0
+    return abs(got - expected) / verdict.bound if verdict.bound > 0 else np.inf
+
+
+def failures(outcomes: Iterable[Outcome]) -> list[str]:
+    return [str(o) for o in outcomes if o.reason]
