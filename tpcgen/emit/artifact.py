@@ -6,12 +6,12 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
-from tpcgen.emit import glue, torch_package
+from tpcgen.emit import glue, torch_ext, torch_package
 from tpcgen.emit.glue import GlueKernel
 from tpcgen.emit.names import plain
 from tpcgen.partition.plan import MmeStage, MoveStage, Plan, Stage, TpcStage
@@ -33,24 +33,28 @@ class KernelText:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The operator at one choice of dtypes. `dtype` is that choice in GUIDs and op names; `kernels` in plan order."""
+    """One plan of the operator at one choice of dtypes.
+
+    `dtype` is that choice in GUIDs and op names; `kernels` in plan order. `tuned`: sizes and attributes the plan was
+    chosen for; `predicted`: the cost model's times there.
+    """
 
     dtype: str
     plan: Plan
     kernels: tuple[KernelText, ...]
-    predicted: Mapping[str, object]
+    predicted: tuple[Mapping[str, object], ...] = ()
+    tuned: tuple[Mapping[str, int | float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """`source` is the spec's file name; `tuned` the sizes its plans were chosen for."""
+    """`source` is the spec's file name. Variants of one dtype are adjacent; the last takes all sizes no other is for."""
 
     name: str
     target: str
     prefix: str
     source: str
     version: str
-    tuned: tuple[Mapping[str, int | float], ...]
     variants: tuple[Variant, ...]
 
     @property
@@ -58,16 +62,34 @@ class Artifact:
         """The torch.library namespace of its ops."""
         return f"{self.prefix}_{self.name}"
 
+    def dtypes(self) -> dict[str, tuple[Variant, ...]]:
+        """The variants of each dtype."""
+        found: dict[str, tuple[Variant, ...]] = {}
+        for variant in self.variants:
+            found[variant.dtype] = (*found.get(variant.dtype, ()), variant)
+        return found
+
+    def kernels(self) -> tuple[KernelText, ...]:
+        """Those of all variants, each once."""
+        return tuple({k.glue.guid: k for v in self.variants for k in v.kernels}.values())
+
+
+def dispatched(variants: Sequence[Variant], values: Mapping[str, int | float]) -> Variant:
+    """Of the variants of one dtype, the one that the emitted package runs at these sizes and attributes."""
+    return next((v for v in variants[:-1] if values in v.tuned), variants[-1])
+
 
 def files(artifact: Artifact) -> dict[str, str]:
     """Every file of the artifact, path to text. The same artifact gives the same bytes."""
-    kernels = [k for v in artifact.variants for k in v.kernels]
+    kernels = artifact.kernels()
     texts = {f"kernels/{plain(k.glue.guid)}.c": k.text for k in kernels}
     lib_version = int.from_bytes(hashlib.sha256("".join(texts.values()).encode()).digest()[:8], "big")
     glue_texts = glue.files(
         artifact.namespace, artifact.target, artifact.source, [k.glue for k in kernels], artifact.version, lib_version
     )
     texts |= {f"glue/{name}": body for name, body in glue_texts.items()}
+    ext_texts = torch_ext.files(artifact.namespace, artifact.source, [k.glue for k in kernels], artifact.version)
+    texts |= {f"torch_ext/{name}": body for name, body in ext_texts.items()}
     texts["glue/include/tpc_kernel_lib_interface.h"] = _HEADER.read_text(encoding="utf-8")
     texts[f"{plain(artifact.name)}/__init__.py"] = torch_package.render(package(artifact))
     texts[MANIFEST] = _manifest(artifact, texts)
@@ -78,14 +100,18 @@ def package(artifact: Artifact) -> torch_package.PackageText:
     """What the importable package is rendered from."""
     variants = tuple(
         torch_package.Variant(
-            v.dtype,
-            v.plan,
-            tuple(torch_package.StageOp(k.stage, k.glue.guid, f"{k.stage.name}_{v.dtype}") for k in v.kernels),
-            f"{artifact.name}_{v.dtype}",
+            dtype,
+            tuple(torch_package.TunedPlan(v.plan, v.tuned) for v in own),
+            tuple({k.glue.guid: _stage_op(k, dtype) for v in own for k in v.kernels}.values()),
+            f"{artifact.name}_{dtype}",
         )
-        for v in artifact.variants
+        for dtype, own in artifact.dtypes().items()
     )
     return torch_package.PackageText(artifact.name, artifact.namespace, artifact.source, variants)
+
+
+def _stage_op(kernel: KernelText, dtype: str) -> torch_package.StageOp:
+    return torch_package.StageOp(kernel.stage, kernel.glue.guid, f"{kernel.stage.name}_{dtype}")
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> bool:
@@ -130,14 +156,14 @@ def _manifest(artifact: Artifact, texts: Mapping[str, str]) -> str:
         "target": artifact.target,
         "prefix": artifact.prefix,
         "namespace": artifact.namespace,
-        "tuned": [dict(sorted(t.items())) for t in artifact.tuned],
-        "variants": [_variant(v) for v in artifact.variants],
+        "variants": [_variant(v, v is own[-1]) for own in artifact.dtypes().values() for v in own],
         "files": {path: hashlib.sha256(body.encode()).hexdigest() for path, body in sorted(texts.items())},
     }
     return json.dumps(content, indent=2) + "\n"
 
 
-def _variant(variant: Variant) -> dict[str, object]:
+def _variant(variant: Variant, otherwise: bool) -> dict[str, object]:
+    """`tuned`: the sizes and attributes that take this plan, with the model's times; `otherwise`: so do all others."""
     program = variant.plan.program
     guids = {k.stage.name: k.glue.guid for k in variant.kernels}
     return {
@@ -147,7 +173,11 @@ def _variant(variant: Variant) -> dict[str, object]:
         "outputs": [_tensor(t) for t in program.outputs],
         "contracts": [text.expression(c.condition) for c in program.contracts],
         "stages": [_stage(s, guids) for s in variant.plan.stages],
-        "predicted": variant.predicted,
+        "tuned": [
+            {"values": dict(sorted(values.items())), "predicted": predicted}
+            for values, predicted in zip(variant.tuned, variant.predicted, strict=True)
+        ],
+        "otherwise": otherwise,
     }
 
 

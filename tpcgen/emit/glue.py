@@ -106,7 +106,7 @@ def _kernel(k: GlueKernel) -> dict[str, object]:
     return {
         "guid": plain(k.guid),
         "stem": plain(k.guid),
-        "comments": [comment(line) for line in _comments(program)],
+        "comments": [comment(line) for line in equations(program)],
         "inputs": [t for t in tensors if not t["is_output"]],
         "outputs": [t for t in tensors if t["is_output"]],
         "attributes": param_fields(program),
@@ -115,7 +115,15 @@ def _kernel(k: GlueKernel) -> dict[str, object]:
             {"field": field(size), "tensor": tensor, "dim": dim, "what": comment(f"{size}: dim {dim} of {name}")}
             for size, tensor, dim, name in bindings(k)
         ],
-        "size_checks": list(size_checks(k)),
+        "size_checks": [
+            {
+                "tensor": tensor,
+                "dim": dim,
+                "value": expression(size),
+                "what": comment(f"dim {dim} of {name} is {text.expression(size)}"),
+            }
+            for size, tensor, dim, name in size_checks(k)
+        ],
         "contracts": [
             {"condition": expression(c.condition), "what": comment(text.expression(c.condition))}
             for c in program.contracts
@@ -151,7 +159,8 @@ def _sizes(t: TensorParam) -> tuple[Expr, ...]:
     return t.sizes or (Literal(1, DType.I32),)
 
 
-def _comments(program: Program) -> Iterator[str]:
+def equations(program: Program) -> Iterator[str]:
+    """What a kernel computes, each equation with its spec line."""
     for statement in program.body:
         if isinstance(statement, Equation):
             place = f"{statement.span.file.rsplit('/', 1)[-1]}:{statement.span.line}  " if statement.span.line else ""
@@ -168,11 +177,10 @@ def bindings(k: GlueKernel) -> Iterator[tuple[str, int, int, str]]:
                 yield size.name, position, dim, tensor.name
 
 
-def size_checks(k: GlueKernel) -> Iterator[dict[str, object]]:
-    """Every other dim of an input: it must agree with what the sizes say."""
+def size_checks(k: GlueKernel) -> Iterator[tuple[Expr, int, int, str]]:
+    """(extent, input, dim, input's name) of every other dim of an input: it must agree with what the sizes say."""
     binding = {(position, dim) for _, position, dim, _ in bindings(k)}
     for position, tensor in enumerate(t for t in k.tensors if not t.is_output):
         for dim, size in enumerate(_sizes(tensor)):
             if (position, dim) not in binding:
-                what = comment(f"dim {dim} of {tensor.name} is {text.expression(size)}")
-                yield {"tensor": position, "dim": dim, "value": expression(size), "what": what}
+                yield size, position, dim, tensor.name

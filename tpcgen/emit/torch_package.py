@@ -5,18 +5,15 @@ What is emitted needs torch and tpcgen's host device on the CPU; on HPU only the
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tpcgen.emit import composite
+from tpcgen.emit import composite, torch_ext
 from tpcgen.emit.pytext import TORCH_DTYPE, expression, identifier
 from tpcgen.partition.plan import Plan, TpcStage
 from tpcgen.program import print as text
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Attr, Attribute, Contract, Equation, Expr, Literal, Program, Size, Tensor, walk
-
-# hpu_backend keeps a custom op in its graph only in this namespace; from another one it falls back to eager
-# (gaudi-pytorch-bridge 1.19, dynamo/compile_backend/shared_layer.py).
-STAGE_NAMESPACE = "custom_op"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +26,28 @@ class StageOp:
 
 
 @dataclass(frozen=True, slots=True)
+class TunedPlan:
+    """A plan and the sizes and attributes it is for."""
+
+    plan: Plan
+    tuned: tuple[Mapping[str, int | float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
-    """One dtype of an operator: its plan, its stage ops in plan order, and the name of its composite op."""
+    """One dtype of an operator: its plans, the ops of all their stages, and the name of its composite op.
+
+    The last plan takes all sizes that no other is for.
+    """
 
     dtype: str
-    plan: Plan
+    plans: tuple[TunedPlan, ...]
     stages: tuple[StageOp, ...]
     op: str
+
+    @property
+    def program(self) -> Program:
+        return self.plans[0].plan.program
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +72,7 @@ def render(package: PackageText) -> str:
 
 def schema(variant: Variant) -> str:
     """The torch schema of the composite op, as in `causal_bf16(Tensor Q, Tensor K, int W) -> Tensor`."""
-    return f"{variant.op}{_schema(variant.plan.program)}"
+    return f"{variant.op}{_schema(variant.program)}"
 
 
 def stage_schema(stage: StageOp) -> str:
@@ -112,7 +124,7 @@ def _stage(stage: StageOp) -> str:
     made = outputs[0] if len(outputs) == 1 else f"({', '.join(outputs)})"
     equations = "\n".join(f"    {text.equation(s, program)}" for s in program.body if isinstance(s, Equation))
     return f'''
-@torch.library.custom_op("{STAGE_NAMESPACE}::{stage.guid}", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("{torch_ext.NAMESPACE}::{stage.guid}", mutates_args=(), device_types="cpu")
 def {stage.op}({_typed(program)}) -> {composite.result_type(program)}:
     """TPC kernel {stage.guid}:
 
@@ -136,12 +148,34 @@ def _empty(tensor: Tensor, like: str) -> str:
 
 def _composite(package: PackageText, variant: Variant) -> str:
     names = {stage.stage.name: stage.op for stage in variant.stages}
-    body = composite.function(variant.plan, variant.op, lambda stage: names[stage.name])
-    return f'@torch.library.triton_op("{package.namespace}::{variant.op}", mutates_args={{}})\n{body}'
+    decorator = f'@torch.library.triton_op("{package.namespace}::{variant.op}", mutates_args={{}})\n'
+    if len(variant.plans) == 1:
+        return decorator + composite.function(variant.plans[0].plan, variant.op, lambda stage: names[stage.name])
+    functions = [f"_{variant.op}_{n}" for n, _ in enumerate(variant.plans)]
+    bodies = [
+        composite.function(tuned.plan, name, lambda stage: names[stage.name])
+        for name, tuned in zip(functions, variant.plans, strict=True)
+    ]
+    return "\n\n".join([*bodies, decorator + _dispatch(variant, functions)])
+
+
+def _dispatch(variant: Variant, functions: Sequence[str]) -> str:
+    """The composite op where the sizes decide which plan runs."""
+    program = variant.program
+    names = [*program.sizes, *(a.name for a in program.attributes)]
+    lines = [f"def {variant.op}({_typed(program)}) -> {composite.result_type(program)}:"]
+    lines += [f"    {line}" for line in composite.size_lines(program)]
+    given = composite.tuple_text(map(identifier, names))
+    for name, tuned in zip(functions[:-1], variant.plans[:-1], strict=True):
+        wanted = [composite.tuple_text(repr(values[n]) for n in names) for values in tuned.tuned]
+        test = f"{given} == {wanted[0]}" if len(wanted) == 1 else f"{given} in {composite.tuple_text(wanted)}"
+        lines += [f"    # {tuned.plan.label}", f"    if {test}:", f"        return {name}({_call(program)})"]
+    lines += [f"    # {variant.plans[-1].plan.label}", f"    return {functions[-1]}({_call(program)})"]
+    return "\n".join(lines) + "\n"
 
 
 def _front_door(package: PackageText) -> str:
-    program = package.variants[0].plan.program
+    program = package.variants[0].program
     chooser = _dispatch_tensor(package)
     first = identifier(chooser.name)
     table = "".join(_variant(package, v, chooser.name) for v in package.variants)
@@ -163,16 +197,16 @@ def {identifier(package.name)}({signature}) -> {composite.result_type(program)}:
 
 
 def _variant(package: PackageText, variant: Variant, chooser: str) -> str:
-    inputs = variant.plan.program.inputs
+    inputs = variant.program.inputs
     dtypes = "".join(f'            "{t.name}": {TORCH_DTYPE[t.dtype]},\n' for t in inputs)
     op = f"torch.ops.{package.namespace}.{variant.op}.default"
-    key = TORCH_DTYPE[variant.plan.program.tensor(chooser).dtype]
+    key = TORCH_DTYPE[variant.program.tensor(chooser).dtype]
     return f"    {key}: (\n        {op},\n        {{\n{dtypes}        }},\n    ),\n"
 
 
 def _dispatch_tensor(package: PackageText) -> Tensor:
     """The first input whose dtype differs between variants; the first input when there is one variant."""
-    inputs = [v.plan.program.inputs for v in package.variants]
+    inputs = [v.program.inputs for v in package.variants]
     return next((column[0] for column in zip(*inputs, strict=True) if len({t.dtype for t in column}) > 1), inputs[0][0])
 
 
