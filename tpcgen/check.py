@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from tpcgen.compiler import Case
-from tpcgen.emit.artifact import Artifact, Variant
+from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
+from tpcgen.emit.artifact import Artifact, Variant, dispatched
 from tpcgen.execute import Executor, StageError
 from tpcgen.host.api import RunReport, Session
 from tpcgen.host.launch import Array
 from tpcgen.interpreter.compare import judge
 from tpcgen.interpreter.inputs import Family, draw, families
 from tpcgen.interpreter.run import run
+from tpcgen.partition.table import size
 from tpcgen.program import ir
 from tpcgen.program.sizes import Binding, bind
 from tpcgen.report.results import Outcome, Result
@@ -41,8 +44,12 @@ def check(
     """Build the artifact in `folder` for the host's strict device and run all cases for every dtype.
 
     Raises ToolchainError when the host build fails, InterpreterError when a case has no inputs that satisfy the
-    contracts, DiagnosticError when it does not fit the program. `eager` computes PyTorch's answer, for comparison.
+    contracts, DiagnosticError when it does not fit the program, or its tensors this machine's memory (E527). `eager`
+    computes PyTorch's answer, for comparison.
     """
+    for variant in artifact.variants:
+        for case in cases:
+            _fits_memory(variant.plan.program, case)
     progress("building for the host device")
     library = build(
         sorted((folder / "glue").glob("*.cpp")),
@@ -62,13 +69,24 @@ def check(
 
 
 def _runs(artifact: Artifact, cases: Sequence[Case]) -> Iterator[tuple[Variant, Case, Family]]:
-    for variant in artifact.variants:
-        program = variant.plan.program
+    for variants in artifact.dtypes().values():
+        program = variants[0].plan.program
         for case in cases:
             binding = bind(program, case.values)
+            variant = dispatched(variants, binding.values)
             largest = max(_elements(binding.shape(t)) for t in program.tensors)
             for family in families(program) if largest <= _LARGE else ("normal",):
                 yield variant, case, family
+
+
+def _fits_memory(program: ir.Program, case: Case) -> None:
+    binding = bind(program, case.values)
+    needed = sum(_elements(binding.shape(t)) * t.dtype.size for t in program.tensors)
+    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > held:
+        message = f"a check at the sizes of {case.name} needs {size(needed)} at least, this machine has {size(held)}"
+        hint = "check at smaller sizes, or compile with --no-check"
+        raise DiagnosticError((Diagnostic("E527", message, NOWHERE, hint),))
 
 
 def _check_one(
@@ -89,7 +107,7 @@ def _check_one(
     torch: Mapping[str, Array] = eager(program, binding, inputs) if eager is not None else {}
     for tensor in program.outputs:
         name = tensor.name
-        where = (variant.dtype, case.name, family, name, truth[name].shape)
+        where = (variant.dtype, case.name, family, name, truth[name].shape, _largest(truth[name]))
         reference = _worst(torch[name], truth[name]) if name in torch else None
         if failure:
             yield Outcome(*where, float("nan"), _worst(device[name], truth[name]), reference, failure)
@@ -107,6 +125,11 @@ def _worst(y: Array, truth: Array) -> float:
     with np.errstate(invalid="ignore"):
         distance = np.abs(y.astype(np.float64) - truth.astype(np.float64))
     return float(np.max(distance, initial=0.0))
+
+
+def _largest(truth: Array) -> float:
+    size = np.abs(truth.astype(np.float64))
+    return float(np.max(np.where(np.isfinite(size), size, 0), initial=0.0))
 
 
 def _elements(shape: tuple[int, ...]) -> int:

@@ -1,4 +1,4 @@
-"""The command line: compile, check, explain, fmt, devices.
+"""The command line: compile, check, run, explain, fmt, devices.
 
 Exit status: 0 done, 1 a check failed, 2 bad input, 3 a toolchain failed, 70 a bug of tpcgen. Results go to standard
 output, progress and diagnostics to standard error. Heavy imports wait until a command needs them.
@@ -6,6 +6,8 @@ output, progress and diagnostics to standard error. Heavy imports wait until a c
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tpcgen import __version__
-from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, render
+from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, read_sources, render
+from tpcgen.kernel_commands import run_command
 
 if TYPE_CHECKING:
     from tpcgen.check import Eager
@@ -62,6 +65,8 @@ def compile_command(
     """Compile SPEC into one artifact per operator under the folder of -o, build it and check it."""
     from tpcgen import session
 
+    if emit is not None and as_json:
+        raise click.UsageError("--emit prints text: it does not go with --json")
     compiled = _compile(spec, _options(**options))
     if emit is not None:
         click.echo(session.stage_text(compiled, emit), nl=False)
@@ -77,14 +82,13 @@ def check_command(spec: Path, as_json: bool, **options: Any) -> None:
     """Compile SPEC, run it on the host device and judge it against the interpreter; nothing is left behind."""
     import tempfile
 
-    from tpcgen import session
     from tpcgen.report import results
 
     compiled = _compile(spec, _options(**options))
     with tempfile.TemporaryDirectory(prefix="tpcgen-") as scratch:
         done = _produce(compiled, Path(scratch), build=False, check=True, quiet=as_json)
-        found = [p.result for p in done if p.result is not None]
-        click.echo(session.to_json(done) if as_json else "\n".join(map(results.to_text, found)), nl=False)
+        found = {p.op.artifact.name: p.result for p in done if p.result is not None}
+    click.echo(results.to_json(found) if as_json else "\n".join(map(results.to_text, found.values())), nl=False)
     sys.exit(0 if all(p.passed for p in done) else CHECK_FAILED)
 
 
@@ -98,8 +102,9 @@ def explain(id: str) -> None:
     if text is None:
         from difflib import get_close_matches
 
-        near = ", ".join(get_close_matches(id.upper(), ids(), 3)) or "ids look like E104 or W101"
-        raise _bad_input("E520", f"no diagnostic has the id {id}", near)
+        near = ", ".join(get_close_matches(id.upper(), ids(), 3))
+        hint = f"did you mean {near}?" if near else "ids look like E104 or W101"
+        raise _bad_input("E520", f"no diagnostic has the id {id}", hint)
     click.echo(text, nl=False)
 
 
@@ -109,12 +114,12 @@ def explain(id: str) -> None:
 def fmt(specs: tuple[Path, ...], only_check: bool) -> None:
     """Put SPECS into the one layout. A spec named - is read from standard input and written to standard output."""
     from tpcgen.syntax.format import format_text
-    from tpcgen.syntax.source import read_source
+    from tpcgen.syntax.source import decode, read_source
 
     changed: list[Path] = []
     for spec in specs:
         if str(spec) == "-":
-            click.echo(format_text(sys.stdin.read(), "<stdin>"), nl=False)
+            click.echo(format_text(decode(sys.stdin.buffer.read(), "<stdin>"), "<stdin>"), nl=False)
             continue
         before = read_source(spec)
         after = format_text(before, str(spec))
@@ -122,7 +127,7 @@ def fmt(specs: tuple[Path, ...], only_check: bool) -> None:
             continue
         changed.append(spec)
         if not only_check:
-            spec.write_text(after, encoding="utf-8")
+            _replace(spec, after)
     for spec in changed:
         click.echo(f"{'would change' if only_check else 'formatted'} {spec}", err=True)
     sys.exit(CHECK_FAILED if only_check and changed else 0)
@@ -138,6 +143,9 @@ def devices(file: Path | None, as_json: bool) -> None:
 
     known = machines(file)
     click.echo(report.to_json(known) if as_json else report.to_text(known), nl=False)
+
+
+cli.add_command(run_command)
 
 
 def _compile(spec: Path, options: Options) -> Compiled:
@@ -232,25 +240,32 @@ def _number(text: str) -> int | float | None:
     return None
 
 
+def _replace(file: Path, text: str) -> None:
+    """Write a user's file: the old text or the new one is there at any time, under the same mode."""
+    import tempfile
+
+    real = file.resolve()
+    with tempfile.TemporaryDirectory(prefix=f".{real.name}.tpcgen-", dir=real.parent) as beside:
+        new = Path(beside) / real.name
+        new.write_text(text, encoding="utf-8")
+        new.chmod(real.stat().st_mode)
+        new.replace(real)
+
+
 def _bad_input(id: str, message: str, hint: str = "") -> DiagnosticError:
     return DiagnosticError((Diagnostic(id, message, NOWHERE, hint),))
 
 
 def _show(diagnostics: Sequence[Diagnostic]) -> None:
-    sources = {file: _source(file) for d in diagnostics for file in (d.span.file, *(x.span.file for x in d.labels))}
+    texts = read_sources(diagnostics)
     for diagnostic in diagnostics:
-        click.echo(render(diagnostic, sources), err=True)
-
-
-def _source(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return ""
+        click.echo(render(diagnostic, texts), err=True)
 
 
 def main() -> None:
     """The entry point: whatever happens, an exit status and words, never a traceback."""
+    out: Any = sys.stdout
+    out.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -264,9 +279,15 @@ def main() -> None:
         _show(error.diagnostics)
         sys.exit(TOOLCHAIN_FAILED if _of_toolchain(error) else BAD_INPUT)
     except BrokenPipeError:
-        sys.exit(1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        click.echo(f"error[E522]: {error.strerror or error}: {error.filename}", err=True)
+        where = f"{error.filename}: " if error.filename else ""
+        _show([Diagnostic("E522", f"{where}{error.strerror or error}", NOWHERE)])
+        sys.exit(BAD_INPUT)
+    except MemoryError as error:
+        hint = "check at smaller sizes, or compile with --no-check"
+        _show([Diagnostic("E527", f"not enough memory: {error}", NOWHERE, hint)])
         sys.exit(BAD_INPUT)
     except Exception as bug:
         _report_bug(bug)

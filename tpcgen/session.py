@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import tpcgen
 from tpcgen.compiler import Compiled, CompiledOp
+from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
 from tpcgen.emit import artifact as emit
 from tpcgen.partition import print as plan_text
 from tpcgen.program import print as program_text
@@ -54,18 +58,17 @@ def summary(produced: Sequence[Produced]) -> str:
 
 
 def _plans(op: CompiledOp) -> str:
-    return plans.to_text(op.artifact.name, [v.dtype for v in op.artifact.variants], op.choices, op.artifact.tuned[0])
+    return plans.to_text(op.artifact, op.choices)
 
 
 def _summary(p: Produced) -> str:
     parts = [_plans(p.op)]
     if p.result is not None:
-        parts.append(results.to_text(p.result))
-    if p.result is not None and not p.checked_now:
-        parts.append("nothing changed since this check\n")
+        again = "" if p.checked_now else "nothing changed since this check\n"
+        parts.append(results.to_text(p.result) + again)
+    parts.append(f"{'wrote' if p.changed else 'unchanged'} {p.folder}\n" + "".join(f"  {f}\n" for f in p.files))
     if p.device_files:
-        parts.append(f"{p.device_compiler} built {', '.join(p.device_files)}\n")
-    parts.append(f"{'wrote' if p.changed else 'unchanged'} {p.folder}: {', '.join(p.files)}\n")
+        parts.append(f"device code by {p.device_compiler}\n" + "".join(f"  {f}\n" for f in p.device_files))
     return "\n".join(parts)
 
 
@@ -81,7 +84,7 @@ def _data(p: Produced) -> dict[str, object]:
         "changed": p.changed,
         "files": p.files,
         "device": {"compiler": p.device_compiler, "files": p.device_files},
-        "variants": json.loads((p.folder / emit.MANIFEST).read_text())["variants"],
+        "variants": json.loads((p.folder / emit.MANIFEST).read_text(encoding="utf-8"))["variants"],
         "check": p.result.to_data() if p.result is not None else None,
         "checked_now": p.checked_now,
     }
@@ -98,13 +101,44 @@ def produce(op: CompiledOp, out: Path, *, build: bool, check: bool, eager: Eager
     DiagnosticError for a folder that must not be overwritten, ToolchainError when a compiler refuses.
     """
     artifact = op.artifact
+    if check and not op.cases:
+        raise _without_sizes(op)
     folder = out / artifact.name
     texts = emit.files(artifact)
     texts["report/plan.txt"] = _plans(op)
-    changed = emit.write(folder, texts)
-    compiler, built = _build_device(op, folder, progress) if build else (None, ())
-    result, checked_now = _check(op, folder, texts, eager, progress) if check else (None, False)
+    with _alone(out, progress):
+        changed = emit.write(folder, texts)
+        compiler, built = _build_device(op, folder, progress) if build else (None, ())
+        result, checked_now = _check(op, folder, texts, eager, progress) if check else (None, False)
     return Produced(op, folder, changed, tuple(texts), compiler, built, result, checked_now)
+
+
+def _without_sizes(op: CompiledOp) -> DiagnosticError:
+    names = ", ".join(f"{size} = ..." for size in op.artifact.variants[0].plan.program.sizes)
+    message = f"no sizes are known for {op.artifact.name}: the file has no check block that binds it"
+    hint = f"add `check small {{ {names} }}`, or --bind; --no-check compiles without sizes"
+    return DiagnosticError((Diagnostic("E525", message, NOWHERE, hint),))
+
+
+@contextmanager
+def _alone(folder: Path, progress: Progress) -> Generator[None, None, None]:
+    """Keeps other tpcgen processes from working in the same folder meanwhile, where the file system has locks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle, lambda: progress(f"waiting for another tpcgen to finish in {folder}"))
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, waiting: Callable[[], None]) -> None:
+    with suppress(OSError):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def _stage_text(op: CompiledOp, what: str) -> str:
@@ -160,14 +194,14 @@ def _check(
 
     result = check(op.artifact, folder, op.cases, eager=eager(), progress=progress)
     stored.parent.mkdir(exist_ok=True)
-    stored.write_text(json.dumps({"key": key, "result": result.to_data()}, indent=2) + "\n")
-    (folder / "report" / "check.txt").write_text(results.to_text(result))
+    (folder / "report" / "check.txt").write_text(results.to_text(result), encoding="utf-8")
+    stored.write_text(json.dumps({"key": key, "result": result.to_data()}, indent=2) + "\n", encoding="utf-8")
     return result, True
 
 
 def _stored_result(path: Path, key: str) -> Result | None:
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         if found["key"] != key:
             return None
         return Result.from_data(found["result"])

@@ -35,7 +35,7 @@ def duration(seconds: float) -> str:
 
 def size(count: int) -> str:
     """Bytes in binary units: `1.5 GiB`."""
-    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+    for unit, scale in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= scale:
             return f"{count / scale:.3g} {unit}"
     return f"{count} B"

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
+from tpcgen.emit.artifact import Artifact, Variant
+from tpcgen.partition.baseline import FUSED, PLAIN
 from tpcgen.partition.choose import Choice
 from tpcgen.partition.table import duration
 from tpcgen.partition.table import table as plan_table
 from tpcgen.report.tables import bindings, table
 
 _REJECTED_SHOWN = 4
+_BASELINES = {
+    PLAIN: "baseline: the same equations as torch ops under hpu_backend, scores in the inputs' dtype",
+    FUSED: "baseline: the vendor's fused kernel, scores in the inputs' dtype",
+}
 
 
-def to_text(op: str, dtypes: Sequence[str], choices: Sequence[Choice], tuned: Mapping[str, int | float]) -> str:
-    """One table per dtype, then what was rejected. Times are the model's: nothing here was measured on Gaudi."""
-    return "\n".join("\n".join(_plan(op, dtype, choice, tuned)) for dtype, choice in zip(dtypes, choices, strict=True))
+def to_text(artifact: Artifact, choices: Sequence[Sequence[Choice]]) -> str:
+    """One table per dtype and plan, then what was rejected. `choices` per variant: one for each of its tuned sizes.
+
+    Times are the model's: nothing here was measured on Gaudi.
+    """
+    plans = zip(artifact.variants, choices, strict=True)
+    return "\n".join("\n".join(_plan(artifact, variant, chosen)) for variant, chosen in plans)
 
 
-def _plan(op: str, dtype: str, choice: Choice, tuned: Mapping[str, int | float]) -> Iterator[str]:
-    rows = plan_table(choice.price)
-    yield f"{op} {dtype} on {choice.plan.target} at {bindings(tuned)}: {choice.plan.label}"
+def _plan(artifact: Artifact, variant: Variant, choices: Sequence[Choice]) -> Iterator[str]:
+    title = f"{artifact.name} {variant.dtype} on {artifact.target}"
+    if not choices:
+        yield f"{title}: {variant.plan.label}\nNo sizes to tune for are known: this plan was not compared with others.\n"
+        return
+    yield f"{title} at {bindings(variant.tuned[0])}: {variant.plan.label}"
     yield ""
+    yield from _choice(choices[0])
+    if len(choices) > 1:
+        also = zip(variant.tuned[1:], choices[1:], strict=True)
+        rows = [(bindings(values), duration(choice.price.seconds)) for values, choice in also]
+        yield table(("also chosen at", "predicted"), rows, frozenset({"predicted"}))
+    same = artifact.dtypes()[variant.dtype]
+    if len(same) > 1 and variant is same[-1]:
+        yield "All other sizes take this plan.\n"
+    yield "Times are predictions of the cost model; nothing was measured on Gaudi.\n"
+
+
+def _choice(choice: Choice) -> Iterator[str]:
+    rows = plan_table(choice.price)
     yield table(rows.header, [*rows.rows, rows.total], frozenset({"predicted"}))
-    for label, price in choice.rejected[:_REJECTED_SHOWN]:
-        yield f"rejected: {label}, {duration(price.seconds)}"
-    for baseline in choice.baselines:
-        yield f"baseline: {baseline.label}, {duration(baseline.seconds)}"
+    others = [(label, duration(p.seconds), "rejected") for label, p in choice.rejected[:_REJECTED_SHOWN]]
+    others += [(b.label, duration(b.seconds), _BASELINES[b.label]) for b in choice.baselines]
+    yield table(("instead", "predicted", ""), others, frozenset({"predicted"}))
     if choice.better_baseline is not None:
-        yield f"warning: in the model {choice.better_baseline.label} is faster than this plan"
-    yield "predicted by the cost model; not measured on hardware\n"
+        better = choice.better_baseline.label
+        yield f"warning: by these predictions {better} is faster than this plan: prefer it where its rounding will do\n"

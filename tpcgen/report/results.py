@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +15,8 @@ from tpcgen.report.tables import number, table
 class Outcome:
     """One output of one run. `torch_error` is that of the same equations in eager PyTorch, None where it was not run.
 
-    Errors are the worst |y - truth| over the output, in its units. `reason` is empty when it passed.
+    Errors are the worst |y - truth| over the output, in its units; `largest` is the largest finite |truth|. `reason` is
+    empty when it passed.
     """
 
     dtype: str
@@ -22,6 +24,7 @@ class Outcome:
     family: str
     output: str
     shape: tuple[int, ...]
+    largest: float
     error: float
     device_error: float
     torch_error: float | None
@@ -55,6 +58,12 @@ class Result:
         return Result(tuple(map(_outcome, data["outcomes"])), data["padded"], data["dropped"])
 
 
+def to_json(checks: Mapping[str, Result]) -> str:
+    """The results of ops, by name, as one object."""
+    ops = [{"name": name, "check": result.to_data()} for name, result in checks.items()]
+    return json.dumps({"ops": ops}, indent=2, allow_nan=False) + "\n"
+
+
 def _outcome(data: Mapping[str, Any]) -> Outcome:
     known = dict(data)
     for name in ("error", "device_error"):
@@ -68,15 +77,16 @@ def _finite(value: object) -> object:
 
 
 def to_text(result: Result) -> str:
-    """A table with one row per dtype, sizes and family of inputs, then what failed."""
-    header = ("dtype", "sizes", "inputs", "output", "worst error", "device mode", "PyTorch", "")
-    right = frozenset({"worst error", "device mode", "PyTorch"})
+    """A table with one row per dtype, sizes and family of inputs, what its columns are, then what failed."""
+    header = ("dtype", "sizes", "inputs", "output", "largest", "error", "device mode", "PyTorch", "")
+    right = frozenset({"largest", "error", "device mode", "PyTorch"})
     rows = [
         (
             o.dtype,
             o.case,
             o.family,
             f"{o.output}{list(o.shape)}",
+            number(o.largest),
             number(o.error),
             number(o.device_error),
             "-" if o.torch_error is None else number(o.torch_error),
@@ -84,12 +94,21 @@ def to_text(result: Result) -> str:
         )
         for o in result.outcomes
     ]
-    return table(header, rows, right) + "".join(f"\n{line}" for line in _failures(result)) + "\n"
+    return table(header, rows, right) + "".join(f"\n{line}" for line in _verdict(result)) + "\n"
 
 
-def _failures(result: Result) -> Iterator[str]:
+_LEGEND = """\
+largest      the largest |truth|; the truth is the interpreter in float64
+error        the worst |y - truth| of what was emitted, run on the host device
+device mode  the same of the interpreter rounding where the program rounds: twice that, and a little, passes
+PyTorch      the same of the equations as eager PyTorch ops; - where it is not installed or does not run them
+"""
+
+
+def _verdict(result: Result) -> Iterator[str]:
+    yield _LEGEND
     passed = sum(o.passed for o in result.outcomes)
-    yield f"{passed} of {len(result.outcomes)} passed; errors are the worst |y - truth|, truth in float64"
+    yield f"check: {passed} of {len(result.outcomes)} passed"
     for o in result.outcomes:
         if not o.passed:
             yield f"FAILED {o.dtype} {o.case} {o.family} {o.output}: {o.reason}"
