@@ -68,7 +68,21 @@ def _extremes(v: Values, s: Values) -> dict[str, Array]:
     return {"Y": v["S"].max(-1) - np.where(k >= 2, v["S"], np.inf).min(-1)}
 
 
+def _chosen(v: Values, s: Values) -> dict[str, Array]:
+    kept = (v["ok"] > 2) & (np.arange(s["N"]) - v["ok"] >= 0)
+    return {"Y": np.where(kept, v["X"] * v["ok"], 0)}
+
+
 CASES = (
+    Case(
+        "integers_along_lanes",
+        "k",
+        "op c(X: f32[B, N], ok: i32[B, N]) -> Y: f32[B, N]"
+        " { Y[b,k] = X[b,k] * ok[b,k] where ok[b,k] > 2 and k - ok[b,k] >= 0 }",
+        _chosen,
+        tuple({"B": 3, "N": n} for n in (1, 63, 64, 129)),
+        integers={"ok": (0, 9)},
+    ),
     Case(
         "rmsnorm_f32",
         "d",

@@ -1,17 +1,16 @@
 """Special functions as sequences of vector operations: no LOOKUP, so local memory stays at 80 KB.
 
-Coefficients come from tools/fit_functions.py. The maximum relative errors below are measured against float64 by
-tests/kernel/test_functions.py, in units of 2^-24 (one half ulp is 1), over every exponent where the result is normal.
-Results below the smallest normal number are 0, as the TPC flushes them. NaN gives NaN everywhere: bounds are applied by
-comparisons that are false for NaN and therefore keep it, never by max or min.
+Coefficients come from tools/fit_functions.py; largest errors, measured, are in docs/functions.md. Results below the
+smallest normal number are 0, as the TPC flushes them. NaN gives NaN everywhere: bounds are applied by comparisons that
+are false for NaN and therefore keep it, never by max or min.
 
-    exp               2^n 2^f, |f| <= 1/2, degree 6; exactly 0 below -87.7, inf above 88.73      2
-    exp_nonpositive   the same for x <= 0 (a score minus its row's maximum)                      2
-      at bf16 precision: degree 3, one constant for log2 e                                       1e-4 relative
-    recip             bit trick 0x7EEE0000 - x, tuned step, 2 Newton (probes.md 8)               2
-    rsqrt             bit trick 0x5F375A86 - x/2, 3 Newton                                       3
-    log               exponent + degree 8 of log1p on [sqrt(1/2), sqrt(2)]                       3
-    tanh              P4/Q4 in x^2, clipped at 9.01                                              5
+    exp               2^n 2^f, |f| <= 1/2, degree 6; 0 where n <= -126, inf above 88.73
+    exp_nonpositive   the same for x <= 0 (a score minus its row's maximum), 0 where n <= -127;
+                      at bf16 precision degree 3 and one constant for log2 e
+    recip             bit trick 0x7EEE0000 - x, tuned step, 2 Newton
+    rsqrt             bit trick 0x5F375A86 - x/2, 3 Newton
+    log               exponent + degree 8 of log1p on [sqrt(1/2), sqrt(2)]
+    tanh              P4/Q4 in x^2, 1 from 9.01 on
     erf, gelu         erfc(z) = exp(-z^2) erfcx(z), degree 11 in 1/(1 + z/2); x P6(x^2) for |x| < 1
 """
 
@@ -56,6 +55,7 @@ _LOG1P = (
 )  # fmt: skip
 _TANH_P = (1.0, 0.1338398912, 0.003499005877, 2.066139613e-05, 1.341995743e-08)
 _TANH_Q = (1.0, 0.4671731063, 0.02589024551, 0.0003291053187, 7.804795187e-07)
+_TANH_IS_ONE = 9.01  # from here on tanh rounds to 1
 _EXPM1 = (0.500000012, 0.1666666545, 0.04166579595, 0.008333452315, 0.001398199721, 0.0001987558359)
 _ERFCX = (
     0.2820987728, 0.2819695299, 0.2485753218, 0.1621617241, 0.1582493318, -0.2712394637,
@@ -84,34 +84,42 @@ def at_most(b: Builder, x: Operand, high: float) -> Operand:
     return b.op("sel_grt", x, Imm(high), Imm(high), x)
 
 
-def _power(b: Builder, x: Operand, bias: int, precision: Precision) -> Operand:
-    """exp(x) 2^(bias - 127) for x log2 e + bias in [0, 255): 2^n is made by moving n + bias to the exponent field.
+def _power(b: Builder, t: Operand, minus_f: Operand, precision: Precision, bias: int = 127) -> Operand:
+    """2^(n + f), given n + bias in the low bits of t and -f, |f| <= 1/2; 0 for n + bias = 0, n + bias < 255.
 
-    The scale is applied by a multiplication, not by adding to the bits, so that NaN stays NaN.
+    2^n is made by moving n + bias to the exponent field; what `bias` lacks of 127 goes to the polynomial. The scale is
+    applied by a multiplication, not by adding to the bits, so that NaN stays NaN.
     """
-    shifted = _MAGIC + bias
-    t = b.op("madd", x, Imm(_LOG2E_HIGH), Imm(shifted))
-    minus_n = b.op("sub", Imm(shifted), t)
-    f = b.op("madd", x, Imm(_LOG2E_HIGH), minus_n)
-    if precision is Precision.F32:
-        f = b.op("madd", x, Imm(_LOG2E_LOW), f)
-    p = horner(b, f, _EXP2_6 if precision is Precision.F32 else _EXP2_3)
+    coefficients = _EXP2_6 if precision is Precision.F32 else _EXP2_3
+    lacking = 2.0 ** (127 - bias)
+    p = horner(b, minus_f, tuple(lacking * c * (-1) ** n for n, c in enumerate(coefficients)))
     scale = b.op("unbits", b.op("ishl", b.op("bits", t), Imm(23)))
     return b.op("mul", p, scale)
 
 
+def _exp_bounded(b: Builder, x: Operand, precision: Precision, bias: int = 127) -> Operand:
+    """exp(x) for x log2 e + bias in [0, 255)."""
+    shifted = Imm(_MAGIC + bias)
+    t = b.op("madd", x, Imm(_LOG2E_HIGH), shifted)
+    minus_f = b.op("nmadd", x, Imm(_LOG2E_HIGH), b.op("sub", t, shifted))
+    if precision is Precision.F32:
+        minus_f = b.op("nmadd", x, Imm(_LOG2E_LOW), minus_f)
+    return _power(b, t, minus_f, precision, bias)
+
+
 def _exp_nonpositive(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
-    return _power(b, at_least(b, args[0], -88.0), 127, precision)
+    return _exp_bounded(b, at_least(b, args[0], -88.0), precision)
 
 
 def _exp(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
-    x = at_most(b, at_least(b, args[0], -87.3), 89.0)
-    y = b.op("mul", _power(b, x, 126, Precision.F32), Imm(2.0))
-    return b.op("sel_less", args[0], Imm(-87.3), Imm(0.0), y)
+    return _exp_bounded(b, at_most(b, at_least(b, args[0], -87.3), 89.0), Precision.F32, bias=126)
 
 
-def _exp2(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
-    return _exp(b, precision, (b.op("mul", args[0], Imm(math.log(2))),))
+def _exp2(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    x = at_most(b, at_least(b, args[0], -126.0), 128.0)
+    shifted = Imm(_MAGIC + 126)
+    t = b.op("add", x, shifted)
+    return _power(b, t, b.op("sub", b.op("sub", t, shifted), x), Precision.F32, bias=126)
 
 
 def _newton_reciprocal(b: Builder, x: Operand) -> Operand:
@@ -126,32 +134,34 @@ def _recip_positive(b: Builder, _precision: Precision, args: tuple[Operand, ...]
     return _newton_reciprocal(b, args[0])
 
 
+def _signed_infinity(b: Builder, x: Operand) -> Operand:
+    """inf with the sign of a zero."""
+    return b.op("unbits", b.op("ior", b.op("bits", x), Imm(0x7F800000)))
+
+
 def _recip(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
     x = args[0]
     r = _newton_reciprocal(b, x)
     r = b.op("sel_grt", b.op("abs", x), Imm(_LARGEST_RECIP), Imm(0.0), r)
-    return b.op("sel_eq", x, Imm(0.0), Imm(math.inf), r)
+    return b.op("sel_eq", x, Imm(0.0), _signed_infinity(b, x), r)
 
 
 def _rsqrt(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
     x = args[0]
-    half = b.op("mul", x, Imm(0.5))
     y = b.op("unbits", b.op("isub", Imm(0x5F375A86), b.op("ishr", b.op("bits", x), Imm(1))))
-    for _ in range(2):
-        y = b.op("mul", y, b.op("nmadd", b.op("mul", y, y), half, Imm(1.5)))
-    # the last step corrects y by its own small residual, which keeps the error near one rounding
-    e = b.op("nmadd", b.op("mul", x, y), y, Imm(1.0))
-    y = b.op("madd", b.op("mul", y, Imm(0.5)), e, y)
+    for _ in range(3):
+        residual = b.op("nmadd", b.op("mul", x, y), y, Imm(1.0))  # neither x/2 nor y squared need be normal
+        y = b.op("madd", b.op("mul", y, Imm(0.5)), residual, y)
     y = b.op("sel_eq", x, Imm(math.inf), Imm(0.0), y)
     y = b.op("sel_less", x, Imm(0.0), Imm(math.nan), y)
-    return b.op("sel_eq", x, Imm(0.0), Imm(math.inf), y)
+    return b.op("sel_eq", x, Imm(0.0), _signed_infinity(b, x), y)
 
 
 def _sqrt(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
     x = args[0]
     y = b.op("mul", x, _rsqrt(b, precision, args))
-    y = b.op("sel_eq", x, Imm(0.0), Imm(0.0), y)
-    return b.op("sel_eq", x, Imm(math.inf), Imm(math.inf), y)
+    y = b.op("sel_eq", x, Imm(0.0), x, y)
+    return b.op("sel_eq", x, Imm(math.inf), x, y)
 
 
 _SQRT_HALF_BITS = 0x3F3504F3
@@ -172,7 +182,7 @@ def _log_positive(b: Builder, x: Operand) -> Operand:
 
 def _log(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
     x = args[0]
-    y = b.op("sel_eq", x, Imm(math.inf), Imm(math.inf), _log_positive(b, x))
+    y = b.op("sel_eq", x, Imm(math.inf), x, _log_positive(b, x))
     nonpositive = b.op("sel_eq", x, Imm(0.0), Imm(-math.inf), Imm(math.nan))
     return b.op("sel_grt", x, Imm(0.0), y, nonpositive)
 
@@ -184,16 +194,18 @@ def _log_at_least_one(b: Builder, _precision: Precision, args: tuple[Operand, ..
 
 
 def _tanh(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
-    x = at_most(b, at_least(b, args[0], -9.01), 9.01)
+    x = args[0]
     u = b.op("mul", x, x)
     p = b.op("mul", x, horner(b, u, _TANH_P))
     y = b.op("mul", p, _newton_reciprocal(b, horner(b, u, _TANH_Q)))
-    return at_most(b, at_least(b, y, -1.0), 1.0)
+    y = at_most(b, at_least(b, y, -1.0), 1.0)
+    y = b.op("sel_grt", x, Imm(_TANH_IS_ONE), Imm(1.0), y)  # u overflows far beyond, where y is anything
+    return b.op("sel_less", x, Imm(-_TANH_IS_ONE), Imm(-1.0), y)
 
 
 def _sigmoid(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
-    e = _exp(b, precision, (at_most(b, b.op("mul", args[0], Imm(-1.0)), 87.0),))
-    return _newton_reciprocal(b, b.op("add", e, Imm(1.0)))
+    e = _exp(b, precision, (b.op("mul", args[0], Imm(-1.0)),))
+    return _recip(b, precision, (b.op("add", e, Imm(1.0)),))
 
 
 def _silu(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
@@ -223,12 +235,14 @@ def _softplus(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> O
     return b.op("add", at_least(b, x, 0.0), y)
 
 
-def _erfc_positive(b: Builder, z: Operand) -> Operand:
-    """erfc of z in [0, 10]. The rounding of z^2 is corrected, or it would cost 2^-24 z^2 relative."""
+def _erfc_positive(b: Builder, a: Operand, scale: float) -> Operand:
+    """erfc of z = scale a in [0, 10]. exp(-z^2) is taken from a^2 with its rounding error, or that would cost 2^-24 z^2
+    relative; scale^2 is a power of two."""
+    z = b.op("mul", a, Imm(scale)) if scale != 1.0 else a
     t = _newton_reciprocal(b, b.op("madd", z, Imm(0.5), Imm(1.0)))
-    square = b.op("mul", z, z)
-    low = b.op("nmadd", z, z, square)
-    e = _power(b, at_least(b, b.op("mul", square, Imm(-1.0)), -87.3), 127, Precision.F32)
+    square = b.op("mul", a, a)
+    low = b.op("mul", b.op("nmadd", a, a, square), Imm(round(scale * scale, 6)))
+    e = _exp_bounded(b, at_least(b, b.op("mul", square, Imm(-round(scale * scale, 6))), -87.3), Precision.F32)
     e = b.op("madd", e, low, e)
     return b.op("mul", b.op("mul", e, t), horner(b, t, _ERFCX))
 
@@ -237,7 +251,7 @@ def _erf(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operan
     x = args[0]
     z = at_most(b, b.op("abs", x), 9.0)
     small = b.op("mul", x, horner(b, b.op("mul", x, x), _ERF))
-    large = b.op("sub", Imm(1.0), _erfc_positive(b, z))
+    large = b.op("sub", Imm(1.0), _erfc_positive(b, z, 1.0))
     large = b.op("sel_less", x, Imm(0.0), b.op("mul", large, Imm(-1.0)), large)
     return b.op("sel_less", b.op("abs", x), Imm(1.0), small, large)
 
@@ -246,9 +260,8 @@ def _gelu(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Opera
     """x/2 erfc(-x/sqrt 2): for negative x nothing cancels, for positive x it is x - |x|/2 erfc(|x|/sqrt 2)."""
     x = args[0]
     a = b.op("abs", x)
-    z = at_most(b, b.op("mul", a, Imm(math.sqrt(0.5))), 9.0)
-    tail = b.op("mul", b.op("mul", a, Imm(0.5)), _erfc_positive(b, z))
-    tail = b.op("sel_eq", a, Imm(math.inf), Imm(0.0), tail)
+    bounded = at_most(b, a, 13.2)
+    tail = b.op("mul", b.op("mul", bounded, Imm(0.5)), _erfc_positive(b, bounded, math.sqrt(0.5)))
     return b.op("sub", at_least(b, x, 0.0), tail)
 
 

@@ -12,12 +12,10 @@ inline float128 exp_nonpositive_pair(float128 x)
     t0.v1 = v_f32_sel_less_f32_b(x.v1, -88.0f, -88.0f, x.v1);
     t0.v2 = v_f32_sel_less_f32_b(x.v2, -88.0f, -88.0f, x.v2);
     float128 t1 = v_f32_madd_x2_vvsv_b(t0, 1.442695f, 1.2583039e+07f, 1.442695f);
-    float128 t2;
-    t2.v1 = v_f32_sub_b(1.2583039e+07f, t1.v1);
-    t2.v2 = v_f32_sub_b(1.2583039e+07f, t1.v2);
-    float128 t3 = v_f32_madd_x2_b(t0, 1.442695f, t2, 1.442695f);
-    float128 t4 = v_f32_madd_x2_vvsv_b(t3, 0.055171624f, 0.24261113f, 0.055171624f);
-    float128 t5 = v_f32_madd_x2_vvsv_b(t4, t3.v1, 0.69326097f, t3.v2);
+    float128 t2 = v_f32_sub_x2_b(t1, 1.2583039e+07f, 1.2583039e+07f);
+    float128 t3 = v_f32_madd_x2_b(t0, 1.442695f, t2, 1.442695f, SW_NEG);
+    float128 t4 = v_f32_madd_x2_vvsv_b(t3, -0.055171624f, 0.24261113f, -0.055171624f);
+    float128 t5 = v_f32_madd_x2_vvsv_b(t4, t3.v1, -0.69326097f, t3.v2);
     float128 t6 = v_f32_madd_x2_vvsv_b(t5, t3.v1, 0.99992806f, t3.v2);
     int128 t7;
     t7.v1 = as_int64(t1.v1);

@@ -5,14 +5,14 @@ inline float64 exp_nonpositive(float64 x)
 {
     float64 t0 = v_f32_sel_less_f32_b(x, -88.0f, -88.0f, x);
     float64 t1 = v_f32_madd_b(t0, 1.442695f, 1.2583039e+07f);
-    float64 t2 = v_f32_sub_b(1.2583039e+07f, t1);
-    float64 t3 = v_f32_madd_b(t0, 1.442695f, t2);
-    float64 t4 = v_f32_madd_b(t0, 1.925963e-08f, t3);
-    float64 t5 = v_f32_madd_b(0.0001535336f, t4, 0.0013398875f);
+    float64 t2 = v_f32_sub_b(t1, 1.2583039e+07f);
+    float64 t3 = v_f32_madd_b(t0, 1.442695f, t2, SW_NEG);
+    float64 t4 = v_f32_madd_b(t0, 1.925963e-08f, t3, SW_NEG);
+    float64 t5 = v_f32_madd_b(0.0001535336f, t4, -0.0013398875f);
     float64 t6 = v_f32_madd_b(t5, t4, 0.009618437f);
-    float64 t7 = v_f32_madd_b(t6, t4, 0.055503324f);
+    float64 t7 = v_f32_madd_b(t6, t4, -0.055503324f);
     float64 t8 = v_f32_madd_b(t7, t4, 0.24022648f);
-    float64 t9 = v_f32_madd_b(t8, t4, 0.6931472f);
+    float64 t9 = v_f32_madd_b(t8, t4, -0.6931472f);
     float64 t10 = v_f32_madd_b(t9, t4, 1.0f);
     int64 t11 = as_int64(t1);
     int64 t12 = v_i32_shl_b(t11, 23);
