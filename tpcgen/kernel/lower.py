@@ -412,8 +412,8 @@ class _Lowering:
                 op = "imin" if e.function == "min" else "imax"
                 a, b = (self._integer_vector(x, env, level) for x in e.arguments)
                 return self.emit(level, op, (a, b))
-            case Read():
-                return self._load(e, env, level)
+            case Read(dtype=DType.I32):
+                return self._load_integers(e, env, level)
             case _:
                 raise fail("E421", f"{text(e)} differs from lane to lane in a way that is not lowered yet", e.span)
 
@@ -498,10 +498,30 @@ class _Lowering:
     def _load(self, read: Read, env: _Env, level: int) -> Operand:
         coords = self._coords(read, env)
         hint = read.tensor.lower()
+        if self.lane not in free_indices(read):
+            return self._broadcast(read, coords, level, hint)
+        if read.dtype is DType.I32:
+            return self.emit(level, "itof", (self._load_integers(read, env, level),))
+        self._contiguous(read)
+        if read.dtype is DType.BF16:
+            raw = Reg(self.fresh(level, f"{hint}_b"), VType.BF16, 1, uniform=False)
+            self.append(level, Load(raw, read.tensor, coords))
+            return self.emit(level, "widen", (raw,), hint)
+        dest = Reg(self.fresh(level, hint), VType.F32, self.lanes.parts, uniform=False)
+        self.append(level, Load(dest, read.tensor, coords))
+        return dest
+
+    def _load_integers(self, read: Read, env: _Env, level: int) -> Reg:
+        """Along the lane index."""
+        self._contiguous(read)
+        dest = Reg(self.fresh(level, read.tensor.lower()), VType.I32, self.lanes.parts, uniform=False)
+        self.append(level, Load(dest, read.tensor, self._coords(read, env)))
+        return dest
+
+    def _contiguous(self, read: Read) -> None:
+        """DiagnosticError E421 unless the elements of a vector of lanes lie side by side."""
         axes = tuple(reversed(read.indices))
         along = [n for n, i in enumerate(axes) if self.lane in free_indices(i)]
-        if not along:
-            return self._broadcast(read, coords, level, hint)
         fastest = affine.coefficient_of(affine.polynomial(axes[0]), self.lane)
         if along != [0] or fastest != 1:
             raise fail(
@@ -510,14 +530,6 @@ class _Lowering:
                 read.span,
                 f"an access whose last index is {self.lane} plus something that does not depend on it is lowered",
             )
-        if read.dtype is DType.BF16:
-            raw = Reg(self.fresh(level, f"{hint}_b"), VType.BF16, 1, uniform=False)
-            self.append(level, Load(raw, read.tensor, coords))
-            return self.emit(level, "widen", (raw,), hint)
-        kind = VType.I32 if read.dtype is DType.I32 else VType.F32
-        dest = Reg(self.fresh(level, hint), kind, self.lanes.parts, uniform=False)
-        self.append(level, Load(dest, read.tensor, coords))
-        return dest if kind is VType.F32 else self.emit(level, "itof", (dest,))
 
     def _broadcast(self, read: Read, coords: tuple[Expr, ...], level: int, hint: str) -> Operand:
         if read.dtype is DType.I32:
