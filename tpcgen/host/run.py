@@ -6,13 +6,16 @@ Arguments as text come in three forms, read here: tensors in (`x.npy`, `x.npy:bf
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import struct
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -25,7 +28,9 @@ from tpcgen.program.dtypes import DType
 from tpcgen.toolchain.host import build
 
 _OUTPUT = re.compile(r"(?P<name>[^:\[\]]+)(?::(?P<dtype>\w+)(?:\[(?P<shape>[\d,\s]*)\])?)?")
-_PARAMETER = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>.+)")
+_PARAMETER = re.compile(r"(?P<name>[A-Za-z_]\w*)(?::(?P<type>\w+))?=(?P<value>.+)")
+_MAX_TRACED = 10000  # device.cpp
+_MAX_MEMBERS = 2**31 - 1  # device.cpp
 _MORE_DTYPES = {"i64": np.dtype(np.int64), "u32": np.dtype(np.uint32), "u16": np.dtype(np.uint16)}
 
 
@@ -72,7 +77,7 @@ def run_kernel_file(run: KernelRun) -> RunReport:
             None if run.glue else Bare(run.kernel.stem, run.index_space, struct.unpack(f"<{_words(run)}I", run.params))
         )
         elsewhere = Elsewhere(shared[0], run.kernel.stem) if shared else None
-        return session.run(
+        report = session.run(
             library,
             launch,
             seed=run.seed,
@@ -81,10 +86,35 @@ def run_kernel_file(run: KernelRun) -> RunReport:
             bare=bare,
             elsewhere=elsewhere,
         )
+    space = (*report.index_space, *[1] * (abi.MAX_INDEX_SPACE_DIMS - len(report.index_space)))
+    if run.trace and report.index_space and any(i >= n for i, n in zip(run.trace, space, strict=False)):
+        sizes = "x".join(map(str, report.index_space))
+        raise _wrong(f"--trace: the index space, {sizes}, has no member {run.trace}", "dim 0 comes first")
+    return report
 
 
 def _words(run: KernelRun) -> int:
     return len(run.params) // 4
+
+
+def parse_index_space(text: str) -> tuple[int, ...]:
+    """`4,64,1,1`, dim 0 first."""
+    return _integers("--index-space", text, "such as --index-space 4,64,1,1")
+
+
+def parse_member(text: str) -> tuple[int, ...]:
+    """`member=3,0` or `3,0`, dim 0 first; dims left out are 0."""
+    coordinates = _integers("--trace", text.removeprefix("member="), "such as --trace member=3,0")
+    if len(coordinates) > abi.MAX_INDEX_SPACE_DIMS or min(coordinates) < 0:
+        raise _wrong(f"--trace {text!r} is no member of an index space", "such as --trace member=3,0")
+    return (*coordinates, *[0] * (abi.MAX_INDEX_SPACE_DIMS - len(coordinates)))
+
+
+def _integers(option: str, text: str, hint: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise _wrong(f"{option} {text!r} is no list of whole numbers", hint) from None
 
 
 def _check(run: KernelRun, shared: Sequence[Path]) -> None:
@@ -98,6 +128,10 @@ def _check(run: KernelRun, shared: Sequence[Path]) -> None:
         raise _wrong("without --glue, --index-space gives 1 to 5 sizes", "such as --index-space 4,64,1,1")
     if any(size < 0 for size in run.index_space):
         raise _wrong("--index-space has a negative size", "")
+    if math.prod(run.index_space) >= _MAX_MEMBERS:
+        raise _wrong(f"--index-space has {math.prod(run.index_space)} members", "the host runs them one by one")
+    if missing := [path for path in run.glue if not path.is_file()]:
+        raise _wrong(f"--glue: there is no file {missing[0]}", "C++ sources or one shared object")
     if not run.glue and _words(run) > abi.MAX_SCALAR_PARAMS:
         raise _wrong(f"main takes at most {abi.MAX_SCALAR_PARAMS} scalars", "")
 
@@ -117,9 +151,14 @@ def load_input(text: str) -> Array:
     """`FILE.npy` or `FILE.npy:DTYPE`: the latter converts, or reinterprets a file of bare bits of that size."""
     name, _, wanted = text.partition(":")
     try:
-        array: Array = np.load(Path(name), allow_pickle=False)
-    except (OSError, ValueError) as error:
+        loaded: object = np.load(Path(name), allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise _wrong(f"--in {name}: {error}", "a file that numpy.save wrote") from None
+    if not isinstance(loaded, np.ndarray):
+        raise _wrong(f"--in {name}: an archive of arrays", "one array a file, as numpy.save writes it")
+    array: Array = cast("Array", loaded)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.str.replace(">", "="))
     if not wanted:
         if array.dtype.kind == "V" and array.dtype.itemsize == 2:
             return _reinterpreted(array, np.dtype(ml_dtypes.bfloat16))
@@ -129,7 +168,8 @@ def load_input(text: str) -> Array:
     dtype = parse_dtype(wanted)
     if array.dtype.kind in "Vu" and array.dtype.itemsize == dtype.itemsize and array.dtype != dtype:
         return _reinterpreted(array, dtype)
-    return array.astype(dtype)
+    with np.errstate(all="ignore"):
+        return array.astype(dtype)
 
 
 def _reinterpreted(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -152,34 +192,63 @@ def parse_output(text: str, inputs: Sequence[Array]) -> tuple[str, tuple[int, ..
 
 
 def pack_params(items: Sequence[str]) -> bytes:
-    """`NAME=VALUE` in order, one 32-bit word each: a whole number as int, else a float. Names are for the reader."""
+    """`NAME=VALUE` or `NAME:TYPE=VALUE` in order, one 32-bit word each; TYPE is f32, i32 or u32. Without one a whole
+    number is an int and any other a float. Names are for the reader."""
     words = b""
     for item in items:
         match = _PARAMETER.fullmatch(item.strip())
-        if match is None:
-            raise _wrong(f"--param {item!r} is not NAME=VALUE", "such as axis=0 or scale=0.125")
-        words += _word(item, match["value"])
+        if match is None or match["type"] not in (None, *_WORDS):
+            raise _wrong(f"--param {item!r} is not NAME=VALUE", "such as axis=0, scale=0.125 or scale:f32=1")
+        words += _word(item, match["type"] or ("i32" if _is_whole(match["value"]) else "f32"), match["value"])
     return words
 
 
-def _word(item: str, value: str) -> bytes:
+def _is_whole(value: str) -> bool:
     try:
-        number = int(value, 0)
+        int(value, 0)
     except ValueError:
-        try:
-            return struct.pack("<f", float(value))
-        except (ValueError, OverflowError):
-            raise _wrong(f"--param {item!r}: the value is no 32-bit number", "") from None
-    if not -(2**31) <= number < 2**32:
-        raise _wrong(f"--param {item!r}: the value does not fit 32 bits", "")
-    return struct.pack("<I", number & 0xFFFFFFFF)
+        return False
+    return True
+
+
+# An int may also be written as its bits: 0xffffffff.
+_WORDS: Mapping[str, Callable[[str], bytes]] = {
+    "f32": lambda value: struct.pack("<f", float(value)),
+    "i32": lambda value: struct.pack("<I" if int(value, 0) >= 0 else "<i", int(value, 0)),
+    "u32": lambda value: struct.pack("<I", int(value, 0)),
+}
+
+
+def _word(item: str, type_: str, value: str) -> bytes:
+    try:
+        return _WORDS[type_](value)
+    except (ValueError, OverflowError, struct.error):
+        raise _wrong(f"--param {item!r}: {value} is no {type_} of 32 bits", "") from None
 
 
 def _wrong(message: str, hint: str) -> DiagnosticError:
     return DiagnosticError((Diagnostic("E530", message, NOWHERE, hint),))
 
 
-def describe(report: RunReport) -> str:
+def write_outputs(report: RunReport, names: Sequence[str]) -> tuple[str, ...]:
+    """Saves the outputs where any member ran, and gives the files' names. bf16 and fp8 keep their bits: NumPy reads
+    them back as void types of 2 and 1 bytes, for `.view(ml_dtypes.bfloat16)`."""
+    if not report.members:
+        return ()
+    for name, array in zip(names, report.outputs, strict=True):
+        np.save(name, array)
+    return tuple(names)
+
+
+def to_json(report: RunReport, files: Sequence[str] = ()) -> str:
+    """The report as one JSON object; `outputs` are the files they were written to."""
+    fields = {name: value for name, value in vars(report).items() if name != "outputs"}
+    lists = ("findings", "tensors", "accesses")
+    data = {name: [asdict(entry) for entry in value] if name in lists else value for name, value in fields.items()}
+    return json.dumps({"ok": report.ok, **data, "outputs": list(files)}, indent=2)
+
+
+def describe(report: RunReport, files: Sequence[str] = ()) -> str:
     """A run in plain lines: what ran, how each tensor was used, local memory, findings with their numbers."""
     space = "x".join(map(str, report.index_space))
     lines = [
@@ -198,13 +267,22 @@ def describe(report: RunReport) -> str:
     for a in report.accesses:
         at = ",".join(map(str, a.coordinate))
         lines.append(f"  {a.what:<9} tensor {a.tensor} at ({at}), {a.lanes} x {a.element_bytes} bytes")
+    if len(report.accesses) == _MAX_TRACED:
+        lines.append(f"  and maybe more: the first {_MAX_TRACED} accesses are listed")
     if report.printed.strip():
         lines.append("printed:")
         lines += [f"  {line}" for line in report.printed.rstrip().splitlines()]
+    if report.glue_code:
+        lines.append(f"the glue's code {report.glue_code}: {_glue_code(report.glue_code)}")
     lines += [str(finding) for finding in report.findings]
     for kind, count in (report.counts or {}).items():
         listed = sum(finding.kind == kind for finding in report.findings)
         if count > listed:
             lines.append(f"  and {count - listed} more of kind {kind}")
+    lines += [f"wrote {file}" for file in files]
     lines.append("no findings" if not report.findings else f"{len(report.findings)} findings listed")
     return "\n".join(lines)
+
+
+def _glue_code(code: int) -> str:
+    return abi.GlueCode(code).name if code in abi.GlueCode._value2member_map_ else "not one of the interface"
