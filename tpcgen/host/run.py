@@ -156,9 +156,7 @@ def load_input(text: str) -> Array:
         raise _wrong(f"--in {name}: {error}", "a file that numpy.save wrote") from None
     if not isinstance(loaded, np.ndarray):
         raise _wrong(f"--in {name}: an archive of arrays", "one array a file, as numpy.save writes it")
-    array: Array = cast("Array", loaded)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.str.replace(">", "="))
+    array = _native(cast("Array", loaded))
     if not wanted:
         if array.dtype.kind == "V" and array.dtype.itemsize == 2:
             return _reinterpreted(array, np.dtype(ml_dtypes.bfloat16))
@@ -170,6 +168,11 @@ def load_input(text: str) -> Array:
         return _reinterpreted(array, dtype)
     with np.errstate(all="ignore"):
         return array.astype(dtype)
+
+
+def _native(array: Array) -> Array:
+    order: str = array.dtype.str
+    return array if array.dtype.isnative else array.astype(order.replace(">", "="))
 
 
 def _reinterpreted(array: Array, dtype: np.dtype[Any]) -> Array:
