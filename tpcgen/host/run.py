@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -156,7 +156,7 @@ def load_input(text: str) -> Array:
         raise _wrong(f"--in {name}: {error}", "a file that numpy.save wrote") from None
     if not isinstance(loaded, np.ndarray):
         raise _wrong(f"--in {name}: an archive of arrays", "one array a file, as numpy.save writes it")
-    array = _native(cast("Array", loaded))
+    array = _native(loaded)
     if not wanted:
         if array.dtype.kind == "V" and array.dtype.itemsize == 2:
             return _reinterpreted(array, np.dtype(ml_dtypes.bfloat16))
@@ -170,9 +170,8 @@ def load_input(text: str) -> Array:
         return array.astype(dtype)
 
 
-def _native(array: Array) -> Array:
-    order: str = array.dtype.str
-    return array if array.dtype.isnative else array.astype(order.replace(">", "="))
+def _native(array: Any) -> Array:
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _reinterpreted(array: Array, dtype: np.dtype[Any]) -> Array:
