@@ -89,7 +89,7 @@ def test_price_adds_up_and_grows_with_slower_machines(example):
     binding = sizes.bind(program, {"B": 1, "H": 12, "N": 1024, "D": 64, "E": 64, "W": 256})
     plan = enumerate_plans(program, "gaudi2")[0]
     now = price(plan, GAUDI2, binding, estimate)
-    assert now.seconds == sum(s.seconds for s in now.stages)
+    assert now.seconds == pytest.approx(now.serial, rel=1e-12), "a chain has nothing to overlap"
     assert now.macs == 2 * 12 * 1024 * 1024 * 64
     scores = 12 * 1024 * 1024
     inputs = 4 * 12 * 1024 * 64 * 2 + 12 * 4

@@ -16,7 +16,8 @@ from tpcgen.machine.dma import traffic_seconds
 from tpcgen.machine.mme import Matmul, mme_cost
 from tpcgen.machine.tpc import TpcCost, tpc_time
 from tpcgen.partition.plan import MmeStage, Plan, Stage, TpcStage
-from tpcgen.partition.price import PlanPrice, StagePrice
+from tpcgen.partition.price import PlanPrice, StagePrice, nodes, waits
+from tpcgen.partition.simulate import makespan, simulate
 from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.sizes import Binding, Value, evaluate
@@ -39,15 +40,27 @@ def baselines(plan: Plan, machine: Machine, binding: Binding) -> tuple[PlanPrice
 
 def _plain(plan: Plan, machine: Machine, values: Mapping[str, Value]) -> PlanPrice:
     stages: list[StagePrice] = []
-    for stage in plan.stages:
-        match stage:
-            case MmeStage():
-                stages.append(_matmul(plan, stage, machine, values))
-            case TpcStage():
-                stages += _kernels(plan, stage, machine, values)
-            case _:
-                continue
-    return _total(PLAIN, stages, plan, machine, values)
+    after: list[tuple[int, ...]] = []
+    last: list[tuple[int, ...]] = []
+    for stage, before in zip(plan.stages, waits(plan), strict=True):
+        first = tuple(sorted({position for b in before for position in last[b]}))
+        last.append(first)
+        for made in _nodes(plan, stage, machine, values):
+            after.append(last[-1])
+            last[-1] = (len(stages),)
+            stages.append(made)
+    return _total(PLAIN, stages, after, plan, machine, values)
+
+
+def _nodes(plan: Plan, stage: Stage, machine: Machine, values: Mapping[str, Value]) -> list[StagePrice]:
+    """A stage as torch ops, one after the other; the graph compiler has layouts of its own, so moves are none."""
+    match stage:
+        case MmeStage():
+            return [_matmul(plan, stage, machine, values)]
+        case TpcStage():
+            return _kernels(plan, stage, machine, values)
+        case _:
+            return []
 
 
 def _matmul(plan: Plan, stage: MmeStage, machine: Machine, values: Mapping[str, Value]) -> StagePrice:
@@ -67,6 +80,9 @@ def _matmul(plan: Plan, stage: MmeStage, machine: Machine, values: Mapping[str, 
         batch * m * n * k,
         traffic,
         cost.formula,
+        cost.seconds,
+        traffic,
+        "vendor formula",
     )
 
 
@@ -105,7 +121,9 @@ def _pass(
     memory = traffic_seconds(machine, traffic, 0)
     bound = "HBM" if memory > time.seconds else time.bound
     seconds = max(memory, time.seconds) + machine.tpc.launch_seconds
-    return StagePrice(name, "TPC", f"{elements} x {dtype}", seconds, bound, 0, traffic, time.formula)
+    shapes = f"{elements} x {dtype}"
+    known_by = "bundles of the vendor's published kernels"
+    return StagePrice(name, "TPC", shapes, seconds, bound, 0, traffic, time.formula, time.seconds, traffic, known_by)
 
 
 def _is_attention(plan: Plan) -> bool:
@@ -146,18 +164,29 @@ def _fused(plan: Plan, machine: Machine, values: Mapping[str, Value]) -> PlanPri
     bound = "HBM" if memory > engine else f"MME {costs[0].bound}"
     formula = " + ".join(c.formula for c in costs)
     seconds = max(memory, engine) + machine.tpc.launch_seconds
-    stage = StagePrice("sdpa", "MME", "fused attention", seconds, bound, macs, traffic, formula)
-    return PlanPrice(FUSED, (stage,), seconds, macs, traffic, traffic, traffic <= machine.memory.hbm_bytes)
+    known_by = "vendor formula over the whole square (assumption)"
+    stage = StagePrice(
+        "sdpa", "MME", "fused attention", seconds, bound, macs, traffic, formula, engine, traffic, known_by
+    )
+    spans = simulate(nodes((stage,), machine, ((),)), machine.memory.hbm_rate)
+    return PlanPrice(FUSED, (stage,), seconds, macs, traffic, traffic, traffic <= machine.memory.hbm_bytes, spans)
 
 
 def _total(
-    label: str, stages: list[StagePrice], plan: Plan, machine: Machine, values: Mapping[str, Value]
+    label: str,
+    stages: list[StagePrice],
+    after: list[tuple[int, ...]],
+    plan: Plan,
+    machine: Machine,
+    values: Mapping[str, Value],
 ) -> PlanPrice:
     io = [b for b in plan.buffers if b.role is not ir.Role.INTERMEDIATE]
     held = sum(prod(int(evaluate(e, values)) for e in b.shape) * b.dtype.size for b in io)
     peak = held + max((s.traffic for s in stages if s.engine == "TPC"), default=0)
-    seconds, macs, traffic = sum(s.seconds for s in stages), sum(s.macs for s in stages), sum(s.traffic for s in stages)
-    return PlanPrice(label, tuple(stages), seconds, macs, traffic, peak, peak <= machine.memory.hbm_bytes)
+    macs, traffic = sum(s.macs for s in stages), sum(s.traffic for s in stages)
+    spans = simulate(nodes(stages, machine, after), machine.memory.hbm_rate)
+    fits = peak <= machine.memory.hbm_bytes
+    return PlanPrice(label, tuple(stages), makespan(spans), macs, traffic, peak, fits, spans)
 
 
 def _storage(plan: Plan) -> DType:

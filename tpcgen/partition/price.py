@@ -1,20 +1,23 @@
 """What a plan costs on a machine at bound sizes, stage by stage, and what binds each stage.
 
-Stages run one after the other. A buffer between stages that fits half the SRAM stays there; anything else goes through
-HBM once per stage that touches it.
+The emitted composite is one graph with one node per stage: a node waits for those whose results it reads, engines work
+at the same time (simulate.py). No node is cut into slices here, because nothing that is emitted cuts one; what the
+graph compiler may do on top is another question (slices.py). A buffer between stages that fits half the SRAM stays
+there (assumption); anything else goes through HBM once per stage that touches it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 from tpcgen.machine import Machine
-from tpcgen.machine.dma import copy_seconds, traffic_seconds
+from tpcgen.machine.dma import copy, copy_seconds, traffic_seconds
 from tpcgen.machine.mme import Matmul, mme_cost
 from tpcgen.machine.tpc import TpcCost, tpc_time
 from tpcgen.partition.plan import Buffer, MmeStage, MoveStage, Plan, Stage, TpcStage
+from tpcgen.partition.simulate import Node, Span, busy, makespan, overlap, simulate
 from tpcgen.program.ir import Role
 from tpcgen.program.sizes import Binding, Value, evaluate
 
@@ -23,9 +26,10 @@ TpcCostFunction = Callable[[TpcStage, Machine, Mapping[str, Value]], TpcCost]
 
 @dataclass(frozen=True, slots=True)
 class StagePrice:
-    """`seconds` includes the launch. `bound`: "MME compute", "MME rollup", "MME input read", "TPC slots", "TPC loads
-    and stores", "HBM", "SRAM", "DMA" or "launch". `traffic`: bytes read and written. `formula` says where the engine's
-    time comes from.
+    """`seconds` of the stage when nothing else runs, launch included, of which `engine_seconds` without memory and
+    launch. `bound`: "MME compute", "MME rollup", "MME input read", "TPC slots", "TPC loads and stores", "HBM", "SRAM",
+    "DMA" or "launch". `traffic`: bytes read and written, `hbm` those of HBM. `formula` says where the time comes from,
+    `known_by` how that is known.
     """
 
     name: str
@@ -36,11 +40,16 @@ class StagePrice:
     macs: int
     traffic: int
     formula: str
+    engine_seconds: float = 0.0
+    hbm: int = 0
+    known_by: str = "assumption"
 
 
 @dataclass(frozen=True, slots=True)
 class PlanPrice:
-    """`peak` is the most bytes alive at once, inputs and outputs included; `fits`: whether HBM holds them."""
+    """`seconds` from the start of the first stage to the end of the last, engines overlapping as `spans` say (one per
+    stage). `peak`: the most bytes alive at once, inputs and outputs included; `fits`: whether HBM holds them.
+    """
 
     label: str
     stages: tuple[StagePrice, ...]
@@ -49,21 +58,85 @@ class PlanPrice:
     traffic: int
     peak: int
     fits: bool
+    spans: tuple[Span, ...] = ()
+
+    @property
+    def serial(self) -> float:
+        """Seconds if no two stages ran at the same time."""
+        return sum(s.seconds for s in self.stages)
+
+    @property
+    def busy(self) -> dict[str, float]:
+        """Seconds each engine is held."""
+        return busy(self.spans)
+
+    @property
+    def overlap(self) -> float:
+        """Seconds during which more than one engine is held."""
+        return overlap(self.spans)
 
 
 def price(plan: Plan, machine: Machine, binding: Binding, tpc_cost: TpcCostFunction) -> PlanPrice:
     """The price of a plan; `tpc_cost` says what a TPC stage issues (from its kernel, or `estimate`)."""
     pricer = _Pricer(plan, machine, binding.values, tpc_cost)
     stages = tuple(pricer.stage(s) for s in plan.stages)
+    spans = simulate(nodes(stages, machine, waits(plan)), machine.memory.hbm_rate)
     peak = pricer.peak()
     return PlanPrice(
         label=plan.label,
         stages=stages,
-        seconds=sum(s.seconds for s in stages),
+        seconds=makespan(spans),
         macs=sum(s.macs for s in stages),
         traffic=sum(s.traffic for s in stages),
         peak=peak,
         fits=peak <= machine.memory.hbm_bytes,
+        spans=spans,
+    )
+
+
+def nodes(stages: Sequence[StagePrice], machine: Machine, after: Sequence[tuple[int, ...]]) -> list[Node]:
+    """A node per stage. What a stage takes beyond its engine and HBM is its launch."""
+    made: list[Node] = []
+    for s, before in zip(stages, after, strict=True):
+        alone = max(s.engine_seconds, s.hbm / machine.memory.hbm_rate)
+        made.append(Node(s.name, s.engine, s.engine_seconds, max(s.seconds - alone, 0.0), s.hbm, before))
+    return made
+
+
+def waits(plan: Plan) -> tuple[tuple[int, ...], ...]:
+    """Per stage, the stages whose results it reads."""
+    writer = {name: position for position, stage in enumerate(plan.stages) for name in written(stage)}
+    return tuple(
+        tuple(sorted({writer[name] for name in touched(stage) if name in writer} - {position}))
+        for position, stage in enumerate(plan.stages)
+    )
+
+
+def written(stage: Stage) -> tuple[str, ...]:
+    """Buffers a stage writes."""
+    match stage:
+        case MmeStage():
+            return (stage.out.buffer,)
+        case TpcStage():
+            return tuple(t.name for t in stage.program.outputs)
+        case MoveStage():
+            return (stage.target,)
+
+
+def matmul_of(plan: Plan, stage: MmeStage, values: Mapping[str, Value]) -> Matmul:
+    """What the MME is asked for at bound sizes."""
+    extents = {f.name: int(evaluate(f.extent, values)) for f in stage.factors}
+    batch, m, n, k = (prod(extents[f] for f in group) for group in (stage.batch, stage.m, stage.n, stage.k))
+    lhs, rhs, out = (plan.buffer(o.buffer) for o in (stage.lhs, stage.rhs, stage.out))
+    return Matmul(
+        batch,
+        m,
+        n,
+        k,
+        lhs.dtype,
+        out.dtype,
+        lhs_common_last=bool(set(stage.lhs.axes[lhs.order[-1]]) & set(stage.k)),
+        rhs_common_last=bool(set(stage.rhs.axes[rhs.order[-1]]) & set(stage.k)),
     )
 
 
@@ -108,59 +181,61 @@ class _Pricer:
         return best
 
     def _mme(self, stage: MmeStage) -> StagePrice:
-        batch, m, n, k = (self._product(stage, names) for names in (stage.batch, stage.m, stage.n, stage.k))
-        lhs, rhs, out = (self.plan.buffer(o.buffer) for o in (stage.lhs, stage.rhs, stage.out))
-        matmul = Matmul(
-            batch,
-            m,
-            n,
-            k,
-            lhs.dtype,
-            out.dtype,
-            lhs_common_last=bool(set(stage.lhs.axes[lhs.order[-1]]) & set(stage.k)),
-            rhs_common_last=bool(set(stage.rhs.axes[rhs.order[-1]]) & set(stage.k)),
-        )
-        cost = mme_cost(self.machine, matmul)
-        shapes = f"{batch} x ({m} x {k}) * ({k} x {n})"
-        return self._price(stage, "MME", shapes, cost.seconds, f"MME {cost.bound}", batch * m * n * k, cost.formula)
+        m = matmul_of(self.plan, stage, self.values)
+        cost = mme_cost(self.machine, m)
+        shapes = f"{m.batch} x ({m.m} x {m.k}) * ({m.k} x {m.n})"
+        macs = m.batch * m.m * m.n * m.k
+        engine = StagePrice(stage.name, "MME", shapes, cost.seconds, f"MME {cost.bound}", macs, 0, cost.formula)
+        return self._with_memory(stage, replace(engine, known_by="vendor formula"))
 
     def _tpc(self, stage: TpcStage) -> StagePrice:
-        time = tpc_time(self.machine, self.tpc_cost(stage, self.machine, self.values))
+        cost = self.tpc_cost(stage, self.machine, self.values)
+        time = tpc_time(self.machine, cost)
         shapes = " -> ".join(
             ", ".join(f"{t.name} {self._sizes(t.name)}" for t in side)
             for side in (stage.program.inputs, stage.program.outputs)
         )
-        return self._price(stage, "TPC", shapes, time.seconds, time.bound, 0, time.formula)
+        engine = StagePrice(stage.name, "TPC", shapes, time.seconds, time.bound, 0, 0, time.formula)
+        return self._with_memory(stage, replace(engine, known_by=cost.known_by))
 
     def _move(self, stage: MoveStage) -> StagePrice:
         payload = self._bytes(self.plan.buffer(stage.source))
-        seconds = copy_seconds(self.machine, payload)
+        work = copy(self.machine, payload)
         shapes = f"{stage.source} {self._sizes(stage.source)} -> {stage.target} {self._sizes(stage.target)}"
-        return StagePrice(stage.name, "DMA", shapes, seconds, "DMA", 0, 2 * payload, f"{payload} bytes copied")
-
-    def _price(
-        self, stage: MmeStage | TpcStage, engine: str, shapes: str, seconds: float, bound: str, macs: int, formula: str
-    ) -> StagePrice:
-        """Engine time against memory time, plus the launch."""
-        buffers = [self.plan.buffer(name) for name in touched(stage)]
-        resident = [b for b in buffers if self._stays(b)]
-        sram = sum(self._bytes(b) for b in resident)
-        hbm = sum(self._bytes(b) for b in buffers) - sram
-        memory = traffic_seconds(self.machine, hbm, sram)
-        if memory > seconds:
-            seconds = memory
-            bound = "HBM" if memory == traffic_seconds(self.machine, hbm, 0) else "SRAM"
-            formula = f"{hbm} bytes of HBM, {sram} of SRAM"
-        launch = self.machine.tpc.launch_seconds
         return StagePrice(
             stage.name,
-            engine,
+            "DMA",
             shapes,
-            seconds + launch,
-            bound if seconds > launch else "launch",
-            macs,
-            hbm + sram,
-            formula,
+            copy_seconds(self.machine, payload),
+            "DMA",
+            0,
+            2 * payload,
+            f"{payload} bytes copied",
+            work.seconds,
+            work.hbm,
+            "vendor formula",
+        )
+
+    def _with_memory(self, stage: MmeStage | TpcStage, engine: StagePrice) -> StagePrice:
+        """Engine time against memory time, plus the launch."""
+        buffers = [self.plan.buffer(name) for name in touched(stage)]
+        sram = sum(self._bytes(b) for b in buffers if self._stays(b))
+        hbm = sum(self._bytes(b) for b in buffers) - sram
+        from_hbm, from_sram = traffic_seconds(self.machine, hbm, 0), traffic_seconds(self.machine, 0, sram)
+        launch = self.machine.tpc.launch_seconds
+        seconds = max(engine.seconds, from_hbm, from_sram)
+        bound, formula = engine.bound, engine.formula
+        if seconds > engine.seconds:
+            bound = "HBM" if from_hbm >= from_sram else "SRAM"
+            formula = f"{hbm} bytes of HBM, {sram} of SRAM"
+        return replace(
+            engine,
+            seconds=seconds + launch,
+            bound=bound if seconds > launch else "launch",
+            traffic=hbm + sram,
+            formula=formula,
+            engine_seconds=max(engine.seconds, from_sram),
+            hbm=hbm,
         )
 
     def _stays(self, b: Buffer) -> bool:
@@ -175,7 +250,3 @@ class _Pricer:
     def _sizes(self, name: str) -> str:
         b = self.plan.buffer(name)
         return f"{b.dtype}[{', '.join(map(str, self._shape(b)))}]"
-
-    def _product(self, stage: MmeStage, names: tuple[str, ...]) -> int:
-        extents = {f.name: f.extent for f in stage.factors}
-        return prod(int(evaluate(extents[name], self.values)) for name in names)

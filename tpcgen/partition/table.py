@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tpcgen.partition.price import PlanPrice
 
-HEADER = ("stage", "engine", "shapes", "predicted", "bound by")
+HEADER = ("stage", "engine", "shapes", "start", "predicted", "bound by")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,14 @@ class PlanTable:
 
 
 def table(price: PlanPrice) -> PlanTable:
-    rows = tuple((s.name, s.engine, s.shapes, duration(s.seconds), s.bound) for s in price.stages)
+    """`start` is when a stage starts, `predicted` what it takes alone; the total is when the last one ends."""
+    rows = tuple(
+        (s.name, s.engine, s.shapes, duration(span.start), duration(s.seconds), s.bound)
+        for s, span in zip(price.stages, price.spans, strict=True)
+    )
+    overlap = f"engines overlap {duration(price.overlap)}" if price.overlap > 0 else "no overlap of engines"
     peak = f"peak {size(price.peak)}" + ("" if price.fits else ", more than HBM holds")
-    return PlanTable(HEADER, rows, ("total", "", price.label, duration(price.seconds), peak))
+    return PlanTable(HEADER, rows, ("total", "", price.label, "", duration(price.seconds), f"{overlap}; {peak}"))
 
 
 def duration(seconds: float) -> str:
