@@ -17,9 +17,11 @@ from tpcgen.kernel.cycles import stage_cost
 from tpcgen.kernel.ir import Kernel
 from tpcgen.kernel.lower import lower
 from tpcgen.kernel.tpc_c import render
-from tpcgen.partition.choose import Choice, choose
+from tpcgen.machine import MACHINES
+from tpcgen.partition.choose import Choice
 from tpcgen.partition.plan import TpcStage
 from tpcgen.partition.price import PlanPrice
+from tpcgen.partition.tune import tune
 from tpcgen.program import Module, load, sizes
 from tpcgen.program.hints import did_you_mean
 from tpcgen.program.ir import Program
@@ -52,11 +54,14 @@ class Case:
 
 @dataclass(frozen=True)
 class CompiledOp:
-    """`choices` and `kernels` per variant, `kernels` in the order of its kernel texts; `specs`: file names to paths."""
+    """`choices` and `kernels` per variant: a choice for each of its tuned sizes, kernels in the order of their texts.
+
+    `cases`: where to check; none when no sizes are known. `specs`: file names to paths.
+    """
 
     artifact: Artifact
     cases: tuple[Case, ...]
-    choices: tuple[Choice, ...]
+    choices: tuple[tuple[Choice, ...], ...]
     kernels: tuple[tuple[Kernel, ...], ...]
     specs: Mapping[str, Path]
 
@@ -71,6 +76,8 @@ class Compiled:
 
 def compile_spec(path: Path, options: Options) -> Compiled:
     """Compile every op of a file. DiagnosticError for whatever is wrong with the file or the options."""
+    if options.target not in MACHINES:
+        raise _error("E528", f"no device is called {options.target}", f"the devices are {', '.join(MACHINES)}")
     module = load(path, params=options.defines)
     if not module.ops:
         raise _error("E523", f"{path} defines no op")
@@ -84,25 +91,25 @@ def _op(module: Module, op: str, path: Path, options: Options) -> CompiledOp:
     programs = list(_programs(module, op, options.dtypes))
     cases = _cases(module, programs[0][1], options.binds)
     tuned = [c.values for c in (cases[: len(options.binds)] or cases)]
-    choices: list[Choice] = []
+    choices: list[tuple[Choice, ...]] = []
     kernels: list[tuple[Kernel, ...]] = []
     variants: list[Variant] = []
     for dtype, program in programs:
-        choice = choose(program, options.target, sizes.bind(program, tuned[0]), cost=stage_cost)
-        stages = [stage for stage in choice.plan.stages if isinstance(stage, TpcStage)]
-        lowered = [compile_stage(stage, op, dtype, options) for stage in stages]
-        choices.append(choice)
-        kernels.append(tuple(kernel for kernel, _ in lowered))
-        variants.append(Variant(dtype, choice.plan, tuple(text for _, text in lowered), _predicted(choice.price)))
-    artifact = Artifact(
-        op, options.target, options.prefix, file_label(str(path)), __version__, tuple(tuned), tuple(variants)
-    )
+        for chosen in tune(program, options.target, [sizes.bind(program, v) for v in tuned], cost=stage_cost):
+            stages = [stage for stage in chosen.plan.stages if isinstance(stage, TpcStage)]
+            lowered = [compile_stage(stage, op, dtype, options) for stage in stages]
+            choices.append(chosen.choices)
+            kernels.append(tuple(kernel for kernel, _ in lowered))
+            texts = tuple(text for _, text in lowered)
+            predicted = tuple(_predicted(choice.price) for choice in chosen.choices)
+            variants.append(Variant(dtype, chosen.plan, texts, predicted, tuple(b.values for b in chosen.bindings)))
+    artifact = Artifact(op, options.target, options.prefix, file_label(str(path)), __version__, tuple(variants))
     specs = {file_label(file): Path(file) for file in module.sources}
     return CompiledOp(artifact, cases, tuple(choices), tuple(kernels), specs)
 
 
 def _predicted(price: PlanPrice) -> dict[str, object]:
-    """Seconds of the cost model at the first tuned sizes."""
+    """Seconds of the cost model."""
     stages = [{"name": s.name, "engine": s.engine, "seconds": s.seconds, "bound": s.bound} for s in price.stages]
     return {"seconds": price.seconds, "peak_bytes": price.peak, "stages": stages}
 
@@ -155,15 +162,11 @@ def _used_dtypes(module: Module, wanted: Sequence[str]) -> None:
 
 
 def _cases(module: Module, program: Program, binds: Sequence[Values]) -> tuple[Case, ...]:
-    """--bind where given, then the check blocks that bind the op; only names the op has, contracts checked."""
+    """--bind where given, then the check blocks that bind the op, if any; only names the op has, contracts checked."""
     own = {*program.sizes, *(a.name for a in program.attributes)}
     bound = [Case("bind", _own(values, own)) for values in binds]
     blocks = [Case(c.name, _own(c.values, own)) for c in module.checks if program.name in c.ops]
-    cases = (*bound, *blocks)
-    if not cases:
-        hint = f"add `check small {{ {', '.join(f'{s} = ...' for s in program.sizes)} }}` or --bind"
-        raise _error("E525", f"no sizes are known for {program.name}: the file has no check block that binds it", hint)
-    return tuple(Case(c.name, sizes.bind(program, c.values).values) for c in cases)
+    return tuple(Case(c.name, sizes.bind(program, c.values).values) for c in (*bound, *blocks))
 
 
 def _own(values: Values, names: set[str]) -> Values:

@@ -48,7 +48,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """`source` is the spec's file name. Variants of one dtype are adjacent; the last takes all sizes no other is for."""
+    """`source` is the spec's file name. Of the variants of one dtype the last takes all sizes that no other is for."""
 
     name: str
     target: str

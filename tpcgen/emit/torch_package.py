@@ -151,7 +151,7 @@ def _composite(package: PackageText, variant: Variant) -> str:
     decorator = f'@torch.library.triton_op("{package.namespace}::{variant.op}", mutates_args={{}})\n'
     if len(variant.plans) == 1:
         return decorator + composite.function(variant.plans[0].plan, variant.op, lambda stage: names[stage.name])
-    functions = [f"_{variant.op}_{n}" for n, _ in enumerate(variant.plans)]
+    functions = [f"_{variant.op}_{n}" for n, _ in enumerate(variant.plans, 1)]
     bodies = [
         composite.function(tuned.plan, name, lambda stage: names[stage.name])
         for name, tuned in zip(functions, variant.plans, strict=True)
@@ -169,8 +169,8 @@ def _dispatch(variant: Variant, functions: Sequence[str]) -> str:
     for name, tuned in zip(functions[:-1], variant.plans[:-1], strict=True):
         wanted = [composite.tuple_text(repr(values[n]) for n in names) for values in tuned.tuned]
         test = f"{given} == {wanted[0]}" if len(wanted) == 1 else f"{given} in {composite.tuple_text(wanted)}"
-        lines += [f"    # {tuned.plan.label}", f"    if {test}:", f"        return {name}({_call(program)})"]
-    lines += [f"    # {variant.plans[-1].plan.label}", f"    return {functions[-1]}({_call(program)})"]
+        lines += [f"    # tuned: {tuned.plan.label}", f"    if {test}:", f"        return {name}({_call(program)})"]
+    lines += [f"    # all other sizes: {variant.plans[-1].plan.label}", f"    return {functions[-1]}({_call(program)})"]
     return "\n".join(lines) + "\n"
 
 

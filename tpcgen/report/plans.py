@@ -30,7 +30,8 @@ def to_text(artifact: Artifact, choices: Sequence[Sequence[Choice]]) -> str:
 def _plan(artifact: Artifact, variant: Variant, choices: Sequence[Choice]) -> Iterator[str]:
     title = f"{artifact.name} {variant.dtype} on {artifact.target}"
     if not choices:
-        yield f"{title}: {variant.plan.label}\nNo sizes to tune for are known: this plan was not compared with others.\n"
+        yield f"{title}: {variant.plan.label}"
+        yield "No sizes to tune for are known: this plan was not compared with others.\n"
         return
     yield f"{title} at {bindings(variant.tuned[0])}: {variant.plan.label}"
     yield ""
