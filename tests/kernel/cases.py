@@ -58,6 +58,10 @@ def _decode(v: Values, s: Values) -> dict[str, Array]:
     return {"P": softmax(v["S"], np.broadcast_to(mask, v["S"].shape))}
 
 
+def _one_length(v: Values, s: Values) -> dict[str, Array]:
+    return {"P": softmax(v["S"], np.broadcast_to(np.arange(s["N"]) < v["len"][-1], v["S"].shape))}
+
+
 def _partial(v: Values, s: Values) -> dict[str, Array]:
     q, k = np.arange(s["M"])[:, None], np.arange(s["N"])[None, :]
     return {"Y": softmax(v["A"], k <= q) + softmax(v["B"], k >= q + 2)}
@@ -74,6 +78,14 @@ def _chosen(v: Values, s: Values) -> dict[str, Array]:
 
 
 CASES = (
+    Case(
+        "length_of_all_rows",
+        "k",
+        "op c(S: f32[B, N], len: i32[B]) -> P: f32[B, N] { P[b,k] = softmax[k where k < len[B - 1]](S[b,k]) }",
+        _one_length,
+        tuple({"B": b, "N": n} for b, n in ((1, 1), (5, 65), (4, 129))),
+        integers={"len": (0, 1)},
+    ),
     Case(
         "integers_along_lanes",
         "k",

@@ -46,6 +46,8 @@ _LINEAR_CONVERT_GAUDI = 9
 """VPU words of a conversion in memory order on gaudi (toolchain.md 2.2); gaudi2 does it while loading or storing."""
 _MOST_MEMBERS = 1 << 16
 """Of the members that differ, so many are evaluated; beyond, an even sample stands for all."""
+_UNKNOWN = np.full(1, float(1 << 30))
+"""What a scalar read from a tensor counts as: bounds clamp it to what the tensor allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,9 @@ def kernel_cost(kernel: Kernel, values: Mapping[str, Value]) -> TpcCost:
     coordinates = _coordinates(kernel, extents)
     scope = {name: np.full(1, float(v)) for name, v in values.items()}
     scope |= coordinates
+    for s in kernel.setup:
+        if isinstance(s, ScalarLet | ScalarLoad):
+            scope[s.name] = _number(s.value, scope) if isinstance(s, ScalarLet) else _UNKNOWN
     bundles, accesses = _block(kernel, kernel.body, scope)
     return TpcCost(float(np.mean(bundles)) * members, float(np.mean(accesses)) * members, members, "slot estimate")
 
@@ -134,7 +139,7 @@ def _block(kernel: Kernel, statements: Sequence[Statement], scope: Mapping[str, 
                 inner[s.name] = _number(s.value, inner)
                 straight += Slots(spu=1)
             case ScalarLoad():
-                inner[s.name] = np.full(1, float(1 << 30))  # unknown: bounds clamp it to what the tensor allows
+                inner[s.name] = _UNKNOWN
                 straight += _slots(kernel, s)
             case Loop():
                 low, high = _number(s.low, inner), _number(s.high, inner)

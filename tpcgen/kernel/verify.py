@@ -50,7 +50,8 @@ class _Verifier:
             registers = self._block(f.body, {f.parameter.name: f.parameter}, frozenset())
             self._known(f.result, registers, f.name)
         setup = self._block(k.setup, {}, frozenset())
-        self._block(k.body, setup, frozenset(d.name for d in k.index_space))
+        scalars = {s.name for s in k.setup if isinstance(s, ScalarLet | ScalarLoad)}
+        self._block(k.body, setup, frozenset(scalars | {d.name for d in k.index_space}))
         written = {s.tensor for s in walk(k.body) if isinstance(s, Store)}
         for t in k.tensors:
             if t.is_output != (t.name in written):
