@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tpcgen.diagnostics import Diagnostic, DiagnosticError, Diagnostics, Label
+from tpcgen.diagnostics import Diagnostic, DiagnosticError, Diagnostics, Label, Span
 from tpcgen.program import ir
 from tpcgen.program.expressions import Expressions
 from tpcgen.program.files import FileScope
@@ -31,6 +31,7 @@ class Vjp:
 
     op: str
     inputs: tuple[str, ...]
+    span: Span
 
 
 def resolve_checks(
@@ -82,7 +83,7 @@ def resolve_vjps(
             program = programs[item.op]
             if program is not None:
                 _wrt(item, program, places, found)
-    return tuple(Vjp(item.op, item.inputs) for item in first.values())
+    return tuple(Vjp(item.op, item.inputs, item.span) for item in first.values())
 
 
 def _wrt(item: ast.Vjp, program: ir.Program, places: Places, found: Diagnostics) -> None:

@@ -9,7 +9,12 @@ from tpcgen.program.scope import Kind, OpScope
 from tpcgen.syntax import ast
 
 _ENGINES = ("mme", "tpc")
-_FORMS = {"tile": "tile INDEX LENGTH;", "chunk": "chunk INDEX LENGTH;", "place": "place TENSOR mme|tpc;"}
+_FORMS = {
+    "tile": "tile INDEX LENGTH;",
+    "chunk": "chunk INDEX LENGTH;",
+    "place": "place TENSOR mme|tpc;",
+    "lane": "lane TENSOR INDEX;",
+}
 
 
 def resolve_schedule(scope: OpScope) -> list[ir.Pin]:
@@ -41,7 +46,7 @@ def _right(entry: ast.ScheduleEntry, scope: OpScope) -> bool:
         scope.found.error("E236", f"{entry.verb} takes two words, {len(entry.words)} given", entry.span, form)
         return False
     subject, value = entry.words
-    kind = Kind.TENSOR if entry.verb == "place" else Kind.INDEX
+    kind = Kind.TENSOR if entry.verb in ("place", "lane") else Kind.INDEX
     if scope.kind_of(subject) is not kind:
         hint = did_you_mean(subject, scope.named(kind)) or form
         place = scope.places.word(entry.span, subject)
@@ -50,10 +55,22 @@ def _right(entry: ast.ScheduleEntry, scope: OpScope) -> bool:
     place = scope.places.word(entry.span, value)
     if entry.verb == "place":
         return _engine(subject, value, place, scope)
+    if entry.verb == "lane":
+        return _index(value, place, scope)
     if not value.isdigit() or len(value) > 9 or int(value) == 0:
         scope.found.error("E236", f"{entry.verb} takes a positive length, not {value}", place, form)
         return False
     return True
+
+
+def _index(value: str, place: Span, scope: OpScope) -> bool:
+    """An index, or a numbered one: inlining renames the indices of a reduction that would clash (k_2)."""
+    base, _, number = value.rpartition("_")
+    if scope.kind_of(value) is Kind.INDEX or (number.isdigit() and scope.kind_of(base) is Kind.INDEX):
+        return True
+    hint = did_you_mean(value, scope.named(Kind.INDEX)) or _FORMS["lane"]
+    scope.found.error("E236", f"the op has no index {value}", place, hint)
+    return False
 
 
 def _engine(subject: str, value: str, place: Span, scope: OpScope) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tpcgen.diagnostics import Label
 from tpcgen.program import ir
 from tpcgen.program.astwalk import walk
 from tpcgen.program.dtypes import DType
@@ -125,7 +126,7 @@ def _default(attribute: ast.Attribute, scope: OpScope) -> None:
 def _tensor(p: ast.TensorParameter, role: ir.Role, scope: OpScope) -> None:
     dtype = scope.dtype(p.dtype, p.span)
     what = f"the shape of {p.name}"
-    shape = tuple(_extent(e, what, scope) for e in p.shape)
+    shape = tuple(_extent(e, what, role, scope) for e in p.shape)
     if p.name in scope.tensors:
         return
     broken = dtype is None or any(e is None for e in shape)
@@ -139,8 +140,12 @@ class _Extents(Expressions):
         self.scope.found.error("E209", f"the size {e.id} is bound by no input", e.span, hint)
 
 
-def _extent(e: ast.Expr, what: str, scope: OpScope) -> ir.Expr | None:
+def _extent(e: ast.Expr, what: str, role: ir.Role, scope: OpScope) -> ir.Expr | None:
     if isinstance(e, ast.Name) and scope.kind_of(e.id) is Kind.TENSOR:
+        if role is ir.Role.OUTPUT:  # in an input's shape the name is a size too, which `declare` has reported
+            label = Label(scope.names[e.id].span, "the tensor")
+            hint = "a size is the bare name of an axis of an input; no tensor has the same name"
+            scope.found.error("E217", f"{e.id} is a tensor, an extent is a size", e.span, hint, (label,))
         return None
     extent = _Extents(scope, what).of_type(e, DType.I32, "an extent")
     if isinstance(extent, ir.Literal) and extent.value < 0:

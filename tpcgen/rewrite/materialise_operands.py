@@ -19,7 +19,7 @@ from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import FreshNames
 from tpcgen.rewrite.edit import Definition, conjunction, conjuncts, definitions, intermediate, names_in_use, rebuilt
 from tpcgen.rewrite.split_contractions import contraction_of
-from tpcgen.rewrite.support import Supports, exists, implies
+from tpcgen.rewrite.support import Supports, UndeterminedError, exists, implies
 
 
 def materialise_operands(program: ir.Program, found: Diagnostics) -> ir.Program:
@@ -32,7 +32,10 @@ def materialise_operands(program: ir.Program, found: Diagnostics) -> ir.Program:
             result.append(part)
             continue
         step = _Step(rebuilt(program, [*result, part]), part, contraction, names, result, found)
-        result.append(step.run())
+        try:
+            result.append(step.run())
+        except UndeterminedError as problem:
+            found.error("E406", f"{problem} is not lowered yet", problem.expr.span, "make it present with default")
     return rebuilt(program, result)
 
 

@@ -159,20 +159,20 @@ class Supports:
     def _reduce(self, e: ir.Reduce) -> Presence:
         body = self.of(e.body)
         sink = self.of(e.sink) if e.sink is not None else None
-        if sink is not None and sink.where is not None:
-            raise UndeterminedError(e, "a sink that may be absent")
+        logit = _sink_logit(sink) if sink is not None else None
         support = conjunction([self.domain(e.domain), body.where])
         domain = self.domain(e.domain) if e.kind == "sum" and body.zero else support
-        sinks = [sink.value] if sink is not None else []
-        parts = ([domain] if domain is not None else []) + sinks + [body.value]
-        value = _reduction(e, domain, sink.value if sink is not None else None, body.value, parts)
+        parts = [x for x in (domain, logit) if x is not None] + [body.value]
+        value = _reduction(e, domain, logit, body.value, parts)
         match e.kind:
             case "softmax" | "rank":
                 return Presence(value, support, True)
             case "any" | "all":
                 return Presence(value, None, False)
             case "logsumexp" if sink is not None:
-                return Presence(value, None, False)
+                some = exists(support, e.indices, self.program)
+                where = None if some is None or sink.where is None else ir.Binary("or", some, sink.where)
+                return Presence(value, where, False)
             case _:
                 return Presence(value, exists(support, e.indices, self.program), e.kind == "sum")
 
@@ -281,6 +281,13 @@ def _zeroed(p: Presence) -> ir.Expr:
     if p.where is None or p.zero:
         return p.value
     return ir.Call("select", (p.where, p.value, ZERO))
+
+
+def _sink_logit(sink: Presence) -> ir.Expr:
+    """An absent sink adds nothing, as a logit of -inf does."""
+    if sink.where is None:
+        return sink.value
+    return ir.Call("select", (sink.where, sink.value, ir.Literal(-float("inf"), DType.F32)))
 
 
 def _finite(e: ir.Expr) -> bool:

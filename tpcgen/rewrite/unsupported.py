@@ -1,11 +1,12 @@
-"""Says which constructs of a program the compiler cannot lower yet: one diagnostic each."""
+"""Says which constructs of a program the compiler cannot lower yet: one diagnostic each, with every place."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from tpcgen.diagnostics import Diagnostics
+from tpcgen.diagnostics import Diagnostics, Label
 from tpcgen.program import ir
+from tpcgen.program.checks import Vjp
 from tpcgen.program.contractions import match_contraction
 from tpcgen.program.dtypes import DType
 
@@ -18,23 +19,35 @@ def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
     """E401 scan, E402 several equations of one tensor, E403 gather, E404 rank, E408 dtype, E409 rank of a tensor, E410
     an entry of `schedule` that no plan keeps.
     """
-    defined: dict[str, ir.Equation] = {}
+    scans = [s for s in program.body if isinstance(s, ir.Scan)]
+    _construct("E401", "scan is not lowered yet: this recurrence has no kernel", scans, found)
+    of: dict[str, list[ir.Equation]] = {}
     for statement in program.body:
-        if isinstance(statement, ir.Scan):
-            found.error("E401", "scan is not lowered yet: this recurrence has no kernel", statement.span)
-            continue
-        if statement.target in defined:
-            message = f"piecewise definitions are not lowered yet: {statement.target} has several equations"
-            found.error("E402", message, defined[statement.target].span)
-            continue
-        defined[statement.target] = statement
-        for e in _expressions(statement):
-            _expression(e, found)
+        if isinstance(statement, ir.Equation):
+            of.setdefault(statement.target, []).append(statement)
+    for target, equations in of.items():
+        if len(equations) > 1:
+            message = f"piecewise definitions are not lowered yet: {target} has {len(equations)} equations"
+            _construct("E402", message, equations, found)
+    expressions = [e for equations in of.values() for equation in equations for e in _expressions(equation)]
+    gathers = [e for e in expressions if isinstance(e, ir.Read) and _gathers(e)]
+    if gathers:
+        message = f"gather is not lowered yet: an index of {gathers[0].tensor} is read from a tensor"
+        _construct("E403", message, gathers, found)
+    ranks = [e for e in expressions if isinstance(e, ir.Reduce) and e.kind == "rank"]
+    _construct("E404", "rank is not lowered yet", ranks, found)
     for tensor in program.tensors:
         if tensor.role is not ir.Role.STATE:
             _tensor(tensor, found)
     for pin in program.pins:
-        _pin(pin, defined, program, found)
+        _pin(pin, {name: equations[0] for name, equations in of.items()}, program, found)
+
+
+def report_vjps(vjps: Iterable[Vjp], found: Diagnostics) -> None:
+    """E411."""
+    for vjp in vjps:
+        hint = f"without it {vjp.op} is compiled, for inputs that need no gradient"
+        found.error("E411", f"vjp is not lowered yet: {vjp.op} gets no backward pass", vjp.span, hint)
 
 
 def _pin(pin: ir.Pin, defined: Mapping[str, ir.Equation], program: ir.Program, found: Diagnostics) -> None:
@@ -47,6 +60,8 @@ def _pin(pin: ir.Pin, defined: Mapping[str, ir.Equation], program: ir.Program, f
             elif engine == "mme" and not multiplies:
                 hint = "the MME runs sums of products of two tensors only"
                 found.error("E410", f"{name} has no contraction, so nothing of it runs on the MME", pin.span, hint)
+        case "lane", _:
+            return  # whether a kernel of a plan can keep it shows when kernels are known
         case _:
             found.error("E410", f"`{pin.verb}` is not lowered yet: the compiler chooses it alone", pin.span)
 
@@ -57,15 +72,14 @@ def _expressions(equation: ir.Equation) -> Iterator[ir.Expr]:
             yield from ir.walk(side)
 
 
-def _expression(e: ir.Expr, found: Diagnostics) -> None:
-    match e:
-        case ir.Read() if any(isinstance(x, ir.Read) for i in e.indices for x in ir.walk(i)):
-            message = f"gather is not lowered yet: an index of {e.tensor} is read from a tensor"
-            found.error("E403", message, e.span)
-        case ir.Reduce(kind="rank"):
-            found.error("E404", "rank is not lowered yet", e.span)
-        case _:
-            return
+def _construct(id: str, message: str, places: Sequence[ir.Expr | ir.Statement], found: Diagnostics) -> None:
+    if places:
+        first, *others = dict.fromkeys(p.span for p in places)
+        found.error(id, message, first, labels=tuple(Label(span, "and here") for span in others))
+
+
+def _gathers(read: ir.Read) -> bool:
+    return any(isinstance(x, ir.Read) for index in read.indices for x in ir.walk(index))
 
 
 def _tensor(tensor: ir.Tensor, found: Diagnostics) -> None:

@@ -1,0 +1,115 @@
+"""What the compiler cannot lower yet: one diagnostic per construct, that names it and shows every place of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tpcgen.compiler import Options, compile_spec
+from tpcgen.diagnostics import Diagnostic, DiagnosticError
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def refused(path: Path) -> tuple[Diagnostic, ...]:
+    with pytest.raises(DiagnosticError) as caught:
+        compile_spec(path, Options())
+    return caught.value.diagnostics
+
+
+def shown(d: Diagnostic) -> list[str]:
+    """The source of a diagnostic and of its labels, of each its first line."""
+    lines = Path(d.span.file).read_text().split("\n")
+    spans = (d.span, *(label.span for label in d.labels))
+    return [lines[s.line - 1][s.column - 1 : s.end_column - 1 if s.line == s.end_line else None] for s in spans]
+
+
+@pytest.mark.parametrize(
+    "name, id, word, places",
+    [
+        ("gated_linear", "E401", "scan", ["scan t in 0 .. N {"]),
+        (
+            "gformer",
+            "E402",
+            "piecewise",
+            ["O[b,h,q,e] = A[b,h,q,e] where h < Hs", "O[b,h,q,e] = C[b,h,q,e] where h >= Hs"],
+        ),
+        (
+            "paged_decode",
+            "E403",
+            "gather",
+            ["Kc[page[b, k // BS], h // R, k % BS, d]", "Vc[page[b, k // BS], h // R, k % BS, e]"],
+        ),
+    ],
+)
+def test_an_example_names_what_is_missing(name: str, id: str, word: str, places: list[str]) -> None:
+    (found,) = refused(EXAMPLES / f"{name}.dsl")
+    assert found.id == id
+    assert found.message.startswith(f"{word}")
+    assert shown(found) == places
+
+
+@pytest.mark.parametrize(
+    "body, id, message, places",
+    [
+        (
+            "r[i,k] = rank[k](x[i,k])\n y[i,k] = softmax[k where r[i,k] < 2](x[i,k])",
+            "E404",
+            "rank is not lowered yet",
+            ["rank[k](x[i,k])"],
+        ),
+        (
+            "r[i,k] = rank[k](x[i,k])\n y[i,k] = x[i,k] where r[i,k] + rank[k](-x[i,k]) < 2",
+            "E404",
+            "rank is not lowered yet",
+            ["rank[k](x[i,k])", "rank[k](-x[i,k])"],
+        ),
+        (
+            "scan t in 0 .. N { state s[k]: f32 = 0\n s[k] := x[t,k] }\n y[i,k] = s[k] where s[k] > 0",
+            "E401",
+            "scan is not lowered yet: this recurrence has no kernel",
+            ["scan t in 0 .. N { state s[k]: f32 = 0"],
+        ),
+    ],
+)
+def test_a_construct_is_named_once_with_all_its_places(
+    tmp_path: Path, body: str, id: str, message: str, places: list[str]
+) -> None:
+    spec = tmp_path / "spec.dsl"
+    spec.write_text(f"op f(x: f32[N, K]) -> y: f32[N, K] {{\n{body}\n}}\ncheck small {{ N = 4, K = 5 }}\n")
+    (found,) = refused(spec)
+    assert (found.id, found.message) == (id, message)
+    assert shown(found) == places
+
+
+def test_a_vjp_of_an_op_that_is_lowered(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.dsl"
+    spec.write_text("op f(x: f32[N]) -> y: f32[N] { y[i] = x[i] * x[i] }\nvjp f wrt x\ncheck small { N = 4 }\n")
+    (found,) = refused(spec)
+    assert (found.id, found.message) == ("E411", "vjp is not lowered yet: f gets no backward pass")
+    assert shown(found) == ["vjp f wrt x"]
+
+
+def test_each_missing_construct_of_a_spec_is_named(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.dsl"
+    spec.write_text(
+        "op f(x: f32[N], at: i32[N]) -> y: f32[N], z: f32[N], w: bf16[N], v: f16[N] {\n"
+        "    scan t in 0 .. N { state s[]: f32 = 0\n s[] := s[] + x[t]\n z[t] = s[] }\n"
+        "    y[i] = x[at[i]] where i < 2\n    y[i] = x[i] where i >= 2\n"
+        "    w[i] = bf16(rank[i](x[i]))\n    v[i] = x[i]\n}\ncheck small { N = 4 }\n"
+    )
+    assert sorted(d.id for d in refused(spec)) == ["E401", "E402", "E403", "E404", "E408"]
+
+
+def test_linear_attention_compiles() -> None:
+    (op,) = compile_spec(EXAMPLES / "linear.dsl", Options(dtypes=("f32",))).ops
+    assert op.artifact.name == "linear"
+
+
+def test_sizes_near_the_end_of_i32_are_refused(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.dsl"
+    spec.write_text("op f(x: f32[N]) -> y: f32[N] { y[i] = exp(x[i]) }\ncheck large { N = 2147483647 }\n")
+    (found,) = refused(spec)
+    assert found.id == "E316"
+    assert "too large" in found.message
