@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tpcgen import __version__
-from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, Severity, file_label
+from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, Diagnostics, Severity, file_label
 from tpcgen.emit.artifact import Artifact, KernelText, Variant
 from tpcgen.emit.glue import GlueKernel
 from tpcgen.emit.names import guid
@@ -25,6 +25,7 @@ from tpcgen.partition.tune import tune
 from tpcgen.program import Module, load, sizes
 from tpcgen.program.hints import did_you_mean
 from tpcgen.program.ir import Program
+from tpcgen.rewrite.unsupported import report_vjps
 
 Values = Mapping[str, int | float]
 
@@ -82,7 +83,13 @@ def compile_spec(path: Path, options: Options) -> Compiled:
     if not module.ops:
         raise _error("E523", f"{path} defines no op")
     _known_names(module, options.binds)
-    ops = tuple(_op(module, op, path, options) for op in module.ops)
+    try:
+        ops = tuple(_op(module, op, path, options) for op in module.ops)
+    except sizes.EvaluationError as error:
+        raise _error("E316", f"{error}: the sizes given are too large") from error
+    found = Diagnostics()
+    report_vjps(module.vjps, found)
+    found.raise_if_errors()
     warnings = [d for d in module.warnings if d.severity is not Severity.NOTE]
     return Compiled(ops, (*warnings, *_skipped(module)))
 

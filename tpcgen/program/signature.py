@@ -126,7 +126,7 @@ def _default(attribute: ast.Attribute, scope: OpScope) -> None:
 def _tensor(p: ast.TensorParameter, role: ir.Role, scope: OpScope) -> None:
     dtype = scope.dtype(p.dtype, p.span)
     what = f"the shape of {p.name}"
-    shape = tuple(_extent(e, what, role, scope) for e in p.shape)
+    shape = tuple(_extent(e, what, scope) for e in p.shape)
     if p.name in scope.tensors:
         return
     broken = dtype is None or any(e is None for e in shape)
@@ -140,15 +140,22 @@ class _Extents(Expressions):
         self.scope.found.error("E209", f"the size {e.id} is bound by no input", e.span, hint)
 
 
-def _extent(e: ast.Expr, what: str, role: ir.Role, scope: OpScope) -> ir.Expr | None:
+def _extent(e: ast.Expr, what: str, scope: OpScope) -> ir.Expr | None:
     if isinstance(e, ast.Name) and scope.kind_of(e.id) is Kind.TENSOR:
-        if role is ir.Role.OUTPUT:  # in an input's shape the name is a size too, which `declare` has reported
-            label = Label(scope.names[e.id].span, "the tensor")
-            hint = "a size is the bare name of an axis of an input; no tensor has the same name"
-            scope.found.error("E217", f"{e.id} is a tensor, an extent is a size", e.span, hint, (label,))
+        _tensor_as_extent(e, scope)
         return None
     extent = _Extents(scope, what).of_type(e, DType.I32, "an extent")
     if isinstance(extent, ir.Literal) and extent.value < 0:
         scope.found.error("E244", f"an extent cannot be negative, this is {extent.value}", e.span)
         return None
     return finish(extent) if extent is not None else None
+
+
+def _tensor_as_extent(e: ast.Name, scope: OpScope) -> None:
+    """In an input's shape the name would be a size too, which `declare` has reported."""
+    bare = (size for p in scope.op.parameters if isinstance(p, ast.TensorParameter) for size in p.shape)
+    if any(isinstance(size, ast.Name) and size.id == e.id for size in bare):
+        return
+    label = Label(scope.names[e.id].span, "the tensor")
+    hint = "a size is the bare name of an axis of an input; no tensor has the same name"
+    scope.found.error("E217", f"{e.id} is a tensor, an extent is a size", e.span, hint, (label,))
