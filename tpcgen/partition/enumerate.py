@@ -1,13 +1,18 @@
-"""Every plan of a program: one per choice of lanes. The structure of a plan does not depend on bound sizes."""
+"""Every plan of a program: one per choice of lanes. The structure of a plan does not depend on bound sizes.
+
+`schedule { lane P q; }` keeps the plans whose kernel of P runs q along its lanes; `schedule_of` writes such a block.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import product
 
+from tpcgen.diagnostics import Diagnostics
 from tpcgen.partition.assemble import assemble, matmuls
-from tpcgen.partition.groups import groups, names
+from tpcgen.partition.groups import Group, groups, names
 from tpcgen.partition.lanes import lanes
-from tpcgen.partition.plan import Plan
+from tpcgen.partition.plan import Plan, TpcStage
 from tpcgen.program import ir
 from tpcgen.rewrite.normalise import normalise
 
@@ -22,14 +27,13 @@ def enumerate_plans(program: ir.Program, target: str) -> tuple[Plan, ...]:
     """
     normal = normalise(program)
     parts = groups(normal)
-    choices = _capped([(None,) if g.mme else (lanes(g, normal) or (None,)) for g in parts])
+    options = [(None,) if g.mme else (lanes(g, normal) or (None,)) for g in parts]
+    choices = _capped(_pinned(program, parts, options))
     shapes = matmuls(normal, parts)
     plans: list[Plan] = []
     for chosen in product(*choices):
         named = [
-            f"{n} along {lane}"
-            for n, lane, options in zip(names(parts), chosen, choices, strict=True)
-            if len(options) > 1
+            f"{n} along {lane}" for n, lane, free in zip(names(parts), chosen, options, strict=True) if len(free) > 1
         ]
         label = ", ".join(named) or "the only one"
         plans.append(assemble(program, normal, parts, shapes, dict(enumerate(chosen)), target, label))
@@ -44,3 +48,67 @@ def _capped(choices: list[tuple[str | None, ...]]) -> list[tuple[str | None, ...
         total *= len(kept)
         result.append(kept)
     return result
+
+
+_Options = Sequence[tuple[str | None, ...]]
+
+
+def _pinned(program: ir.Program, parts: Sequence[Group], options: _Options) -> list[tuple[str | None, ...]]:
+    """Options that the program's schedule leaves. DiagnosticError (E410) for a lane no kernel can have."""
+    result = list(options)
+    found = Diagnostics()
+    for pin in program.pins:
+        if pin.verb != "lane":
+            continue
+        tensor, index = pin.words
+        own = [n for n, g in enumerate(parts) if not g.mme and tensor in origins(g, program)]
+        if not own:
+            hint = _free(program, parts, options)
+            found.error("E410", f"no kernel of its own computes {tensor}: it has no lane", pin.span, hint)
+        elif all(index not in options[n] for n in own):
+            known = " or ".join(str(lane) for lane in dict.fromkeys(x for n in own for x in options[n]) if lane)
+            found.error("E410", f"the lane of {tensor} cannot be {index}", pin.span, f"it can be {known}")
+        for n in own:
+            result[n] = (index,) if index in options[n] else result[n]
+    found.raise_if_errors()
+    return result
+
+
+def _free(program: ir.Program, parts: Sequence[Group], options: _Options) -> str:
+    entries = _lane_entries(program, parts, [" or ".join(filter(None, o)) for o in options], options)
+    return f"what can be pinned: {' '.join(entries)}" if entries else "no kernel of the op has a choice"
+
+
+def origins(group: Group, program: ir.Program) -> tuple[str, ...]:
+    """Tensors of the op as written that the group computes: P for a normal form's P, P_r and P_sum."""
+    known = [t.name for t in program.tensors]
+    return tuple(dict.fromkeys(_origin(e.target, known) for e in group.equations))
+
+
+def _origin(target: str, known: Iterable[str]) -> str:
+    """The longest known name that `target` is or was made from, by a suffix after an underscore."""
+    made_from = [name for name in known if target == name or target.startswith(f"{name}_")]
+    return max(made_from, key=len, default=target)
+
+
+def schedule_of(plan: Plan) -> tuple[str, ...]:
+    """Entries of a `schedule` block that keep this plan: `place S mme;` for contractions, `lane P q;` where lanes are
+    a choice.
+    """
+    normal = normalise(plan.program)
+    parts = groups(normal)
+    options = [(None,) if g.mme else (lanes(g, normal) or (None,)) for g in parts]
+    placed = dict.fromkeys(origins(g, plan.program)[0] for g in parts if g.mme)
+    own = {s.name: s.lane for s in plan.stages if isinstance(s, TpcStage)}
+    chosen = [own.get(n, "") for n in names(parts)]
+    return (*(f"place {t} mme;" for t in placed), *_lane_entries(plan.program, parts, chosen, options))
+
+
+def _lane_entries(
+    program: ir.Program, parts: Sequence[Group], lanes_of: Sequence[str], options: _Options
+) -> tuple[str, ...]:
+    entries: dict[str, None] = {}
+    for group, lane, free in zip(parts, lanes_of, options, strict=True):
+        if len(free) > 1:
+            entries[f"lane {origins(group, program)[0]} {lane};"] = None
+    return tuple(entries)
