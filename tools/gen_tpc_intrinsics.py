@@ -133,8 +133,7 @@ simple(r"v_[iu]\d+_msac", "I::msac(a, b, n1, n2, switches, income)")
 simple(rf"[sv]_{T}_(max|min)", "I::{1}(a, b, switches)")
 simple(rf"[sv]_{T}_abs", "I::abs(a, switches)")
 simple(r"u32_udiv", "I::udiv(a, b, switches)")
-simple(r"u32_udiv_both", "{R}{{a / b, a % b}}")
-simple(r"u(\d+)_udiv_both", "{R}{{a / b, a % b}}")
+simple(r"u(\d+)_udiv_both", "{R}{{I::udiv(a, b, SW_DIV_MODE_DIV), I::udiv(a, b, SW_DIV_MODE_MOD)}}")
 simple(r"u(\d+)_udiv", "I::udiv(a, b, switches)")
 
 # --- compare and select

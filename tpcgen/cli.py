@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +18,7 @@ import click
 
 from tpcgen import __version__
 from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, read_sources, render
-from tpcgen.kernel_commands import run_command
+from tpcgen.kernel_commands import conformance_command, run_command
 
 if TYPE_CHECKING:
     from tpcgen.check import Eager
@@ -36,9 +37,9 @@ def _compile_options(command: _Command) -> _Command:
     decorators = (
         click.argument("spec", type=click.Path(path_type=Path)),
         click.option("--target", type=click.Choice(TARGETS), default="gaudi2", show_default=True, help="Device."),
-        click.option("--bind", "binds", multiple=True, metavar="B=1,H=12,...", help="Sizes to tune for and check at."),
-        click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="Override a param or a default."),
-        click.option("--dtype", "dtypes", multiple=True, metavar="[VARIABLE=]DTYPE", help="Only this dtype."),
+        click.option("--bind", "binds", multiple=True, metavar="B=1,H=12,...", help="Sizes to tune for and check at; repeatable."),
+        click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="Value of a param, default of an attribute; repeatable."),
+        click.option("--dtype", "dtypes", multiple=True, metavar="[VARIABLE=]DTYPE", help="Compile for this dtype only; repeatable."),
         click.option("--prefix", default="tpcgen", show_default=True, help="First part of every GUID."),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
     )
@@ -47,13 +48,16 @@ def _compile_options(command: _Command) -> _Command:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="Exit status: 0 done, 1 a check failed, 2 bad input, 3 a toolchain failed, 70 a bug of tpcgen.",
+)
 @click.version_option(__version__, prog_name="tpcgen")
 def cli() -> None:
     """Attention operators for Intel Gaudi from mathematics: kernels, glue, PyTorch operators, checked."""
 
 
-@cli.command("compile")
+@cli.command("compile", short_help="Compile a spec, build it and check it.")
 @_compile_options
 @click.option("-o", "out", type=click.Path(path_type=Path), default=Path("build"), show_default=True, help="Folder.")
 @click.option("--emit", type=click.Choice(("program", "plan", "kernel", "c")), help="Print that and write nothing.")
@@ -76,10 +80,10 @@ def compile_command(
     sys.exit(0 if all(p.passed for p in done) else CHECK_FAILED)
 
 
-@cli.command("check")
+@cli.command("check", short_help="Compile a spec, run it, judge it; leave nothing behind.")
 @_compile_options
 def check_command(spec: Path, as_json: bool, **options: Any) -> None:
-    """Compile SPEC, run it on the host device and judge it against the interpreter; nothing is left behind."""
+    """Compile SPEC, run it on the host device and judge it against the interpreter. Nothing is left behind."""
     import tempfile
 
     from tpcgen.report import results
@@ -92,7 +96,7 @@ def check_command(spec: Path, as_json: bool, **options: Any) -> None:
     sys.exit(0 if all(p.passed for p in done) else CHECK_FAILED)
 
 
-@cli.command()
+@cli.command(short_help="Explain a diagnostic, as in E104.")
 @click.argument("id")
 def explain(id: str) -> None:
     """Explain the diagnostic ID, as in E104."""
@@ -108,7 +112,7 @@ def explain(id: str) -> None:
     click.echo(text, nl=False)
 
 
-@cli.command()
+@cli.command(short_help="Put specs into the one layout.")
 @click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--check", "only_check", is_flag=True, help="Change nothing; status 1 when a file would change.")
 def fmt(specs: tuple[Path, ...], only_check: bool) -> None:
@@ -133,7 +137,7 @@ def fmt(specs: tuple[Path, ...], only_check: bool) -> None:
     sys.exit(CHECK_FAILED if only_check and changed else 0)
 
 
-@cli.command()
+@cli.command(short_help="The numbers of the cost model and their sources.")
 @click.option("--machines", "file", type=click.Path(path_type=Path), help=MACHINES_HELP)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def devices(file: Path | None, as_json: bool) -> None:
@@ -146,6 +150,7 @@ def devices(file: Path | None, as_json: bool) -> None:
 
 
 cli.add_command(run_command)
+cli.add_command(conformance_command)
 
 
 def _compile(spec: Path, options: Options) -> Compiled:
@@ -265,7 +270,8 @@ def _show(diagnostics: Sequence[Diagnostic]) -> None:
 def main() -> None:
     """The entry point: whatever happens, an exit status and words, never a traceback."""
     out: Any = sys.stdout
-    out.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if out is not None:
+        out.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -304,11 +310,13 @@ def _report_bug(bug: Exception) -> None:
     import tempfile
     import traceback
 
-    with tempfile.NamedTemporaryFile("w", prefix="tpcgen-bug-", suffix=".txt", delete=False) as file:
+    click.echo(f"tpcgen: this is a bug in tpcgen: {type(bug).__name__}: {bug}", err=True)
+    where = "what was printed"
+    with suppress(OSError), tempfile.NamedTemporaryFile("w", prefix="tpcgen-bug-", suffix=".txt", delete=False) as file:
         file.write(f"tpcgen {__version__}, Python {sys.version}\n{sys.argv}\n\n")
         traceback.print_exception(bug, file=file)
-    click.echo(f"tpcgen: this is a bug in tpcgen: {type(bug).__name__}: {bug}", err=True)
-    click.echo(f"tpcgen: please report it with the spec, the command and {file.name}", err=True)
+        where = file.name
+    click.echo(f"tpcgen: please report it with the spec, the command and {where}", err=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Commands for kernels rather than specs: run one TPC-C file on the host."""
+"""Commands for kernels rather than specs: run one TPC-C file on the host; the kit that judges the host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TARGETS = ("gaudi", "gaudi2", "gaudi3")
 _OF_THE_KERNEL = frozenset({"E601", "E602", "E604", "E605"})
 
 
-@click.command("run")
+@click.command("run", short_help="Run a TPC-C file on the strict host device.")
 @click.argument("kernel", type=click.Path(path_type=Path))
 @click.option("--in", "inputs", multiple=True, metavar="FILE.npy[:DTYPE]", help="An input tensor; in order.")
 @click.option("--out", "outputs", multiple=True, metavar="NAME[:DTYPE[SIZES]]", help="An output tensor; in order.")
@@ -94,3 +94,15 @@ def _run(run: KernelRun) -> RunReport:
         raise
     except ValueError as error:
         raise DiagnosticError((Diagnostic("E530", str(error), NOWHERE),)) from None
+
+
+@click.command("conformance", short_help="Write the kit that confirms the host device on a Gaudi.")
+@click.option("-o", "out", type=click.Path(path_type=Path), required=True, help="Folder of the kit.")
+@click.option("--target", type=click.Choice(TARGETS[:2]), default="gaudi2", show_default=True, help="Device.")
+def conformance_command(out: Path, target: str) -> None:
+    """Write a kit that a user with a Gaudi runs once: it confirms or refutes what tpcgen assumes of the silicon, and
+    measures the rates of the cost model for --machines."""
+    from tpcgen.emit import conformance
+
+    probes = conformance.write(out, target)
+    click.echo(f"wrote {probes} probes for {target} to {out}; see {out / 'README.md'}")

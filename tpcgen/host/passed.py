@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 
 from tpcgen.toolchain.host import cache_dir
 
 
-def fingerprint(guid: str, sources: Iterable[Path]) -> str:
-    """Hash of a GUID and of the text of everything its library is built from."""
+def fingerprint(guid: str, artifact: Path) -> str:
+    """Hash of a GUID and of the text of everything its library is built from in the folder of an artifact."""
     digest = hashlib.sha256(guid.encode())
-    for path in sorted(sources):
+    for path in sorted([*(artifact / "kernels").glob("*.c"), *(artifact / "glue").glob("*.[ch]*")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
