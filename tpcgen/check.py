@@ -15,6 +15,7 @@ from tpcgen.emit.artifact import Artifact, Variant, dispatched
 from tpcgen.execute import Executor, StageError
 from tpcgen.host.api import RunReport, Session
 from tpcgen.host.launch import Array
+from tpcgen.host.passed import fingerprint, mark_passed
 from tpcgen.interpreter.compare import judge
 from tpcgen.interpreter.inputs import Family, draw, families
 from tpcgen.interpreter.run import run
@@ -43,6 +44,7 @@ def check(
 ) -> Result:
     """Build the artifact in `folder` for the host's strict device and run all cases for every dtype.
 
+    Kernels without findings are marked as passed: the CPU op runs them fast from now on.
     Raises ToolchainError when the host build fails, InterpreterError when a case has no inputs that satisfy the
     contracts, DiagnosticError when it does not fit the program, or its tensors this machine's memory (E527). `eager`
     computes PyTorch's answer, for comparison.
@@ -59,13 +61,16 @@ def check(
         mode="strict",
     )
     outcomes: list[Outcome] = []
-    reports: list[RunReport] = []
+    reports: list[tuple[str, RunReport]] = []
     with Session() as session:
         executor = Executor(session, library, artifact.target)
         for variant, case, family in _runs(artifact, cases):
             progress(f"{variant.dtype} {case.name} {family}")
             outcomes += _check_one(executor, variant, case, family, reports, eager)
-    return Result(tuple(outcomes), sum(r.padded_reads for r in reports), sum(r.dropped_writes for r in reports))
+    for guid in {guid for guid, _ in reports} - {guid for guid, report in reports if not report.ok}:
+        mark_passed(fingerprint(guid, folder))
+    padded, dropped = sum(r.padded_reads for _, r in reports), sum(r.dropped_writes for _, r in reports)
+    return Result(tuple(outcomes), padded, dropped)
 
 
 def _runs(artifact: Artifact, cases: Sequence[Case]) -> Iterator[tuple[Variant, Case, Family]]:
@@ -90,14 +95,22 @@ def _fits_memory(program: ir.Program, case: Case) -> None:
 
 
 def _check_one(
-    executor: Executor, variant: Variant, case: Case, family: Family, reports: list[RunReport], eager: Eager | None
+    executor: Executor,
+    variant: Variant,
+    case: Case,
+    family: Family,
+    reports: list[tuple[str, RunReport]],
+    eager: Eager | None,
 ) -> Iterator[Outcome]:
     program = variant.plan.program
     binding = bind(program, case.values)
     rng = np.random.default_rng([SEED, *family.encode(), *(_bits(v) for v in binding.values.values())])
     inputs = draw(program, binding, rng, family)
+    guids = {k.stage.name: k.glue.guid for k in variant.kernels}
     try:
-        results = executor.run(variant, binding, inputs, observe=lambda stage, report: reports.append(report))
+        results = executor.run(
+            variant, binding, inputs, observe=lambda stage, report: reports.append((guids[stage], report))
+        )
         failure = ""
     except StageError as failed:
         results, failure = {}, str(failed)

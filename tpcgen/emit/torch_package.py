@@ -5,7 +5,7 @@ What is emitted needs torch and tpcgen's host device on the CPU; on HPU only the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tpcgen.emit import composite, torch_ext
@@ -99,6 +99,7 @@ import torch
 from tpcgen.torch.hpu import hpu_stages
 from tpcgen.torch.runtime import (  # noqa: F401
     StageLibrary,
+    check_device,
     check_dtype,
     check_shape,
     contiguous,
@@ -176,38 +177,47 @@ def _dispatch(variant: Variant, functions: Sequence[str]) -> str:
 
 def _front_door(package: PackageText) -> str:
     program = package.variants[0].program
-    chooser = _dispatch_tensor(package)
-    first = identifier(chooser.name)
-    table = "".join(_variant(package, v, chooser.name) for v in package.variants)
+    choosers = _dispatch_tensors(package)
+    table = "".join(_variant(package, v, choosers) for v in package.variants)
     signature = ", ".join([*(f"{identifier(t.name)}: torch.Tensor" for t in program.inputs), *_keywords(program)])
     return f'''
-# The op of each dtype of {first}, and the dtypes it wants of all inputs.
+# The op of each dtype of {", ".join(choosers)}, and the dtypes it wants of all inputs.
 _VARIANTS = {{
 {table}}}
 
 
 def {identifier(package.name)}({signature}) -> {composite.result_type(program)}:
     """{_docstring(program)}"""
-    op, dtypes = check_dtype("{package.name}", "{first}", {first}, _VARIANTS)
+    op, dtypes = check_dtype("{package.name}", {_dictionary(choosers)}, _VARIANTS)
 {_indented(_checks(package.name, program))}
-    if {first}.device.type == "hpu":
+    if {identifier(program.inputs[0].name)}.device.type == "hpu":
         _load_hpu()
     return op({_call(program)})
 '''
 
 
-def _variant(package: PackageText, variant: Variant, chooser: str) -> str:
+def _dictionary(names: Iterable[str]) -> str:
+    """`{"Q": Q, "K": K}`."""
+    return "{" + ", ".join(f'"{name}": {identifier(name)}' for name in names) + "}"
+
+
+def _variant(package: PackageText, variant: Variant, choosers: Sequence[str]) -> str:
     inputs = variant.program.inputs
     dtypes = "".join(f'            "{t.name}": {TORCH_DTYPE[t.dtype]},\n' for t in inputs)
     op = f"torch.ops.{package.namespace}.{variant.op}.default"
-    key = TORCH_DTYPE[variant.program.tensor(chooser).dtype]
+    key = composite.tuple_text(TORCH_DTYPE[variant.program.tensor(name).dtype] for name in choosers)
     return f"    {key}: (\n        {op},\n        {{\n{dtypes}        }},\n    ),\n"
 
 
-def _dispatch_tensor(package: PackageText) -> Tensor:
-    """The first input whose dtype differs between variants; the first input when there is one variant."""
+def _dispatch_tensors(package: PackageText) -> list[str]:
+    """Inputs whose dtypes tell the variants apart, as few as do; the first input when there is one variant."""
     inputs = [v.program.inputs for v in package.variants]
-    return next((column[0] for column in zip(*inputs, strict=True) if len({t.dtype for t in column}) > 1), inputs[0][0])
+    chosen: dict[tuple[DType, ...], str] = {}
+    for column in zip(*inputs, strict=True):
+        dtypes = tuple(t.dtype for t in column)
+        if len(set(dtypes)) > 1:
+            chosen.setdefault(dtypes, column[0].name)
+    return list(chosen.values()) or [inputs[0][0].name]
 
 
 def _checks(name: str, program: Program) -> list[str]:
@@ -221,6 +231,8 @@ def _checks(name: str, program: Program) -> list[str]:
             if isinstance(extent, Size) and extent.name not in bound:
                 bound.add(extent.name)
                 lines.append(f"{identifier(extent.name)} = {variable}.shape[{axis}]")
+    if len(program.inputs) > 1:
+        lines.append(f'check_device("{name}", {_dictionary(t.name for t in program.inputs)})')
     lines += [_default(a) for a in program.attributes if a.default is not None and not isinstance(a.default, Literal)]
     for tensor in program.inputs:
         shape = composite.tuple_text(composite.text_of(e) for e in tensor.shape)

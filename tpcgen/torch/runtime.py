@@ -6,14 +6,14 @@ On HPU only the checks and `mme_matmul` are used; the stages come from the compi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import torch
 
 from tpcgen.torch.stages import StageLibrary
 
-__all__ = ["StageLibrary", "check_dtype", "check_shape", "contiguous", "mme_matmul", "require"]
+__all__ = ["StageLibrary", "check_device", "check_dtype", "check_shape", "contiguous", "mme_matmul", "require"]
 
 # triton_op warns when Triton is missing; only its tracing is used here, which needs no Triton.
 logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
@@ -35,14 +35,26 @@ def mme_matmul(lhs: torch.Tensor, rhs: torch.Tensor, dtype: torch.dtype) -> torc
     return torch.matmul(lhs, rhs).to(dtype)
 
 
-def check_dtype(op: str, name: str, tensor: object, variants: Mapping[torch.dtype, _Choice]) -> _Choice:
-    """The variant for the dtype of `tensor`. TypeError names the dtypes there are."""
-    if not isinstance(tensor, torch.Tensor):
-        raise TypeError(f"{op}: {name} must be a torch.Tensor, got {type(tensor).__name__}")
-    if tensor.dtype not in variants:
-        known = ", ".join(str(d).removeprefix("torch.") for d in variants)
-        raise TypeError(f"{op}: {name} has dtype {_dtype(tensor)}; this operator is compiled for {known}")
-    return variants[tensor.dtype]
+def check_dtype(op: str, tensors: Mapping[str, object], variants: Mapping[tuple[torch.dtype, ...], _Choice]) -> _Choice:
+    """The variant for the dtypes of `tensors`. TypeError names the dtypes there are."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"{op}: {name} must be a torch.Tensor, got {type(tensor).__name__}")
+    given = tuple(tensor.dtype for tensor in tensors.values() if isinstance(tensor, torch.Tensor))
+    if given not in variants:
+        what = f"{', '.join(tensors)} {'has dtype' if len(tensors) == 1 else 'have dtypes'} {_dtypes(given)}"
+        raise TypeError(f"{op}: {what}; this operator is compiled for {' or '.join(map(_dtypes, variants))}")
+    return variants[given]
+
+
+def check_device(op: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """ValueError unless all tensors are on the device of the first."""
+    first, device = next((name, tensor.device) for name, tensor in tensors.items())
+    for name, tensor in tensors.items():
+        if tensor.device != device:
+            raise ValueError(
+                f"{op}: {name} is on {tensor.device}, {first} on {device}: all inputs must be on one device"
+            )
 
 
 def contiguous(op: str, name: str, tensor: object, rank: int, dtype: torch.dtype) -> torch.Tensor:
@@ -54,7 +66,7 @@ def contiguous(op: str, name: str, tensor: object, rank: int, dtype: torch.dtype
     if tensor.dtype == torch.int64 and dtype == torch.int32:
         tensor = _narrowed(op, name, tensor)
     if tensor.dtype != dtype:
-        raise TypeError(f"{op}: {name} must be {str(dtype).removeprefix('torch.')}, got {_dtype(tensor)}")
+        raise TypeError(f"{op}: {name} must be {_dtypes([dtype])}, got {_dtypes([tensor.dtype])}")
     return tensor.contiguous()
 
 
@@ -84,5 +96,5 @@ def require(holds: Callable[[], bool], op: str, contract: str, values: Mapping[s
         raise ValueError(f"{op}: needs {contract}, got {given}")
 
 
-def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def _dtypes(dtypes: Iterable[torch.dtype]) -> str:
+    return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
