@@ -37,9 +37,9 @@ def _compile_options(command: _Command) -> _Command:
     decorators = (
         click.argument("spec", type=click.Path(path_type=Path)),
         click.option("--target", type=click.Choice(TARGETS), default="gaudi2", show_default=True, help="Device."),
-        click.option("--bind", "binds", multiple=True, metavar="B=1,H=12,...", help="Sizes to tune for and check at; repeatable."),
-        click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="Value of a param, default of an attribute; repeatable."),
-        click.option("--dtype", "dtypes", multiple=True, metavar="[VARIABLE=]DTYPE", help="Compile for this dtype only; repeatable."),
+        click.option("--bind", "binds", multiple=True, metavar="B=1,H=12,...", help="Sizes to tune for and check at."),
+        click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="A param, an attribute's default."),
+        click.option("--dtype", "dtypes", multiple=True, metavar="[VARIABLE=]DTYPE", help="Compile only this dtype."),
         click.option("--prefix", default="tpcgen", show_default=True, help="First part of every GUID."),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
     )
@@ -285,7 +285,7 @@ def main() -> None:
         _show(error.diagnostics)
         sys.exit(TOOLCHAIN_FAILED if _of_toolchain(error) else BAD_INPUT)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
