@@ -4,6 +4,7 @@ stages as matmuls, moves as copies.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Executor:
     ) -> dict[str, Array]:
         """The op's outputs. Arrays between stages are contiguous in the memory order of their buffers.
 
-        `observe` is told of every TPC stage's report.
+        `observe` is told of every TPC stage's report. A TPC stage that has no element to write is not launched.
 
         Raises StageError when the host device has an error to report.
         """
@@ -60,30 +61,35 @@ class Executor:
                 case MoveStage():
                     arrays[stage.target] = _move(plan, stage, arrays[stage.source])
                 case TpcStage():
-                    report = self._launch(stage, guids[stage.name], binding, arrays, seed)
-                    observe(stage.name, report)
-                    if not report.ok:
-                        raise StageError(stage.name, report)
-                    for tensor, array in zip(stage.program.outputs, report.outputs, strict=True):
-                        arrays[tensor.name] = array
+                    launch = self._launch(stage, guids[stage.name], binding, arrays)
+                    arrays |= self._outputs(stage, launch, seed, observe)
         return {t.name: arrays[t.name] for t in plan.program.outputs}
 
-    def _launch(
-        self, stage: TpcStage, guid: str, binding: Binding, arrays: Mapping[str, Array], seed: int
-    ) -> RunReport:
+    def _launch(self, stage: TpcStage, guid: str, binding: Binding, arrays: Mapping[str, Array]) -> Launch:
         program = stage.program
         given = tuple(arrays[t.name] for t in program.inputs)
         attributes = {a.name: binding.values[a.name] for a in program.attributes}
         own = bind_shapes(program, {t.name: a.shape for t, a in zip(program.inputs, given, strict=True)}, attributes)
         packing = "<" + "".join("i" if a.type is DType.I32 else "f" for a in program.attributes)
-        launch = Launch(
+        return Launch(
             guid=guid,
             target=self.target,
             inputs=given,
             outputs=tuple((own.shape(t), t.dtype.numpy) for t in program.outputs),
             params=struct.pack(packing, *attributes.values()),
         )
-        return self.session.run(self.library, launch, seed=seed, timeout_s=self.timeout_s)
+
+    def _outputs(
+        self, stage: TpcStage, launch: Launch, seed: int, observe: Callable[[str, RunReport], None]
+    ) -> dict[str, Array]:
+        names = [t.name for t in stage.program.outputs]
+        if not any(math.prod(shape) for shape, _ in launch.outputs):
+            return {name: np.zeros(shape, dtype) for name, (shape, dtype) in zip(names, launch.outputs, strict=True)}
+        report = self.session.run(self.library, launch, seed=seed, timeout_s=self.timeout_s)
+        observe(stage.name, report)
+        if not report.ok:
+            raise StageError(stage.name, report)
+        return dict(zip(names, report.outputs, strict=True))
 
 
 def _move(plan: Plan, stage: MoveStage, array: Array) -> Array:
