@@ -64,6 +64,8 @@ class Expressions:
         if kind is wanted or (wanted is DType.F32 and kind is DType.I32):
             return resolved
         hint = "cast it: i32(...)" if wanted is DType.I32 and kind is DType.F32 else ""
+        if hint and isinstance(e, ast.Binary) and e.operator == "/":
+            hint = "`//` divides integers, `/` is the real division"
         self._error("E206", f"{what} must be {NAMES[wanted]}, this is {NAMES[kind]}", e.span, hint)
         return None
 

@@ -15,6 +15,28 @@ from tpcgen.program.hints import did_you_mean
 from tpcgen.program.places import Places
 from tpcgen.syntax import ast
 
+_FOREIGN = (
+    {
+        other: f"write {ours}"
+        for ours, others in {
+            "f32": "float float32 fp32 single",
+            "f16": "half float16 fp16",
+            "bf16": "bfloat16 bfloat",
+            "f8_143": "fp8 f8 float8 e4m3 fp8_143 float8_e4m3 float8_e4m3fn",
+            "f8_152": "e5m2 bf8 fp8_152 float8_e5m2",
+            "i32": "int int32",
+            "i16": "int16 short",
+            "i8": "int8 char",
+            "u8": "uint8 byte",
+            "bool": "boolean",
+        }.items()
+        for other in others.split()
+    }
+    | dict.fromkeys(("f64", "float64", "double", "fp64"), "TPC has no f64: write f32")
+    | dict.fromkeys(("i64", "int64", "long"), "index arithmetic is i32: write i32")
+)
+"""What other systems call our dtypes."""
+
 
 class Kind(Enum):
     SIZE = "size"
@@ -112,7 +134,7 @@ class OpScope:
         if name in DTYPES:
             return DTYPES[name]
         known = [*DTYPES, *self.dtypes]
-        hint = did_you_mean(name, known) or f"dtypes are {', '.join(known)}"
+        hint = _FOREIGN.get(name.lower()) or did_you_mean(name, known) or f"dtypes are {', '.join(known)}"
         self.found.error("E205", f"{name} is not a dtype", self.places.word(span, name, after=":"), hint)
         return None
 

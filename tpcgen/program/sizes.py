@@ -235,7 +235,7 @@ def _call(e: Call, arguments: list[Value]) -> Value:
     try:
         return _FUNCTIONS[e.function](arguments[0])
     except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise EvaluationError(f"{text(e)} has no value: {error}", e.span) from None
+        raise EvaluationError(f"{text(e)} has no value", e.span) from error
 
 
 def _cast(e: Cast, value: Value) -> Value:

@@ -41,8 +41,28 @@ _OPERANDS = (
     ast.Argument,
 )
 _CONTROL = frozenset({"if", "else", "elif", "for", "while", "return", "do", "switch"})
-_ELSEWHERE = {"def": "op", "function": "fn", "import": "use", "include": "use", "const": "param", "from": "use"}
+_ELSEWHERE = {
+    "def": "fn",
+    "func": "fn",
+    "function": "fn",
+    "kernel": "op",
+    "import": "use",
+    "include": "use",
+    "const": "param",
+    "from": "use",
+}
 """What other languages call our items."""
+_FORMS = {
+    "USE": 'write `use "file.dsl"`',
+    "VJP": "write `vjp f wrt Q, K`",
+    "DTYPE": "write `dtype T in bf16, f32`",
+    "INDEX": "write `index k in 0 .. N`",
+    "SCAN": "write `scan t in 0 .. N { ... }`",
+    "CHECK": "write `check small { N = 96, D = 64 }`",
+    "SCHEDULE": "write `schedule { tile q 64; place S mme; }`",
+    "PARAM": "write `param x: f32 = 0.5`",
+}
+"""Words that begin an item or a statement, and how it goes on."""
 _NO_OPERATOR = {
     ("STAR", "STAR"): "write `x * x`, or `exp(y * log(x))`: there is no power operator",
     ("ASSIGN", "LESS"): "write `<=`",
@@ -134,7 +154,31 @@ def complaint(situation: Situation) -> Diagnostic:
 
 
 def _unexpected(s: Situation) -> Diagnostic:
-    return Diagnostic("E104", f"expected {_wanted(s)}, found {_described(s.found)}", s.found.span)
+    """On a later line than what it should continue, that is shown too."""
+    message = f"expected {_wanted(s)}, found {_described(s.found)}"
+    apart = s.position > 0 and first_on_line(s.words, s.position) and "OP" not in s.accepted
+    labels = (Label(s.before.span, "after this"),) if apart or s.found.type == END else ()
+    return Diagnostic("E104", message, s.found.span, _example(s), labels)
+
+
+def _example(s: Situation) -> str:
+    """How what was begun is written."""
+    form = next((value.type for value in reversed(s.stack) if isinstance(value, Word) and value.type in _FORMS), "")
+    match form, s.found.type:
+        case "USE" | "VJP", _:
+            return _FORMS[form]
+        case "DTYPE" | "INDEX" | "SCAN", _ if s.accepted & {"IN", "RANGE"}:
+            return _FORMS[form]
+        case "FN", "LBRACE":
+            return "a fn is one expression: `fn f(x) = x + 1`"
+        case "CHECK" | "SCHEDULE" | "PARAM", _ if s.accepted & {"ASSIGN", "SEMICOLON"}:
+            return _FORMS[form]
+        case _, "LSQB" if s.before.type == "RSQB":
+            return "all indices stand in one pair of brackets: `x[i, j]`"
+        case _, _ if s.before.type == "COMMA" and s.found.type in _CLOSERS:
+            return "remove the comma before it"
+        case _:
+            return ""
 
 
 # Words written wrongly
