@@ -397,7 +397,7 @@ def test_blocks_and_arrays_give_what_the_language_says_point_by_point(case):
 
 
 @pytest.mark.full
-@settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5000, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_many_more_random_programs(case):
     compare(case)

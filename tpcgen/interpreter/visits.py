@@ -6,6 +6,7 @@ exact it errs on the side of a visit: an element it does not name may hold anyth
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,13 +96,13 @@ class _Search:
                     self._visit(child, frame, mask)
 
     def _product(self, factors: list[ir.Expr], frame: Frame, mask: Array) -> None:
+        """A factor is not visited where another one is absent, unless it is absent too: one of them says so."""
         missing = [value.absent(self.evaluator.evaluate(f, frame)) for f in factors]
         for i, factor in enumerate(factors):
             others = [m for j, m in enumerate(missing) if j != i and m is not None]
-            seen = mask
-            for m in others:
-                seen = seen & ~m
-            self._visit(factor, frame, seen)
+            own = missing[i]
+            unseen = functools.reduce(np.logical_or, others, np.False_)
+            self._visit(factor, frame, mask & ~(unseen if own is None else unseen & ~own))
 
     def _read(self, e: ir.Read, frame: Frame, mask: Array) -> None:
         where = [self.evaluator.evaluate(i, frame) for i in e.indices]
