@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 
+from tpcgen.diagnostics import file_label
 from tpcgen.emit.pytext import TORCH_DTYPE, expression, identifier
 from tpcgen.partition.plan import Buffer, MmeStage, MoveStage, Operand, Plan, TpcStage
 from tpcgen.program import print as text
@@ -80,7 +81,7 @@ def _stage_lines(plan: Plan, stage: MmeStage | TpcStage | MoveStage, stage_op: C
 def _comments(program: Program) -> Iterator[str]:
     for statement in program.body:
         if isinstance(statement, Equation):
-            place = f"{statement.span.file.rsplit('/', 1)[-1]}:{statement.span.line}  " if statement.span.line else ""
+            place = f"{file_label(statement.span.file)}:{statement.span.line}  " if statement.span.line else ""
             yield f"# {place}{text.equation(statement, program)}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tpcgen.diagnostics import file_label
 from tpcgen.emit.cpptext import C_TYPE, expression, field
 from tpcgen.emit.names import comment, plain
 from tpcgen.emit.templates import render
@@ -163,7 +164,7 @@ def equations(program: Program) -> Iterator[str]:
     """What a kernel computes, each equation with its spec line."""
     for statement in program.body:
         if isinstance(statement, Equation):
-            place = f"{statement.span.file.rsplit('/', 1)[-1]}:{statement.span.line}  " if statement.span.line else ""
+            place = f"{file_label(statement.span.file)}:{statement.span.line}  " if statement.span.line else ""
             yield f"{place}{text.equation(statement, program)}"
 
 
