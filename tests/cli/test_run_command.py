@@ -128,7 +128,7 @@ BARE = ("--in", "x.npy", "--out", "y.npy", "--index-space", "3,5")
         ((RELU, "--in", "x.npy", "--out", "y.npy", "--glue", "no.so", "--guid", "g"), 2, ("E530", "no.so")),
         ((RELU, "--in", "x.npy", "--out", "y.npy", "--glue", "text.so", "--guid", "g"), 1, ("could not be loaded",)),
         ((SOFTMAX, *WITH_GLUE, "--in", "x.npy", "--out", "y:bf16"), 1, ("7: INCOMPATIBLE_DATA_TYPE",)),
-        (("lane.c", *BARE), 2, ("E601", "lane.c:1:", "no_lane_access", "^")),
+        (("lane.c", *BARE), 2, ("E601", "lane.c:1:", "lanes of a vector cannot be accessed", "^")),
         (("recursive.c", *BARE), 2, ("E604", "recursion: f -> f")),
     ],
 )

@@ -19,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,7 @@ import tpcgen
 from tpcgen import cache
 from tpcgen.diagnostics import NOWHERE, Diagnostic, Label, Span
 from tpcgen.toolchain.errors import ToolchainError
-from tpcgen.toolchain.scan import Function, Scan, scan
+from tpcgen.toolchain.scan import POST_INCREMENT, Function, Scan, scan
 
 Mode = Literal["strict", "fast"]
 _Explain = Callable[[str], tuple[Diagnostic, ...]]
@@ -239,7 +239,8 @@ def _kernel_unit(path: Path, flags: tuple[str, ...]) -> _Unit:
 
 
 def _scan_kernel(compiler: Compiler, unit: _Unit) -> Scan:
-    """Local variables of the kernel; raises for recursion, which tpc-clang refuses and C++ would not."""
+    """Local variables of the kernel; raises for what tpc-clang refuses and C++ would not: recursion, operations on
+    pointers to global memory."""
     preprocess = [*compiler.command, *(f for f in unit.flags if f.startswith(("-D", "-I"))), "-E", "-x", "c++"]
     found = scan(_run([*preprocess, str(unit.source)], lambda output: _compile_errors(output, unit.source, "E601")))
     if cycle := found.recursion():
@@ -248,16 +249,31 @@ def _scan_kernel(compiler: Compiler, unit: _Unit) -> Scan:
         labels = tuple(Label(_line(f), f"{f.name} is part of the cycle") for f in cycle[1:])
         hint = "tpc-clang inlines every function; write a loop"
         raise _failure(Diagnostic("E604", f"recursion: {names}", _line(first), hint, labels))
+    misuses = [m for m in found.misuses if m.what != POST_INCREMENT or "-DTPC_TARGET_gaudi" in unit.flags]
+    if misuses:
+        hint = "gen_addr makes the address of any element"
+        raise _failure(
+            *(
+                Diagnostic("E601", f"{m.name} points to global memory: {m.what}", _at(m.file, m.line), hint)
+                for m in misuses[:_MAX_DIAGNOSTICS]
+            )
+        )
     return found
 
 
 def _line(function: Function) -> Span:
-    return Span(function.file, function.line, 1, function.line, 1)
+    return _at(function.file, function.line)
 
 
-def _wrapper(name: str, path: Path, found: Scan) -> str:
+def _at(file: str, line: int) -> Span:
+    path = Path(file)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return Span(str(shown), line, 1, line, 1)
+
+
+def _wrapper(path: Path, found: Scan) -> str:
     """The translation unit round the kernel's text: a namespace of its own, its tables, the stub of its ELF."""
-    quoted = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    name = path.stem
     names = {variable.name: variable for variable in found.locals}
     rows = "\n".join(
         f'    {{"{v.name}", (void*)&{v.name}, sizeof({v.name}), '
@@ -272,7 +288,7 @@ def _wrapper(name: str, path: Path, found: Scan) -> str:
 #include <tpc/engine.h>
 namespace {{
 #define main tpcgen_main
-#include "{quoted}"
+#include "{path.name}"
 #undef main
 {table}
 void tpcgen_run(const uint32_t* scalars) {{ tpcgen::rt::detail::call(tpcgen_main, scalars); }}
@@ -304,8 +320,9 @@ def _compile(compiler: Compiler, unit: _Unit) -> tuple[str, Path]:
         text, header = source, ()
         if unit.kind == "kernel":
             text = Path(scratch) / f"{source.stem}.cpp"
-            text.write_text(_wrapper(source.stem, source, _scan_kernel(compiler, unit)))
-            header = _header_flags(compiler, unit)
+            text.write_text(_wrapper(source, _scan_kernel(compiler, unit)), encoding="utf-8")
+            # The folder is a flag: not every path can be written in an #include.
+            header = (*_header_flags(compiler, unit), "-iquote", str(source.parent))
         arguments = [*unit.flags, *header, "-MMD", "-MF", str(depfile), "-c", "-o", str(compiled)]
         code = "E601" if unit.kind == "kernel" else "E602"
         _run([*compiler.command, *arguments, str(text)], lambda output: _compile_errors(output, source, code))
@@ -434,8 +451,8 @@ def _compile_errors(output: str, source: Path, code: str) -> tuple[Diagnostic, .
         if error is None:
             continue
         where = _span(error)
-        text = error["text"].removeprefix("static assertion failed: ")
-        if _is_ours(where.file) and user is not None:
+        text = _readable(error["text"])
+        if _is_ours(error["file"]) and user is not None:
             found.append(Diagnostic(code, text, user, labels=(Label(where, "raised here"),)))
         else:
             found.append(Diagnostic(code, text, where))
@@ -446,13 +463,27 @@ def _compile_errors(output: str, source: Path, code: str) -> tuple[Diagnostic, .
     return tuple(found[:_MAX_DIAGNOSTICS])
 
 
+# Names in our headers that stand for a rule of TPC-C, and the rule.
+_RULES = {
+    "no_lane_access_except_in_printf": "lanes of a vector cannot be accessed, except in printf: "
+    "v_*_shuffle and v_*_mov_* move lanes, memory gives one to a scalar",
+    "not_initialised_with_braces": "a vector is not initialised with braces, except {0}: write = 1.0f",
+    "elements_0_to_4": "an int5 has elements 0 to 4",
+}
+
+
+def _readable(text: str) -> str:
+    rule = next((rule for name, rule in _RULES.items() if name in text), None)
+    return rule or text.removeprefix("static assertion failed: ")
+
+
 def _is_ours(file: str) -> bool:
     return Path(file).is_relative_to(INCLUDE)
 
 
 def _span(match: re.Match[str]) -> Span:
     line, column = int(match["line"]), int(match["column"] or 1)
-    return Span(match["file"], line, column, line, column + 1)
+    return replace(_at(match["file"], line), column=column, end_column=column + 1)
 
 
 def _failure(*diagnostics: Diagnostic) -> ToolchainError:
@@ -460,9 +491,9 @@ def _failure(*diagnostics: Diagnostic) -> ToolchainError:
 
 
 def _dependencies(depfile: Path) -> list[Path]:
-    text = depfile.read_text().replace("\\\n", " ")
+    text = depfile.read_text(encoding="utf-8").replace("\\\n", " ")
     words = re.split(r"(?<!\\)\s+", text.partition(": ")[2].strip())
-    return [Path(word.replace("\\ ", " ").replace("$$", "$")) for word in words if word]
+    return [Path(re.sub(r"\\([ #])", r"\1", word).replace("$$", "$")) for word in words if word]
 
 
 # --- digests and files ------------------------------------------------------------------------------------------------

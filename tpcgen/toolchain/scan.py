@@ -1,6 +1,7 @@
-"""What the host build must know of a TPC-C text beyond compiling it: file-scope variables and recursion.
+"""What the host build must know of a TPC-C text beyond compiling it: file-scope variables, recursion, and what is done
+with pointers to global memory, which are plain pointers to the host's compiler.
 
-Works on preprocessed text, by tokens: declarations at file scope and the call graph need no more.
+Works on preprocessed text, by tokens: declarations at file scope, the call graph and names of pointers need no more.
 """
 
 from __future__ import annotations
@@ -39,10 +40,24 @@ class Function:
     calls: frozenset[str]
 
 
+POST_INCREMENT = "no increment on gaudi"
+
+
+@dataclass(frozen=True, slots=True)
+class Misuse:
+    """What TPC-C has no operation for, done with the pointer to global memory `name`."""
+
+    name: str
+    what: str
+    file: str
+    line: int
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
     locals: tuple[LocalVariable, ...]
     functions: tuple[Function, ...]
+    misuses: tuple[Misuse, ...] = ()
 
     def recursion(self) -> tuple[Function, ...]:
         """The functions of one cycle in the call graph, empty if there is none."""
@@ -84,15 +99,21 @@ def scan(preprocessed: str) -> Scan:
     """Variables and functions at file scope of `preprocessed`, the output of the compiler's -E."""
     variables: list[LocalVariable] = []
     functions: list[Function] = []
+    misuses: list[Misuse] = []
     for declaration in _declarations(_tokens(preprocessed)):
         if not declaration.head:
             continue
         name = _function_name(declaration.head)
         if name is None:
             variables += _variables(declaration)
+            misuses += [
+                Misuse(p.text, "not at file scope or in a struct", p.file, p.line)
+                for p in _global_pointers(declaration.head)
+            ]
         elif declaration.body:
             functions.append(Function(name.text, name.file, name.line, frozenset(_calls(declaration.body))))
-    return Scan(tuple(variables), tuple(functions))
+            misuses += _misuses([*declaration.head, *declaration.body])
+    return Scan(tuple(variables), tuple(functions), tuple(misuses))
 
 
 def _tokens(text: str) -> Iterator[_Token]:
@@ -219,3 +240,42 @@ def _calls(body: Sequence[_Token]) -> Iterator[str]:
     for token, following in pairwise(body):
         if token.is_word and following.text == "(":
             yield token.text
+
+
+def _global_pointers(tokens: Sequence[_Token]) -> Iterator[_Token]:
+    """The names declared as pointers to global memory: the word behind each star of such a declaration."""
+    for at, token in enumerate(tokens):
+        if token.text not in ("__global__", "__global"):
+            continue
+        for star, name in pairwise(tokens[at + 1 :]):
+            if name.text == ")" or star.text in ("=", ";", ")"):
+                break
+            if star.text == "*" and name.is_word and name.text not in ("const", "restrict"):
+                yield name
+
+
+def _misuses(tokens: Sequence[_Token]) -> Iterator[Misuse]:
+    """Arithmetic on, comparison, indexing and arrays of pointers to global memory, in one function."""
+    declared = list(_global_pointers(tokens))
+    names = {token.text for token in declared}
+    for at, token in enumerate(tokens):
+        if not token.is_word or token.text not in names:
+            continue
+        before = "".join(t.text for t in tokens[max(0, at - 2) : at])
+        after = "".join(t.text for t in tokens[at + 1 : at + 3])
+        if after.startswith("["):
+            what = "no arrays of them" if any(token is d for d in declared) else "no index"
+        elif after == "++":
+            what = POST_INCREMENT
+        elif after[:1] in ("+", "-") or before[-1:] in ("+", "-"):
+            what = "no arithmetic"
+        elif (
+            after[:2] in ("==", "!=")
+            or after[:1] in ("<", ">")
+            or before[-2:] in ("==", "!=")
+            or before[-1:] in ("<", ">")
+        ):
+            what = "no comparison"
+        else:
+            continue
+        yield Misuse(token.text, what, token.file, token.line)

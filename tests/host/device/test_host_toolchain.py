@@ -67,6 +67,36 @@ def test_scalar_before_tensor(tmp_path: Path) -> None:
     assert any("tensors first" in d.message for d in found)
 
 
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("float f = s_f32_ld_g(p + 1);", "no arithmetic"),
+        ("p += 4;", "no arithmetic"),
+        ("--p;", "no arithmetic"),
+        ("float f = p[2];", "no index"),
+        ("if (p == q) {}", "no comparison"),
+        ("int n = q < p;", "no comparison"),
+        ("__global__ float* r[4];", "no arrays of them"),
+        ("p++;", "no increment on gaudi"),
+    ],
+)
+def test_operations_on_global_pointers(tmp_path: Path, statement: str, what: str) -> None:
+    text = (
+        "void main(tensor x, tensor y)\n{\n    int5 at = {0};\n    __global__ float *p = gen_addr(at, x), *q = p;\n"
+        f"    {statement}\n    v_f32_st_tnsr(at, y, v_f32_ld_g(p) + s_f32_ld_g((__global__ float*)q));\n}}\n"
+    )
+    source = tmp_path / "pointers.c"
+    source.write_text(text)
+    with pytest.raises(ToolchainError) as error:
+        build([], [source], target="gaudi", out=tmp_path, mode="strict")
+    (found,) = error.value.diagnostics
+    assert found.id == "E601"
+    assert what in found.message
+    assert found.span.line == 5
+    source.write_text(text.replace(statement, "p++;" if statement == "p++;" else "p = q;"))
+    build([], [source], target="gaudi2", out=tmp_path, mode="strict")
+
+
 def test_recursion(tmp_path: Path) -> None:
     text = "int odd(int n);\nint even(int n)\n{\n    return n == 0 ? 1 : odd(n - 1);\n}\n"
     text += "int odd(int n)\n{\n    return n == 0 ? 0 : even(n - 1);\n}\nvoid main(tensor x)\n{\n    even(3);\n}\n"
