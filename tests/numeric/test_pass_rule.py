@@ -140,6 +140,14 @@ def test_all_zero_never_passes_for_a_truth_that_is_not():
     assert not verdict.passed and "all zero" in verdict.reason
 
 
+def test_all_zero_passes_for_a_truth_that_underflows():
+    truth = np.array([[1e-60, -1e-300]])
+    zeros = np.zeros((1, 2), np.float32)
+    assert judge(zeros, truth, truth.astype(np.float32)).passed
+    truth[0, 0] = 2.0**-149
+    assert not judge(zeros, truth, truth.astype(np.float32)).passed
+
+
 def test_zero_rows_of_zero_truth_pass_and_must_be_zero():
     truth = np.array([[0.0, 0.0], [1.0, 2.0]])
     device = truth.astype(np.float32)

@@ -89,7 +89,7 @@ def _judged(y: Array, truth: Array, device: Array, dtype: np.dtype[np.generic]) 
         reason = f"inconclusive: device mode is off by {row_error[row]:.3g} where the row reaches {magnitude[row]:.3g}"
     elif error[where] > bound[where]:
         reason = f"{y[where]:.9g} at {list(where)}, the truth is {truth[where]:.9g}, {bound[where]:.3g} is allowed"
-    elif not y.any() and truth.any():
+    elif not y.any() and _rounded(truth, dtype).any():
         reason = "all zero, and the truth is not"
     return Verdict(not reason, float(error.max()), float(device_error.max()), float(bound[where]), where, reason)
 
@@ -105,6 +105,12 @@ def _usual_error(row_error: Array, scale: Array) -> Array:
     """Per row, the worst share of its scale that any row loses, times its own scale; at most the worst error of all."""
     share = np.divide(row_error, scale, out=np.zeros_like(row_error), where=scale > 0)
     return np.maximum(row_error, np.minimum(share.max() * scale, row_error.max()))
+
+
+def _rounded(truth: Array, dtype: np.dtype[np.generic]) -> Array:
+    """0 where the truth underflows."""
+    with np.errstate(all="ignore"):
+        return truth.astype(dtype)
 
 
 def _kind(dtype: np.dtype[np.generic]) -> DType:
