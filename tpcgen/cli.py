@@ -96,10 +96,51 @@ def check_command(spec: Path, as_json: bool, **options: Any) -> None:
     sys.exit(0 if all(p.passed for p in done) else CHECK_FAILED)
 
 
-@cli.command(short_help="Explain a diagnostic, as in E104.")
-@click.argument("id")
-def explain(id: str) -> None:
-    """Explain the diagnostic ID, as in E104."""
+@cli.command(short_help="Explain the plans of a spec, or a diagnostic, as in E104.")
+@click.argument("what", metavar="SPEC|ID")
+@click.option("--target", default="gaudi2", show_default=True, help="Device: one of ours or of --machines.")
+@click.option(
+    "--bind", "binds", multiple=True, metavar="B=1,H=12,...", help="Sizes to explain; check blocks otherwise."
+)
+@click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="Override a param or a default.")
+@click.option("--dtype", "dtypes", multiple=True, metavar="[VARIABLE=]DTYPE", help="Only this dtype.")
+@click.option("--machines", type=click.Path(path_type=Path), help=MACHINES_HELP)
+@click.option("--trace", type=click.Path(path_type=Path), help="Also write a trace for ui.perfetto.dev there.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write one HTML page there.")
+def explain(what: str, trace: Path | None, html: Path | None, **options: Any) -> None:
+    """Explain the plans of a SPEC (a .dsl file) or the diagnostic ID, as in E104.
+
+    For a SPEC: per stage what it computes, how long it takes by which formula and what binds it; the totals; what was
+    rejected; the schedule that keeps the plan.
+    """
+    if what.endswith(".dsl") or Path(what).is_file():
+        _explain_spec(Path(what), trace, html, options)
+    else:
+        _explain_id(what)
+
+
+def _explain_spec(spec: Path, trace: Path | None, html: Path | None, options: Mapping[str, Any]) -> None:
+    from tpcgen import session
+    from tpcgen.machine import machines
+    from tpcgen.report import explain as report
+    from tpcgen.syntax.source import read_source
+
+    chosen = _options(**options, prefix="tpcgen")
+    found = session.explanations(
+        _compile(spec, chosen), chosen.target, machines(chosen.machines)[chosen.target], read_source(spec)
+    )
+    if trace is not None:
+        from tpcgen.report.trace import to_json
+
+        trace.write_text(to_json(found), encoding="utf-8")
+    if html is not None:
+        from tpcgen.report.html import to_html
+
+        html.write_text(to_html(found), encoding="utf-8")
+    click.echo(report.to_text(found), nl=False)
+
+
+def _explain_id(id: str) -> None:
     from tpcgen.explain import explanation, ids
 
     text = explanation(id.upper())
@@ -210,6 +251,7 @@ def _options(
     defines: Sequence[str],
     dtypes: Sequence[str],
     prefix: str,
+    machines: Path | None = None,
 ) -> Options:
     from tpcgen.compiler import Options
 
@@ -219,6 +261,7 @@ def _options(
         binds=tuple(_values("--bind", bind.split(",")) for bind in binds),
         defines=_values("-D", defines),
         dtypes=tuple(dtypes),
+        machines=machines,
     )
 
 
@@ -273,10 +316,11 @@ def main() -> None:
     if out is not None:
         out.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
-        cli(standalone_mode=False)
+        with cli.make_context("tpcgen", sys.argv[1:]) as context:
+            cli.invoke(context)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.Abort:
+    except (KeyboardInterrupt, click.Abort):
         sys.exit(130)
     except click.ClickException as wrong:
         wrong.show()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tpcgen import __version__
@@ -17,7 +17,7 @@ from tpcgen.kernel.cycles import stage_cost
 from tpcgen.kernel.ir import Kernel
 from tpcgen.kernel.lower import lower
 from tpcgen.kernel.tpc_c import render
-from tpcgen.machine import MACHINES
+from tpcgen.machine import Machine, machines
 from tpcgen.partition.choose import Choice
 from tpcgen.partition.plan import TpcStage
 from tpcgen.partition.price import PlanPrice
@@ -35,7 +35,7 @@ class Options:
     """What the user chose.
 
     `binds`: sizes and attributes to tune for; `dtypes`: DTYPE or VARIABLE=DTYPE, all where empty; `defines`: values of
-    params and defaults of attributes.
+    params and defaults of attributes; `machines`: a file of machine data, that of $TPCGEN_MACHINES where None.
     """
 
     target: str = "gaudi2"
@@ -43,6 +43,7 @@ class Options:
     binds: tuple[Values, ...] = ()
     defines: Values = field(default_factory=dict[str, "int | float"])
     dtypes: tuple[str, ...] = ()
+    machines: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,15 @@ class Compiled:
 
 def compile_spec(path: Path, options: Options) -> Compiled:
     """Compile every op of a file. DiagnosticError for whatever is wrong with the file or the options."""
-    if options.target not in MACHINES:
-        raise _error("E528", f"no device is called {options.target}", f"the devices are {', '.join(MACHINES)}")
+    known = machines(options.machines)
+    if options.target not in known:
+        raise _error("E528", f"no device is called {options.target}", f"the devices are {', '.join(known)}")
     module = load(path, params=options.defines)
     if not module.ops:
         raise _error("E523", f"{path} defines no op")
     _known_names(module, options.binds)
     try:
-        ops = tuple(_op(module, op, path, options) for op in module.ops)
+        ops = tuple(_op(module, op, path, options, known) for op in module.ops)
     except sizes.EvaluationError as error:
         raise _error("E316", f"{error}: the sizes given are too large") from error
     found = Diagnostics()
@@ -94,7 +96,8 @@ def compile_spec(path: Path, options: Options) -> Compiled:
     return Compiled(ops, (*warnings, *_skipped(module)))
 
 
-def _op(module: Module, op: str, path: Path, options: Options) -> CompiledOp:
+def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[str, Machine]) -> CompiledOp:
+    device = replace(options, target=known[options.target].name)  # whose kernels: a user's device is like one of ours
     programs = list(_programs(module, op, options.dtypes))
     cases = _cases(module, programs[0][1], options.binds)
     tuned = [c.values for c in (cases[: len(options.binds)] or cases)]
@@ -102,15 +105,17 @@ def _op(module: Module, op: str, path: Path, options: Options) -> CompiledOp:
     kernels: list[tuple[Kernel, ...]] = []
     variants: list[Variant] = []
     for dtype, program in programs:
-        for chosen in tune(program, options.target, [sizes.bind(program, v) for v in tuned], cost=stage_cost):
+        for chosen in tune(
+            program, options.target, [sizes.bind(program, v) for v in tuned], cost=stage_cost, known=known
+        ):
             stages = [stage for stage in chosen.plan.stages if isinstance(stage, TpcStage)]
-            lowered = [compile_stage(stage, op, dtype, options) for stage in stages]
+            lowered = [compile_stage(stage, op, dtype, device) for stage in stages]
             choices.append(chosen.choices)
             kernels.append(tuple(kernel for kernel, _ in lowered))
             texts = tuple(text for _, text in lowered)
             predicted = tuple(_predicted(choice.price) for choice in chosen.choices)
             variants.append(Variant(dtype, chosen.plan, texts, predicted, tuple(b.values for b in chosen.bindings)))
-    artifact = Artifact(op, options.target, options.prefix, file_label(str(path)), __version__, tuple(variants))
+    artifact = Artifact(op, device.target, options.prefix, file_label(str(path)), __version__, tuple(variants))
     specs = {file_label(file): Path(file) for file in module.sources}
     return CompiledOp(artifact, cases, tuple(choices), tuple(kernels), specs)
 

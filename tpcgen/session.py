@@ -24,6 +24,8 @@ from tpcgen.report.results import Result
 
 if TYPE_CHECKING:
     from tpcgen.check import Eager
+    from tpcgen.machine import Machine
+    from tpcgen.report.explain import Explanation
 
 Progress = Callable[[str], None]
 EagerSource = Callable[[], "Eager | None"]
@@ -59,6 +61,23 @@ def summary(produced: Sequence[Produced]) -> str:
 
 def _plans(op: CompiledOp) -> str:
     return plans.to_text(op.artifact, op.choices)
+
+
+def explanations(compiled: Compiled, device: str, machine: Machine, spec: str) -> list[Explanation]:
+    """One per op, choice of dtypes and tuned sizes. DiagnosticError (E525) for an op without sizes."""
+    from tpcgen.program.sizes import Binding
+    from tpcgen.report.explain import explain
+
+    made: list[Explanation] = []
+    for op in compiled.ops:
+        if not any(op.choices):
+            raise _without_sizes(op)
+        for variant, choices, kernels in zip(op.artifact.variants, op.choices, op.kernels, strict=True):
+            texts = [(kernel, text.text) for kernel, text in zip(kernels, variant.kernels, strict=True)]
+            for values, choice in zip(variant.tuned, choices, strict=True):
+                bound = Binding(choice.plan.program, values)
+                made.append(explain(op.artifact.name, variant.dtype, device, machine, bound, choice, texts, spec))
+    return made
 
 
 def _summary(p: Produced) -> str:

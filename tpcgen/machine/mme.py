@@ -10,7 +10,7 @@ It is a lower bound: against published timings within 1 % for large matmuls, 10 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, gcd
 
 from tpcgen.machine.model import Machine, Mme, Tile
@@ -52,6 +52,42 @@ def mme_cost(machine: Machine, matmul: Matmul) -> MmeCost:
     return min((_cost(machine.mme, matmul, t) for t in legal), key=lambda c: c.cycles)
 
 
+def choices(machine: Machine, matmul: Matmul) -> tuple[tuple[str, Matmul, MmeCost], ...]:
+    """The same product in other ways a plan or a spec could ask for it: operand order, layouts, output dtype, heads.
+
+    Packing puts two batches side by side along k and n, the second operand block-diagonal: twice the common dimension
+    for twice the columns.
+    """
+    other = DType.F32 if matmul.output is not DType.F32 else matmul.inputs
+    ways = {
+        "operands swapped": Matmul(
+            matmul.batch,
+            matmul.n,
+            matmul.m,
+            matmul.k,
+            matmul.inputs,
+            matmul.output,
+            matmul.rhs_common_last,
+            matmul.lhs_common_last,
+        ),
+        "first operand transposed": replace(matmul, lhs_common_last=not matmul.lhs_common_last),
+        "second operand transposed": replace(matmul, rhs_common_last=not matmul.rhs_common_last),
+        f"{other} result": replace(matmul, output=other),
+    }
+    if matmul.batch % 2 == 0:
+        ways["two heads packed"] = replace(matmul, batch=matmul.batch // 2, n=2 * matmul.n, k=2 * matmul.k)
+    known = machine.mme.minimum_common
+    return tuple(
+        (name, m, mme_cost(machine, m)) for name, m in ways.items() if m != matmul and (m.inputs, m.output) in known
+    )
+
+
+def least_step(mme: Mme, matmul: Matmul) -> int:
+    """Cycles below which no step falls, however short the common dimension is."""
+    per_element = mme.cycles_per_element[matmul.inputs]
+    return max(mme.rollup, ceil(mme.minimum_common[matmul.inputs, matmul.output] * per_element))
+
+
 def _tiles(mme: Mme, inputs: DType) -> list[Tile]:
     if inputs.size < 4 or mme.wide_input_scale == 1:
         return list(mme.tiles)
@@ -75,7 +111,7 @@ def _cost(mme: Mme, matmul: Matmul, t: Tile) -> MmeCost:
     batches = ceil(matmul.batch / t.gemms)
     aligned = _up(matmul.k, mme.alignment[matmul.inputs])
     common = ceil(aligned * per_element)
-    floor = max(mme.rollup, ceil(mme.minimum_common[matmul.inputs, matmul.output] * per_element))
+    floor = least_step(mme, matmul)
     step = max(common, floor)
     constrained = min(rows, columns) if t.port_constrained and matmul.inputs.size < 4 else 0
     constrained_step = max(ceil(common * _port_factor(mme, matmul)), floor)

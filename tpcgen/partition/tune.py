@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
+from tpcgen.machine import Machine, machines
 from tpcgen.partition.choose import Choice, choose
 from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.partition.estimate import estimate
@@ -25,23 +26,29 @@ class Tuned:
 
 
 def tune(
-    program: ir.Program, target: str, bindings: Sequence[Binding], *, cost: TpcCostFunction = estimate
+    program: ir.Program,
+    target: str,
+    bindings: Sequence[Binding],
+    *,
+    cost: TpcCostFunction = estimate,
+    known: Mapping[str, Machine] | None = None,
 ) -> tuple[Tuned, ...]:
     """The plan of each binding, equal ones together. The last one takes every other size: the chosen plan whose worst
     slowdown at any binding is least. Without bindings: the plan closest to the program's own layout.
 
     TPC stages of different plans have the same name only when they are the same. Errors as of `choose`.
     """
+    devices = machines() if known is None else known
     if not bindings:
-        return (Tuned(enumerate_plans(program, target)[0], (), ()),)
-    choices = [choose(program, target, b, cost=cost) for b in bindings]
+        return (Tuned(enumerate_plans(program, devices[target].name)[0], (), ()),)
+    choices = [choose(program, target, b, cost=cost, known=devices) for b in bindings]
     labels = dict.fromkeys(c.plan.label for c in choices)
     default = min(labels, key=lambda label: max(_slowdown(label, c) for c in choices))
-    known: dict[str, TpcStage] = {}
+    taken: dict[str, TpcStage] = {}
     result: list[Tuned] = []
     for label in (default, *(x for x in labels if x != default)):
         own = [(b, c) for b, c in zip(bindings, choices, strict=True) if c.plan.label == label]
-        plan = _named_apart(own[0][1].plan, known)
+        plan = _named_apart(own[0][1].plan, taken)
         result.append(Tuned(plan, tuple(b for b, _ in own), tuple(_with(c, plan) for _, c in own)))
     return (*result[1:], result[0])
 
