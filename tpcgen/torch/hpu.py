@@ -70,7 +70,7 @@ def _load(root: Path, namespace: str) -> None:
     except OSError as error:
         raise RuntimeError(
             f"{namespace}: {extension} does not load; if PyTorch or Habana changed since it was built, run `{build}` "
-            f"again ({error})"
+            f"again ({error.__cause__ or error})"
         ) from error
 
 
