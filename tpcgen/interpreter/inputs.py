@@ -46,20 +46,26 @@ def draw(
 ) -> dict[str, Array]:
     """One array for each input, in its dtype; `values` binds every size and attribute.
 
-    Every contract holds. InterpreterError E356 where none was found that satisfies them.
+    Every contract holds; where the family cannot satisfy one, the tensors it reads are drawn as in "normal".
+    InterpreterError E356 where none was found that satisfies them.
     """
     binding = values if isinstance(values, sizes.Binding) else sizes.bind(program, values)
     on_values = [c for c in program.contracts if c.on_values]
     choices = list(itertools.product(*(_alternatives(c) for c in on_values)))
+    attempts = max(_ATTEMPTS, len(choices))
+    plain: set[str] = set()
     violated: ir.Contract | None = None
-    for attempt in range(max(_ATTEMPTS, len(choices))):
-        drawing = _Drawing(binding, rng, family, choices[attempt % len(choices)])
+    for attempt in range(2 * attempts):
+        drawing = _Drawing(binding, rng, family, choices[attempt % len(choices)], frozenset(plain))
         inputs = drawing.inputs()
         violated = next((c for c in on_values if drawing.violates(c)), None)
         if violated is None:
             return _staled(binding, inputs, rng) if family == "stale" else inputs
+        if attempt >= attempts - 1:
+            plain |= {x.tensor for x in ir.walk(violated.condition) if isinstance(x, ir.Read)}
     assert violated is not None
-    raise fail("E356", f"no {family} inputs of {program.name} found that satisfy this contract", violated.span)
+    hint = "bounds of single elements and the order of neighbours can be drawn; run the op on inputs of your own"
+    raise fail("E356", f"no inputs of {program.name} found that satisfy this contract", violated.span, hint)
 
 
 def _skips(e: ir.Expr) -> bool:
@@ -181,12 +187,16 @@ def _is_next(a: ir.Expr, b: ir.Expr) -> bool:
 
 @dataclass
 class _Drawing:
-    """One attempt: each tensor within what the chosen alternatives say of it and of the tensors drawn before."""
+    """One attempt: each tensor within what the chosen alternatives say of it and of the tensors drawn before.
+
+    `plain` are the tensors drawn as in the family "normal".
+    """
 
     binding: sizes.Binding
     rng: np.random.Generator
     family: Family
     chosen: tuple[Alternative, ...]
+    plain: frozenset[str]
     _done: dict[str, Array] = field(default_factory=dict[str, Array], init=False)
 
     def inputs(self) -> dict[str, Array]:
@@ -209,9 +219,10 @@ class _Drawing:
                 order = order or _order_of(atom, tensor.name)
                 for bound in _bounds_of(atom, indices, tensor.name):
                     self._narrow(bound, tensor.dtype, low, high)
+        family = "normal" if tensor.name in self.plain else self.family
         if tensor.dtype.is_float:
-            return self._reals(tensor.dtype, low, high)
-        return self._integers(tensor.dtype, low, high, order)
+            return self._reals(tensor.dtype, low, high, family)
+        return self._integers(tensor.dtype, low, high, order, family)
 
     def _narrow(self, bound: Bound, dtype: DType, low: Array, high: Array) -> None:
         """Take a bound into the least and greatest allowed values; strict ones become the next number of the dtype."""
@@ -229,10 +240,10 @@ class _Drawing:
         if bound.operator in ("<", "<=", "=="):
             np.minimum.at(high, at, _inside(edge, dtype, -np.inf, bound.operator == "<"))
 
-    def _reals(self, dtype: DType, low: Array, high: Array) -> Array:
-        free = _free_reals(self.rng, low.shape, dtype, self.family)
+    def _reals(self, dtype: DType, low: Array, high: Array, family: Family) -> Array:
+        free = _free_reals(self.rng, low.shape, dtype, family)
         span = self.rng.random(low.shape)
-        if self.family in ("short", "equal"):
+        if family in ("short", "equal"):
             span = self.rng.choice([0.0, 1.0], low.shape)
         both = np.isfinite(low) & np.isfinite(high)
         with np.errstate(invalid="ignore"):
@@ -240,25 +251,27 @@ class _Drawing:
             x = np.where(np.isfinite(high) & ~both, high - np.abs(free), x)
         return _clipped(x.astype(dtype.numpy).astype(np.float64), low, high).astype(dtype.numpy)
 
-    def _integers(self, dtype: DType, low: Array, high: Array, order: tuple[int, int, int] | None) -> Array:
+    def _integers(
+        self, dtype: DType, low: Array, high: Array, order: tuple[int, int, int] | None, family: Family
+    ) -> Array:
         limits = np.iinfo(dtype.numpy)
         least = np.where(np.isfinite(low), np.ceil(low), np.where(np.isfinite(high), np.minimum(0, high), 0))
         most = np.where(np.isfinite(high), np.floor(high), np.maximum(least, 0) + _FREE_INTEGERS)
         least, most = (_clipped(a, limits.min, limits.max) for a in (least, most))
         if order is None:
-            return self._between(least, most).astype(dtype.numpy)
+            return self._between(least, most, family).astype(dtype.numpy)
         axis, direction, gap = order
         least, most = (np.flip(a, axis) if direction < 0 else a for a in (least, most))
         slope = gap * np.indices(least.shape)[axis]
         least = np.maximum.accumulate(least - slope, axis)
         most = np.flip(np.minimum.accumulate(np.flip(most - slope, axis), axis), axis)
-        x = np.sort(self._between(least, most), axis) + slope
+        x = np.sort(self._between(least, most, family), axis) + slope
         return (np.flip(x, axis) if direction < 0 else x).astype(dtype.numpy)
 
-    def _between(self, least: Array, most: Array) -> Array:
+    def _between(self, least: Array, most: Array, family: Family) -> Array:
         most = np.maximum(least, most)
         x = self.rng.integers(least.astype(np.int64), most.astype(np.int64), endpoint=True)
-        if self.family == "short":
+        if family == "short":
             x = np.where(self.rng.random(least.shape) < 0.5, least, most).astype(np.int64)
         return x
 
