@@ -285,7 +285,16 @@ def _wrong_place(s: Situation) -> Diagnostic | None:
 def _second_where(s: Situation) -> Diagnostic | None:
     if s.found.type != "WHERE" or "LET" not in s.accepted:
         return None
-    return Diagnostic("E130", "an equation has one domain", s.found.span, "join the conditions with `and`")
+    begun = (value.type for value in reversed(s.stack) if isinstance(value, Word))
+    match next((kind for kind in begun if kind in STATEMENT_STARTS | {"WHERE", "LBRACE"}), ""):
+        case "WHERE":
+            return Diagnostic("E130", "an equation has one domain", s.found.span, "join the conditions with `and`")
+        case "LBRACE":
+            hint = "write it where the result is read: `O[i] = A[i] where i < N`"
+            return Diagnostic("E130", "an applied op has no domain", s.found.span, hint)
+        case _:
+            hint = "it follows the value: `O[i] = x[i] where i < N`"
+            return Diagnostic("E130", "`where` belongs to an equation", s.found.span, hint)
 
 
 # Brackets and blocks
