@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+from tests.kernel.examples import EXAMPLES, SPECS, kernels_of, program_of
 from tpcgen.emit import glue
 from tpcgen.emit.glue import GlueKernel
-from tpcgen.emit.names import guid
 from tpcgen.kernel.access import access_patterns
 from tpcgen.kernel.ir import Kernel
-from tpcgen.kernel.lower import lower
 from tpcgen.kernel.print import kernel as kernel_text
 from tpcgen.kernel.tpc_c import render
 from tpcgen.partition.enumerate import enumerate_plans
-from tpcgen.partition.plan import Plan, TpcStage
+from tpcgen.partition.plan import TpcStage
 from tpcgen.partition.print import plan as plan_text
-from tpcgen.program import load
 from tpcgen.program import print as text
-from tpcgen.program.ir import Program
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-SPECS = ("causal", "alibi_causal", "window", "full")
 CHOICES = (("bf16", "gaudi2"), ("f32", "gaudi2"), ("bf16", "gaudi"))
 Golden = Callable[..., None]
-
-
-def program_of(op: str, dtype: str) -> Program:
-    module = load(str(EXAMPLES / f"{op}.dsl"))
-    return module.program(op, **dict.fromkeys(module.dtype_variables(op), dtype))
-
-
-def kernels_of(plan: Plan, dtype: str) -> list[tuple[TpcStage, Kernel]]:
-    """The TPC stages of a plan, lowered."""
-    stages = [s for s in plan.stages if isinstance(s, TpcStage)]
-    return [(s, lower(s, target=plan.target, name=guid("tpcgen", plan.program.name, s.name, dtype))) for s in stages]
 
 
 def description(source: str, target: str, stage: TpcStage, kernel: Kernel) -> str:

@@ -32,9 +32,9 @@ class Precision(Enum):
 
 
 class Builder(Protocol):
-    """Appends one vector operation and returns its destination; immediates are folded where all operands are."""
+    """Appends one vector operation and returns its destination, called `hint` in the text."""
 
-    def op(self, name: str, *args: Operand) -> Operand: ...
+    def op(self, name: str, *args: Operand, hint: str = "") -> Operand: ...
 
 
 Function = Callable[[Builder, Precision, tuple[Operand, ...]], Operand]
@@ -70,18 +70,18 @@ def horner(b: Builder, x: Operand, coefficients: tuple[float, ...]) -> Operand:
     """c0 + x (c1 + x (c2 + ...)), one rounding per step."""
     result: Operand = Imm(coefficients[-1])
     for c in reversed(coefficients[:-1]):
-        result = b.op("madd", result, x, Imm(c))
+        result = b.op("madd", result, x, Imm(c), hint="p")
     return result
 
 
 def at_least(b: Builder, x: Operand, low: float) -> Operand:
     """max(x, low) that keeps NaN."""
-    return b.op("sel_less", x, Imm(low), Imm(low), x)
+    return b.op("sel_less", x, Imm(low), Imm(low), x, hint="bounded")
 
 
 def at_most(b: Builder, x: Operand, high: float) -> Operand:
     """min(x, high) that keeps NaN."""
-    return b.op("sel_grt", x, Imm(high), Imm(high), x)
+    return b.op("sel_grt", x, Imm(high), Imm(high), x, hint="bounded")
 
 
 def _power(b: Builder, t: Operand, minus_f: Operand, precision: Precision, bias: int = 127) -> Operand:
@@ -93,17 +93,17 @@ def _power(b: Builder, t: Operand, minus_f: Operand, precision: Precision, bias:
     coefficients = _EXP2_6 if precision is Precision.F32 else _EXP2_3
     lacking = 2.0 ** (127 - bias)
     p = horner(b, minus_f, tuple(lacking * c * (-1) ** n for n, c in enumerate(coefficients)))
-    scale = b.op("unbits", b.op("ishl", b.op("bits", t), Imm(23)))
-    return b.op("mul", p, scale)
+    scale = b.op("unbits", b.op("ishl", b.op("bits", t), Imm(23), hint="scale"))
+    return b.op("mul", p, scale, hint="result")
 
 
 def _exp_bounded(b: Builder, x: Operand, precision: Precision, bias: int = 127) -> Operand:
     """exp(x) for x log2 e + bias in [0, 255)."""
     shifted = Imm(_MAGIC + bias)
-    t = b.op("madd", x, Imm(_LOG2E_HIGH), shifted)
-    minus_f = b.op("nmadd", x, Imm(_LOG2E_HIGH), b.op("sub", t, shifted))
+    t = b.op("madd", x, Imm(_LOG2E_HIGH), shifted, hint="shifted")
+    minus_f = b.op("nmadd", x, Imm(_LOG2E_HIGH), b.op("sub", t, shifted, hint="n"), hint="minus_f")
     if precision is Precision.F32:
-        minus_f = b.op("nmadd", x, Imm(_LOG2E_LOW), minus_f)
+        minus_f = b.op("nmadd", x, Imm(_LOG2E_LOW), minus_f, hint="minus_f")
     return _power(b, t, minus_f, precision, bias)
 
 
@@ -123,10 +123,11 @@ def _exp2(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Opera
 
 
 def _newton_reciprocal(b: Builder, x: Operand) -> Operand:
-    r = b.op("unbits", b.op("isub", Imm(0x7EEE0000), b.op("bits", x)))
-    r = b.op("mul", r, b.op("nmadd", b.op("mul", x, r), Imm(1.05128489), Imm(2.05178416)))
+    r = b.op("unbits", b.op("isub", Imm(0x7EEE0000), b.op("bits", x), hint="guess"))
+    step = b.op("nmadd", b.op("mul", x, r, hint="xr"), Imm(1.05128489), Imm(2.05178416), hint="step")
+    r = b.op("mul", r, step, hint="r")
     for _ in range(2):
-        r = b.op("madd", r, b.op("nmadd", x, r, Imm(1.0)), r)
+        r = b.op("madd", r, b.op("nmadd", x, r, Imm(1.0), hint="residual"), r, hint="r")
     return r
 
 

@@ -166,7 +166,10 @@ def _softmax(e: Reduce) -> Present:
     """exp(x - m) / (sum exp(x - m) + exp(sink - m)), m the maximum of the visited x and the sink."""
     body = explicit(e.body)
     where = both(domain(e.domain), body.where)
-    largest: Expr = Reduce(ROW_MAX, e.indices, where, None, body.value, span=e.span)
+    factor, scaled = _positive_factor(body.value, frozenset(e.indices))
+    largest: Expr = Reduce(ROW_MAX, e.indices, where, None, scaled, span=e.span)
+    if factor is not None:
+        largest = Binary("*", factor, largest)
     sink = explicit(e.sink) if e.sink is not None else None
     logit = None if sink is None else _otherwise(sink, Literal(-float("inf"), DType.F32))
     if logit is not None:
@@ -181,6 +184,27 @@ def _softmax(e: Reduce) -> Present:
     if sink is not None:
         point = either(point, sink.where)
     return Present(Binary("+", largest, Call(LOG_AT_LEAST_ONE, (total,)), span=e.span), point)
+
+
+def _positive_factor(e: Expr, bound: frozenset[str]) -> tuple[Expr | None, Expr]:
+    """(c, x) for c x, c > 0 the same at all points: rounding is monotone, so the maximum of c x is c times x's."""
+    if isinstance(e, Binary) and e.operator == "*":
+        for factor, rest in ((e.left, e.right), (e.right, e.left)):
+            if _is_positive(factor) and not free_indices(factor) & bound:
+                return factor, rest
+    return None, e
+
+
+def _is_positive(e: Expr) -> bool:
+    match e:
+        case Literal():
+            return e.value > 0
+        case Call(function="rsqrt"):
+            return True
+        case Binary(operator="*" | "/"):
+            return _is_positive(e.left) and _is_positive(e.right)
+        case _:
+            return False
 
 
 def conjuncts(condition: Expr | None) -> tuple[Expr, ...]:

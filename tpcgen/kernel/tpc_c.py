@@ -1,17 +1,17 @@
-"""Kernel IR to TPC-C text, within the rules of toolchain.md section 1: no lane access, no vector operators."""
+"""Kernel IR to TPC-C text: one translation unit, at most 120 columns, every block under the spec line it computes."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
+from collections.abc import Iterator, Sequence
 
 from tpcgen.diagnostics import file_label
+from tpcgen.kernel import coordinates
+from tpcgen.kernel.c_text import FLOOR_DIVISION, MINUS_INFINITY, Lines, integer, uses_floor_division
+from tpcgen.kernel.coordinates import Coords
+from tpcgen.kernel.intrinsics import BUTTERFLY, Intrinsics, type_name
 from tpcgen.kernel.ir import (
-    OPS,
     Broadcast,
+    Function,
     Imm,
     Invoke,
     Kernel,
@@ -19,8 +19,6 @@ from tpcgen.kernel.ir import (
     Load,
     Loop,
     Note,
-    Operand,
-    Reg,
     Scalar,
     ScalarLet,
     ScalarLoad,
@@ -30,505 +28,218 @@ from tpcgen.kernel.ir import (
     VType,
     walk,
 )
-from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Attr, Binary, Call, Expr, Index, Literal, Size, Unary
-from tpcgen.program.ir import walk as walk_expr
+from tpcgen.program.ir import Attr, Expr
 
-_TYPES = {
-    (VType.F32, 1): "float64",
-    (VType.F32, 2): "float128",
-    (VType.I32, 1): "int64",
-    (VType.I32, 2): "int128",
-    (VType.BF16, 1): "bfloat128",
-    (VType.PRED, 1): "bool64",
-    (VType.CTRL, 1): "uchar256",
-}
-_LOADS = {VType.F32: "f32", VType.I32: "i32", VType.BF16: "bf16"}
-_SIMPLE = {
-    "add": "v_f32_add", "sub": "v_f32_sub", "mul": "v_f32_mul", "max": "v_f32_max", "min": "v_f32_min",
-    "abs": "v_f32_abs", "mov": "v_f32_mov", "imov": "v_i32_mov",
-    "sel_less": "v_f32_sel_less_f32", "sel_leq": "v_f32_sel_leq_f32", "sel_grt": "v_f32_sel_grt_f32",
-    "sel_geq": "v_f32_sel_geq_f32", "sel_eq": "v_f32_sel_eq_f32",
-    "cmp_less": "v_f32_cmp_less", "cmp_leq": "v_f32_cmp_leq", "cmp_grt": "v_f32_cmp_grt",
-    "cmp_geq": "v_f32_cmp_geq", "cmp_eq": "v_f32_cmp_eq", "cmp_neq": "v_f32_cmp_neq",
-    "icmp_less": "v_i32_cmp_less", "icmp_leq": "v_i32_cmp_leq", "icmp_grt": "v_i32_cmp_grt",
-    "icmp_geq": "v_i32_cmp_geq", "icmp_eq": "v_i32_cmp_eq", "icmp_neq": "v_i32_cmp_neq",
-    "iadd": "v_i32_add", "isub": "v_i32_sub", "imin": "v_i32_min", "imax": "v_i32_max",
-    "ishl": "v_i32_shl", "ishr": "v_i32_shr", "iand": "v_i32_and", "ior": "v_i32_or",
-    "itof": "v_convert_i32_to_f32",
-}  # fmt: skip
-_X2 = {"add": "v_f32_add_x2_b", "sub": "v_f32_sub_x2_b", "mul": "v_f32_mul_x2_b"}
-_INDENT = "    "
-_WIDTH = 120
+_ELEMENT = {VType.F32: "f32", VType.I32: "i32", VType.BF16: "bf16"}
+_RANK = 5
 
 
 def render(kernel: Kernel) -> str:
-    """The translation unit of a kernel; deterministic, at most 120 columns, ends in a newline."""
+    """The translation unit of a kernel; deterministic, ends in a newline."""
     return _Printer(kernel).text()
 
 
-@dataclass
 class _Printer:
-    kernel: Kernel
-    lines: list[str] = field(default_factory=list[str])
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.lines = Lines()
 
     def text(self) -> str:
         k = self.kernel
-        self.lines = []
-        self._header()
+        self._comment()
+        self._helpers()
+        for f in k.functions:
+            self._function(f)
         parameters = [f"tensor {t.name}" for t in k.tensors]
         parameters += [f"{'float' if s.type is DType.F32 else 'int'} {s.name}" for s in k.scalars]
-        self._wrapped("void main(", parameters, ")")
-        self.lines.append("{")
-        self._line(1, "const int5 piece_begin = get_index_space_offset();")
-        self._line(1, "const int5 piece_end = piece_begin + get_index_space_size();")
-        self._block(k.setup, 1)
-        depth = 1
+        self.lines.listing("void main(", parameters, ")")
+        self.lines.add("{")
+        self.lines.depth = 1
+        self.lines.add("const int5 piece_begin = get_index_space_offset();")
+        self.lines.add("const int5 piece_end = piece_begin + get_index_space_size();")
+        setup = _Block(self)
+        setup.write(k.setup)
+        self.lines.blank()
         for n, dim in reversed(list(enumerate(k.index_space))):
             scale = f" * {dim.step}" if dim.step != 1 else ""
-            step = f"{dim.name} += {dim.step}" if dim.step != 1 else f"{dim.name}++"
-            low, high = f"piece_begin[{n}]{scale}", f"piece_end[{n}]{scale}"
-            self._line(depth, f"for (int {dim.name} = {low}; {dim.name} < {high}; {step}) {{")
-            depth += 1
-        self._block(k.body, depth)
-        for closing in range(depth - 1, 0, -1):
-            self._line(closing, "}")
-        self.lines.append("}")
-        return "\n".join(self.lines) + "\n"
+            self._for(dim.name, f"piece_begin[{n}]{scale}", f"piece_end[{n}]{scale}", dim.step)
+        _Block(self, setup).write(k.body)
+        while self.lines.depth:
+            self.lines.close()
+        return "\n".join(self.lines.lines) + "\n"
 
-    # --- layout -----------------------------------------------------------------------------------------------------
-
-    def _header(self) -> None:
+    def _comment(self) -> None:
         k = self.kernel
-        self.lines.append(f"// {k.name}: {k.title}, for {k.target}. Generated by tpcgen.")
+        self.lines.add(f"// {k.name}: {k.title}, for {k.target}. Generated by tpcgen.")
         dims = ", ".join(f"{d.name} in steps of {d.step}" if d.step != 1 else d.name for d in k.index_space)
-        self.lines.append(f"// Index space: {dims}. Vectors hold {k.lanes.step} elements.")
+        self.lines.add(f"// Index space: {dims}. Vectors hold {k.lanes.step} elements.")
         if k.lanes is not Lanes.SINGLE:
             order = "elements 2 lane and 2 lane + 1" if k.lanes is Lanes.EVEN_ODD else "elements lane and 64 + lane"
-            self.lines.append(f"// The parts v1 and v2 of a pair hold {order} of a vector.")
-        self.lines.append("")
-        if any(isinstance(s, VectorOp) and s.op == "swap_groups" for s in walk(k.body)):
-            self.lines += [
-                "#define ALL_DUAL_GROUPS MkWrA(3, 3, 3, 3)",
-                "#define ALL_GROUPS (SW_GROUP0_EN | SW_GROUP1_EN | SW_DUAL_GROUP0_EN | SW_DUAL_GROUP1_EN | "
-                "SW_DUAL_GROUP2_EN | \\",
-                "                    SW_DUAL_GROUP3_EN)",
-                "",
-            ]
-        if self._uses_floor_division():
-            self.lines += [
-                "inline int floor_div(int a, int b)",
-                "{",
-                "    return (a - ((a % b + b) % b)) / b;",
-                "}",
-                "",
-            ]
-        for f in k.functions:
-            kind = _type(f.parameter)
-            self.lines += [f"inline {kind} {f.name}({kind} x)", "{"]
-            self._block(f.body, 1)
-            self.lines += [f"    return {f.result.name};", "}", ""]
+            self.lines.add(f"// The parts v1 and v2 of a pair hold {order} of a vector.")
+        self.lines.blank()
 
-    def _uses_floor_division(self) -> bool:
-        return any("floor_div(" in _integer(e) for e in _expressions(self.kernel))
+    def _helpers(self) -> None:
+        k = self.kernel
+        everything = [*walk(k.setup), *walk(k.body), *(s for f in k.functions for s in f.body)]
+        operations = [s for s in everything if isinstance(s, VectorOp)]
+        if any(isinstance(a, Imm) and a.value == -float("inf") for s in operations for a in s.args):
+            self.lines.add(f"#define {MINUS_INFINITY} as_float(0xFF800000)")
+        if any(s.op == "swap_groups" for s in operations):
+            for line in BUTTERFLY.splitlines():
+                self.lines.add(line)
+        self.lines.blank()
+        if any(uses_floor_division(e) for e in _integers(everything)):
+            self.lines.add(f"inline int {FLOOR_DIVISION}(int a, int b)")
+            self.lines.add("{")
+            self.lines.add("    return (a - ((a % b + b) % b)) / b;")
+            self.lines.add("}")
+            self.lines.blank()
 
-    def _line(self, depth: int, text: str) -> None:
-        self.lines.append(_INDENT * depth + text)
+    def _function(self, f: Function) -> None:
+        kind = type_name(f.parameter)
+        self.lines.add(f"inline {kind} {f.name}({kind} {f.parameter.name})")
+        self.lines.add("{")
+        self.lines.depth += 1
+        _Block(self).write(f.body)
+        self.lines.add(f"return {f.result.name};")
+        self.lines.close()
+        self.lines.blank()
 
-    def _wrapped(self, head: str, items: Sequence[str], tail: str, depth: int = 0) -> None:
-        """head item, item, ... tail; continued lines are indented under the head."""
-        pad = _INDENT * depth
-        line = pad + head + ", ".join(items) + tail
-        if len(line) <= _WIDTH:
-            self.lines.append(line)
-            return
-        current = pad + head
-        hanging = pad + _INDENT * 2
-        for n, item in enumerate(items):
-            piece = item + ("," if n + 1 < len(items) else tail)
-            if len(current) + len(piece) + 1 > _WIDTH and current.strip() != head.strip():
-                self.lines.append(current.rstrip())
-                current = hanging
-            current += piece + (" " if n + 1 < len(items) else "")
-        self.lines.append(current.rstrip())
+    def _for(self, var: str, low: str, high: str, step: int) -> None:
+        advance = f"{var} += {step}" if step != 1 else f"{var}++"
+        self.lines.open(f"for (int {var} = {low}; {var} < {high}; {advance})")
 
-    def _call(self, depth: int, head: str, function: str, args: Sequence[str]) -> None:
-        self._wrapped(f"{head}{function}(", args, ");", depth)
+    def loop(self, block: _Block, s: Loop) -> None:
+        plan = coordinates.plan(self.kernel, s)
+        names = [block.coordinates(m.start, constant=False) for m in plan.moving]
+        self._for(s.var, integer(s.low), integer(s.high), s.step)
+        _Block(self, block, plan, names).write(s.body)
+        self.lines.close()
 
-    # --- statements --------------------------------------------------------------------------------------------------
 
-    def _block(self, statements: Sequence[Statement], depth: int) -> None:
-        coordinates = _Coordinates()
+class _Block:
+    """Statements between braces, with the coordinates that are variables there."""
+
+    def __init__(
+        self,
+        printer: _Printer,
+        outer: _Block | None = None,
+        plan: coordinates.Plan | None = None,
+        moving: Sequence[str] = (),
+    ) -> None:
+        self.printer = printer
+        self.lines = printer.lines
+        self.intrinsics = Intrinsics(printer.kernel, printer.lines, outer.intrinsics if outer is not None else None)
+        self.plan = plan or coordinates.Plan((), {})
+        self.moving = moving
+        self.declared = outer.declared if outer is not None else 0
+        self.constant: dict[Coords, str] = {}
+        self.accesses = 0
+
+    def write(self, statements: Sequence[Statement]) -> None:
         for s in statements:
             match s:
                 case Note():
-                    where = f"{file_label(s.span.file)}:{s.span.line}  " if s.span.line else ""
-                    self._line(depth, f"// {where}{s.text}")
+                    self._note(s)
                 case ScalarLet():
-                    self._line(depth, f"const int {s.name} = {_integer(s.value)};")
+                    self.lines.add(f"const int {s.name} = {integer(s.value)};")
                 case ScalarLoad():
-                    at = self._at(s.coords, coordinates, depth)
-                    self._line(depth, f"const int {s.name} = s_i32_ld_g(gen_addr({at}, {s.tensor}));")
+                    address = f"gen_addr({self._at(s.coords)}, {s.tensor})"
+                    self.lines.add(f"const int {s.name} = s_i32_ld_g({address});")
+                    self._advance()
                 case Load():
-                    self._load(s, coordinates, depth)
+                    self._load(s)
                 case Broadcast():
-                    at = self._at(s.coords, coordinates, depth)
-                    kind = _LOADS[s.dest.type]
-                    declared = f"const {_type(s.dest)} {s.dest.name}"
-                    self._line(depth, f"{declared} = v_{kind}_ld_g(gen_addr({at}, {s.tensor}));")
+                    head = f"{type_name(s.dest)} {s.dest.name}"
+                    address = f"gen_addr({self._at(s.coords)}, {s.tensor})"
+                    self.lines.add(f"{head} = v_{_ELEMENT[s.dest.type]}_ld_g({address});")
+                    self._advance()
                 case Store():
-                    self._store(s, coordinates, depth)
+                    self._store(s)
                 case VectorOp():
-                    self._vector(s, depth)
+                    self.intrinsics.write(s)
                 case Invoke():
-                    self._line(depth, f"const {_type(s.dest)} {s.dest.name} = {s.function}({s.argument.name});")
+                    self.lines.add(f"{type_name(s.dest)} {s.dest.name} = {s.function}({s.argument.name});")
                 case Loop():
-                    self._loop(s, depth)
+                    self.printer.loop(self, s)
 
-    def _loop(self, s: Loop, depth: int) -> None:
-        step = f"{s.var} += {s.step}" if s.step != 1 else f"{s.var}++"
-        self._line(depth, f"for (int {s.var} = {_integer(s.low)}; {s.var} < {_integer(s.high)}; {step}) {{")
-        self._block(s.body, depth + 1)
-        self._line(depth, "}")
+    def _note(self, s: Note) -> None:
+        where = f"{file_label(s.span.file)}:{s.span.line}  " if s.span.line else ""
+        self.lines.blank()
+        self.lines.add(f"// {where}{s.text}")
 
-    def _at(self, coords: tuple[Expr, ...], coordinates: _Coordinates, depth: int) -> str:
-        name, new = coordinates.name_of(coords)
-        if new:
-            padded = [_integer(c) for c in coords] + ["0"] * (5 - len(coords))
-            self._wrapped(f"const int5 {name} = {{", padded, "};", depth)
+    def _load(self, s: Load) -> None:
+        load = f"v_{_ELEMENT[s.dest.type]}_ld_tnsr_b"
+        if s.dest.parts == 1:
+            self.lines.add(f"{type_name(s.dest)} {s.dest.name} = {load}({self._at(s.coords)}, {s.tensor});")
+            self._advance()
+            return
+        places = coordinates.accesses(self.printer.kernel, s)
+        for number, place in enumerate(places, start=self.accesses):
+            if number not in self.plan.uses:
+                self.coordinates(place)
+        self.lines.add(f"{type_name(s.dest)} {s.dest.name};")
+        for part, place in enumerate(places):
+            self.lines.add(f"{s.dest.name}.v{part + 1} = {load}({self._at(place)}, {s.tensor});")
+            self._advance()
+
+    def _store(self, s: Store) -> None:
+        kind = _ELEMENT[s.value.type]
+        if s.single:
+            value = self.intrinsics.part(s.value, 0)
+            self.lines.add(f"v_{kind}_st_tnsr_partial({self._at(s.coords)}, {s.tensor}, {value}, 0, 0);")
+            self._advance()
+            return
+        for part, place in enumerate(coordinates.accesses(self.printer.kernel, s)):
+            value = self.intrinsics.part(s.value, part)
+            self.lines.add(f"v_{kind}_st_tnsr({self._at(place)}, {s.tensor}, {value});")
+            self._advance()
+
+    # --- coordinates ------------------------------------------------------------------------------------------------
+
+    def coordinates(self, coords: Coords, *, constant: bool = True) -> str:
+        """A variable with these coordinates; a constant one serves everyone in this block."""
+        if constant and coords in self.constant:
+            return self.constant[coords]
+        name = f"at_{self.declared}"
+        self.declared += 1
+        padded = [integer(c) for c in coords] + ["0"] * (_RANK - len(coords))
+        self.lines.listing(f"{'const ' if constant else ''}int5 {name} = {{", padded, "};")
+        if constant:
+            self.constant[coords] = name
         return name
 
-    def _load(self, s: Load, coordinates: _Coordinates, depth: int) -> None:
-        kind = _LOADS[s.dest.type]
-        if s.dest.parts == 1:
-            at = self._at(s.coords, coordinates, depth)
-            self._line(depth, f"const {_type(s.dest)} {s.dest.name} = v_{kind}_ld_tnsr_b({at}, {s.tensor});")
-            return
-        self._line(depth, f"{_type(s.dest)} {s.dest.name};")
-        for part in (0, 1):
-            at = self._at(_moved(s.coords, 64 * part), coordinates, depth)
-            self._line(depth, f"{s.dest.name}.v{part + 1} = v_{kind}_ld_tnsr_b({at}, {s.tensor});")
+    def _at(self, coords: Coords) -> str:
+        """The variable of the next access."""
+        used = self.plan.uses.get(self.accesses)
+        return self.coordinates(coords) if used is None else self.moving[used]
 
-    def _store(self, s: Store, coordinates: _Coordinates, depth: int) -> None:
-        kind = _LOADS[s.value.type]
-        if s.single:
-            at = self._at(s.coords, coordinates, depth)
-            value = _part(s.value, 0)
-            self._line(depth, f"v_{kind}_st_tnsr_partial({at}, {s.tensor}, {value}, 0, 0);")
-            return
-        parts = self.kernel.lanes.parts if s.value.type is VType.F32 else 1
-        for part in range(parts):
-            at = self._at(_moved(s.coords, 64 * part), coordinates, depth)
-            self._line(depth, f"v_{kind}_st_tnsr({at}, {s.tensor}, {_part(s.value, part)});")
-
-    # --- vector operations -------------------------------------------------------------------------------------------
-
-    def _vector(self, s: VectorOp, depth: int) -> None:
-        match s.op:
-            case "lane_id":
-                self._lane_id(s.dest, depth)
-            case "shuffle_control":
-                self._shuffle_control(s, depth)
-            case "widen":
-                self._widen(s, depth)
-            case "narrow":
-                self._narrow(s, depth)
-            case _:
-                if self._x2(s, depth):
-                    return
-                self._parts(s, depth)
-
-    def _parts(self, s: VectorOp, depth: int) -> None:
-        single = s.dest.parts == 1
-        pair_struct = not single and s.dest.type is not VType.PRED
-        if s.fresh and pair_struct:
-            self._line(depth, f"{_type(s.dest)} {s.dest.name};")
-        for part in range(s.dest.parts):
-            declare = f"{_type(s.dest)} " if s.fresh and not pair_struct else ""
-            self._part_of(s, part, f"{declare}{_part(s.dest, part)} = ", depth)
-
-    def _part_of(self, s: VectorOp, part: int, head: str, depth: int) -> None:
-        args = [_operand(a, part) for a in s.args]
-        match s.op:
-            case "pand" | "por":
-                self._line(depth, f"{head}{args[0]} {'&' if s.op == 'pand' else '|'} {args[1]};")
-            case "pnot":
-                self._line(depth, f"{head}~{args[0]};")
-            case "bits":
-                self._line(depth, f"{head}as_int64({args[0]});")
-            case "unbits":
-                self._line(depth, f"{head}as_float64({args[0]});")
-            case "part1" | "part2":
-                register = s.args[0]
-                assert isinstance(register, Reg)
-                self._line(depth, f"{head}{_part(register, int(s.op[-1]) - 1)};")
-            case "floor":
-                self._call(depth, head, "v_f32_nearbyint_b", [args[0], "SW_RD"])
-            case "round_bf16":
-                self._call(depth, head, "round_bf16", args)
-            case "imul":
-                self._line(depth, f"{head}{args[0]} * {args[1]};")
-            case "swap_dual_groups_near":
-                rest = ["0xFFFFFFFF", "1", "0", "3", "2", "ALL_DUAL_GROUPS", args[0]]
-                self._call(depth, head, "v_f32_mov_dual_group_all_b", [args[0], *rest])
-            case "swap_dual_groups_far":
-                rest = ["0xFFFFFFFF", "2", "3", "0", "1", "ALL_DUAL_GROUPS", args[0]]
-                self._call(depth, head, "v_f32_mov_dual_group_all_b", [args[0], *rest])
-            case "swap_groups":
-                self._call(depth, head, "v_f32_mov_group_b", [args[0], "0xFFFFFFFF", "ALL_GROUPS", args[0]])
-            case "shuffle":
-                self._call(depth, head, "v_f32_shuffle_b", [*args, "0", args[0]])
-            case "mac" | "madd" | "nmadd":
-                self._multiply_add(s, args, part, head, depth)
-            case "mov" | "imov" if s.pred is None:
-                self._line(depth, f"{head}{args[0]};")
-            case _:
-                function = _SIMPLE[s.op]
-                if s.pred is None:
-                    self._call(depth, head, f"{function}_b", args)
-                else:
-                    rest = ["0", _part(s.dest, part), _part(s.pred, part), "0"]
-                    self._call(depth, head, f"{function}_vb", [*args, *rest])
-
-    def _multiply_add(self, s: VectorOp, args: list[str], part: int, head: str, depth: int) -> None:
-        if s.pred is not None:
-            self._call(depth, head, "v_f32_mac_vb", [*args, "0", _part(s.pred, part), "0"])
-            return
-        negate = ["SW_NEG"] if s.op == "nmadd" else []
-        fused = s.op != "mac" and self.kernel.target != "gaudi"
-        self._call(depth, head, "v_f32_madd_b" if fused else "v_f32_mac_b", [*args, *negate])
-
-    def _x2(self, s: VectorOp, depth: int) -> bool:
-        """Both parts in one instruction, where the device has it and the first operand (and the addend) is a pair."""
-        if self.kernel.target == "gaudi" or not OPS[s.op].x2 or s.dest.parts != 2 or s.pred is not None:
-            return False
-        args = list(s.args)
-        if s.op != "sub" and not _is_pair(args[0]) and _is_pair(args[1]):
-            args[0], args[1] = args[1], args[0]
-        if not _is_pair(args[0]):
-            return False
-        declare = f"{_type(s.dest)} " if s.fresh else ""
-        head = f"{declare}{s.dest.name} = "
-        first = _whole(args[0])
-        second = [_operand(args[1], 0), _operand(args[1], 1)]
-        if s.op in _X2:
-            self._call(depth, head, _X2[s.op], [first, *second])
-            return True
-        addend = args[2]
-        if s.op == "mac" and _is_pair(addend):
-            self._call(depth, head, "v_f32_mac_x2_b", [first, *second, _whole(addend)])
-            return True
-        negate = ["SW_NEG"] if s.op == "nmadd" else []
-        if _is_pair(addend):
-            self._call(depth, head, "v_f32_madd_x2_b", [first, second[0], _whole(addend), second[1], *negate])
-            return True
-        if isinstance(addend, Imm):
-            self._call(depth, head, "v_f32_madd_x2_vvsv_b", [first, second[0], _operand(addend, 0), second[1], *negate])
-            return True
-        return False
-
-    def _lane_id(self, dest: Reg, depth: int) -> None:
-        if dest.parts == 1:
-            self._line(depth, f"const int64 {dest.name} = (int64)V_LANE_ID_32;")
-            return
-        self._line(depth, f"int128 {dest.name};")
-        if self.kernel.lanes is Lanes.EVEN_ODD:
-            self._line(depth, f"{dest.name}.v1 = v_i32_shl_b((int64)V_LANE_ID_32, 1);")
-            self._line(depth, f"{dest.name}.v2 = v_i32_add_b({dest.name}.v1, 1);")
-            return
-        self._line(depth, f"{dest.name}.v1 = (int64)V_LANE_ID_32;")
-        self._line(depth, f"{dest.name}.v2 = v_i32_add_b({dest.name}.v1, 64);")
-
-    def _shuffle_control(self, s: VectorOp, depth: int) -> None:
-        """Element (lane & 7) ^ distance of the same group, enabled; all bytes of a lane alike (toolchain.md 2.5)."""
-        (distance,) = (a.value for a in s.args if isinstance(a, Imm))
-        name = s.dest.name
-        lane = "(int64)V_LANE_ID_32"
-        self._line(depth, f"int64 {name}_b = v_i32_and_b(v_i32_xor_b({lane}, {distance}), 7);")
-        self._line(depth, f"{name}_b = v_i32_or_b({name}_b, v_i32_shl_b(v_i32_and_b({lane}, 8), 2));")
-        self._line(depth, f"{name}_b = v_i32_or_b({name}_b, 0x80);")
-        self._line(depth, f"{name}_b = v_i32_or_b({name}_b, v_i32_shl_b({name}_b, 8));")
-        self._line(depth, f"{name}_b = v_i32_or_b({name}_b, v_i32_shl_b({name}_b, 16));")
-        self._line(depth, f"const uchar256 {name} = (uchar256){name}_b;")
-
-    def _widen(self, s: VectorOp, depth: int) -> None:
-        (source,) = s.args
-        head = f"float128 {s.dest.name} = "
-        assert isinstance(source, Reg)
-        if self.kernel.lanes is Lanes.LINEAR and not source.uniform:
-            self._call(depth, head, "convert_bfloat128_to_float128", [source.name, "SW_LINEAR"])
-        else:
-            self._call(depth, head, "v_convert_bf16_to_f32_all_b", [source.name])
-
-    def _narrow(self, s: VectorOp, depth: int) -> None:
-        (source,) = s.args
-        assert isinstance(source, Reg)
-        name = source.name
-        if source.parts == 1:
-            name = f"{s.dest.name}_pair"
-            self._line(depth, f"float128 {name};")
-            self._line(depth, f"{name}.v1 = {source.name};")
-            self._line(depth, f"{name}.v2 = {source.name};")
-        head = f"bfloat128 {s.dest.name} = "
-        if self.kernel.lanes is Lanes.LINEAR:
-            self._call(depth, head, "convert_float128_to_bfloat128", [name, "SW_LINEAR"])
-        else:
-            self._call(depth, head, "v_convert_f32_to_bf16_all_b", [name])
+    def _advance(self) -> None:
+        """The next access is done: its variable moves on."""
+        used = self.plan.uses.get(self.accesses)
+        if used is not None:
+            variable = self.plan.moving[used]
+            by = variable.advances.get(self.accesses, 0)
+            if by:
+                self.lines.add(f"{self.moving[used]}[{variable.dim}] += {by};")
+        self.accesses += 1
 
 
-@dataclass
-class _Coordinates:
-    """int5 variables of a block."""
-
-    names: dict[tuple[Expr, ...], str] = field(default_factory=dict[tuple[Expr, ...], str])
-
-    def name_of(self, coords: tuple[Expr, ...]) -> tuple[str, bool]:
-        if coords in self.names:
-            return self.names[coords], False
-        name = f"at_{len(self.names)}"
-        self.names[coords] = name
-        return name, True
-
-
-def _type(reg: Reg) -> str:
-    return _TYPES[(reg.type, 1 if reg.type is VType.PRED else reg.parts)]
-
-
-def _is_pair(operand: Operand) -> bool:
-    return isinstance(operand, Reg) and operand.parts == 2
-
-
-def _whole(operand: Operand) -> str:
-    assert isinstance(operand, Reg)
-    return operand.name
-
-
-def _part(reg: Reg, part: int) -> str:
-    if reg.parts == 1:
-        return reg.name
-    return f"{reg.name}_v{part + 1}" if reg.type is VType.PRED else f"{reg.name}.v{part + 1}"
-
-
-def _operand(operand: Operand, part: int) -> str:
-    match operand:
-        case Reg():
-            return _part(operand, part)
-        case Imm():
-            return number(operand.value)
-        case Scalar():
-            return operand.value.name if isinstance(operand.value, Attr) else _integer(operand.value)
-
-
-def number(value: float | int) -> str:
-    """A C constant. Infinities and NaN by their bits: TPC-C has no names for them."""
-    if isinstance(value, int):
-        return hex(value) if value > 0xFFFF else str(value)
-    if math.isnan(value):
-        return "as_float(0x7FFFFFFF)"
-    if math.isinf(value):
-        return f"as_float(0x{'7F' if value > 0 else 'FF'}800000)"
-    digits = str(np.float32(value))
-    return f"{digits}f" if "." in digits or "e" in digits else f"{digits}.0f"
-
-
-def _moved(coords: tuple[Expr, ...], by: int) -> tuple[Expr, ...]:
-    if by == 0:
-        return coords
-    first = affine.expression(affine.polynomial(Binary("+", coords[0], Literal(by, DType.I32))))
-    return (first, *coords[1:])
-
-
-def _integer(e: Expr) -> str:
-    return _int_text(e, 0)
-
-
-_PRECEDENCE = {"+": 10, "-": 10, "*": 20, "//": 20, "%": 20, "&": 5}
-
-
-def _int_text(e: Expr, outer: int) -> str:
-    """C text of an integer expression; parenthesised where it binds weaker than its surroundings."""
-    match e:
-        case Literal():
-            return str(e.value) if int(e.value) >= 0 or outer < 20 else f"({e.value})"
-        case Index() | Size() | Attr():
-            return e.name
-        case Unary(operator="-"):
-            return f"-{_int_text(e.operand, 30)}"
-        case Call(function="min" | "max"):
-            a, b = (_int_text(x, 0) for x in e.arguments)
-            return f"s_i32_{e.function}({a}, {b})"
-        case Binary(operator="*") if (masked := _round_to_power(e)) is not None:
-            inner, step = masked
-            return _paren(f"{_int_text(inner, 6)} & -{step}", 5, outer)
-        case Binary(operator="//") if _power_of_two(e.right) is not None:
-            return _paren(f"{_int_text(e.left, 8)} >> {_power_of_two(e.right)}", 7, outer)
-        case Binary(operator="//" | "%") if not (_nonnegative(e.left) and _positive(e.right)):
-            quotient = f"floor_div({_int_text(e.left, 0)}, {_int_text(e.right, 0)})"
-            if e.operator == "//":
-                return quotient
-            return _paren(f"{_int_text(e.left, 10)} - {quotient} * {_int_text(e.right, 21)}", 10, outer)
-        case Binary(operator="+" | "-" | "*" | "//" | "%"):
-            mine = _PRECEDENCE[e.operator]
-            operator = "/" if e.operator == "//" else e.operator
-            right = mine + 1 if e.operator in ("-", "//", "%") else mine
-            return _paren(f"{_int_text(e.left, mine)} {operator} {_int_text(e.right, right)}", mine, outer)
-        case _:
-            raise TypeError(f"not an integer expression of a kernel: {e}")
-
-
-def _paren(text: str, mine: int, outer: int) -> str:
-    return f"({text})" if mine < outer else text
-
-
-def _power_of_two(e: Expr) -> int | None:
-    if isinstance(e, Literal) and int(e.value) > 0 and int(e.value) & (int(e.value) - 1) == 0:
-        return int(e.value).bit_length() - 1
-    return None
-
-
-def _round_to_power(e: Binary) -> tuple[Expr, int] | None:
-    """(x, 64) for x // 64 * 64 in either order."""
-    for a, b in ((e.left, e.right), (e.right, e.left)):
-        if _power_of_two(a) is None or not isinstance(b, Binary) or b.operator != "//" or b.right != a:
-            continue
-        assert isinstance(a, Literal)
-        return b.left, int(a.value)
-    return None
-
-
-def _nonnegative(e: Expr) -> bool:
-    """Whether all terms of the normal form are: coordinates start at 0 and sizes at 1."""
-    return all(c >= 0 and all(_is_count(a) for a in m) for m, c in affine.polynomial(e).items())
-
-
-def _is_count(atom: Expr) -> bool:
-    match atom:
-        case Index() | Size():
-            return True
-        case Binary(operator="//" | "%"):
-            return _nonnegative(atom.left) and _positive(atom.right)
-        case _:
-            return False
-
-
-def _positive(e: Expr) -> bool:
-    """A divisor is not 0 by contract, so not negative is enough; an attribute used as one is a size by another name."""
-    return all(c >= 0 and all(_is_count(a) or isinstance(a, Attr) for a in m) for m, c in affine.polynomial(e).items())
-
-
-def _expressions(kernel: Kernel) -> list[Expr]:
-    found: list[Expr] = []
-    for s in (*walk(kernel.setup), *walk(kernel.body)):
+def _integers(statements: Sequence[Statement]) -> Iterator[Expr]:
+    for s in statements:
         match s:
             case ScalarLet():
-                found.append(s.value)
+                yield s.value
             case Load() | Broadcast() | ScalarLoad() | Store():
-                found.extend(s.coords)
+                yield from s.coords
             case Loop():
-                found += [s.low, s.high]
+                yield from (s.low, s.high)
             case VectorOp():
-                found += [a.value for a in s.args if isinstance(a, Scalar) and not isinstance(a.value, Attr)]
+                yield from (a.value for a in s.args if isinstance(a, Scalar) and not _is_real(a.value))
             case Note() | Invoke():
                 pass
-    return [e for e in found if not any(isinstance(x, Attr) and x.type is DType.F32 for x in walk_expr(e))]
+
+
+def _is_real(e: Expr) -> bool:
+    return isinstance(e, Attr) and e.type is DType.F32

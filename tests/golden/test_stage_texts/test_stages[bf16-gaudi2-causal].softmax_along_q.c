@@ -2,52 +2,42 @@
 // Index space: q in steps of 128, h, b. Vectors hold 128 elements.
 // The parts v1 and v2 of a pair hold elements lane and 64 + lane of a vector.
 
+#define MINUS_INFINITY as_float(0xFF800000)
+
 inline float128 exp_nonpositive_pair(float128 x)
 {
-    float128 t0;
-    t0.v1 = v_f32_sel_less_f32_b(x.v1, -88.0f, -88.0f, x.v1);
-    t0.v2 = v_f32_sel_less_f32_b(x.v2, -88.0f, -88.0f, x.v2);
-    float128 t1 = v_f32_madd_x2_vvsv_b(t0, 1.442695f, 1.2583039e+07f, 1.442695f);
-    float128 t2 = v_f32_sub_x2_b(t1, 1.2583039e+07f, 1.2583039e+07f);
-    float128 t3 = v_f32_madd_x2_b(t0, 1.442695f, t2, 1.442695f, SW_NEG);
-    float128 t4 = v_f32_madd_x2_vvsv_b(t3, -0.055171624f, 0.24261113f, -0.055171624f);
-    float128 t5 = v_f32_madd_x2_vvsv_b(t4, t3.v1, -0.69326097f, t3.v2);
-    float128 t6 = v_f32_madd_x2_vvsv_b(t5, t3.v1, 0.99992806f, t3.v2);
-    int128 t7;
-    t7.v1 = as_int64(t1.v1);
-    t7.v2 = as_int64(t1.v2);
-    int128 t8;
-    t8.v1 = v_i32_shl_b(t7.v1, 23);
-    t8.v2 = v_i32_shl_b(t7.v2, 23);
-    float128 t9;
-    t9.v1 = as_float64(t8.v1);
-    t9.v2 = as_float64(t8.v2);
-    float128 t10 = v_f32_mul_x2_b(t6, t9.v1, t9.v2);
-    return t10;
+    float128 bounded;
+    bounded.v1 = v_f32_sel_less_f32_b(x.v1, -88.0f, -88.0f, x.v1);
+    bounded.v2 = v_f32_sel_less_f32_b(x.v2, -88.0f, -88.0f, x.v2);
+    float128 shifted = v_f32_madd_x2_vvsv_b(bounded, 1.442695f, 12583039.0f, 1.442695f);
+    float128 n = v_f32_sub_x2_b(shifted, 12583039.0f, 12583039.0f);
+    float128 minus_f = v_f32_madd_x2_b(bounded, 1.442695f, n, 1.442695f, SW_NEG);
+    float128 p = v_f32_madd_x2_vvsv_b(minus_f, -0.055171624f, 0.24261113f, -0.055171624f);
+    float128 p_2 = v_f32_madd_x2_vvsv_b(p, minus_f.v1, -0.69326097f, minus_f.v2);
+    float128 p_3 = v_f32_madd_x2_vvsv_b(p_2, minus_f.v1, 0.99992806f, minus_f.v2);
+    int128 scale;
+    scale.v1 = v_i32_shl_b(as_int64(shifted.v1), 23);
+    scale.v2 = v_i32_shl_b(as_int64(shifted.v2), 23);
+    float128 result = v_f32_mul_x2_b(p_3, as_float64(scale.v1), as_float64(scale.v2));
+    return result;
 }
 
 inline float128 recip_positive_pair(float128 x)
 {
-    int128 t0;
-    t0.v1 = as_int64(x.v1);
-    t0.v2 = as_int64(x.v2);
-    int128 t1;
-    t1.v1 = v_i32_sub_b(0x7eee0000, t0.v1);
-    t1.v2 = v_i32_sub_b(0x7eee0000, t0.v2);
-    float128 t2;
-    t2.v1 = as_float64(t1.v1);
-    t2.v2 = as_float64(t1.v2);
-    float128 t3 = v_f32_mul_x2_b(x, t2.v1, t2.v2);
-    float128 t4 = v_f32_madd_x2_vvsv_b(t3, 1.0512849f, 2.0517843f, 1.0512849f, SW_NEG);
-    float128 t5 = v_f32_mul_x2_b(t2, t4.v1, t4.v2);
-    float128 t6 = v_f32_madd_x2_vvsv_b(x, t5.v1, 1.0f, t5.v2, SW_NEG);
-    float128 t7 = v_f32_madd_x2_b(t5, t6.v1, t5, t6.v2);
-    float128 t8 = v_f32_madd_x2_vvsv_b(x, t7.v1, 1.0f, t7.v2, SW_NEG);
-    float128 t9 = v_f32_madd_x2_b(t7, t8.v1, t7, t8.v2);
-    return t9;
+    int128 guess;
+    guess.v1 = v_i32_sub_b(0x7EEE0000, as_int64(x.v1));
+    guess.v2 = v_i32_sub_b(0x7EEE0000, as_int64(x.v2));
+    float128 xr = v_f32_mul_x2_b(x, as_float64(guess.v1), as_float64(guess.v2));
+    float128 step = v_f32_madd_x2_vvsv_b(xr, 1.0512849f, 2.0517843f, 1.0512849f, SW_NEG);
+    float128 r = v_f32_mul_x2_b(step, as_float64(guess.v1), as_float64(guess.v2));
+    float128 residual = v_f32_madd_x2_vvsv_b(x, r.v1, 1.0f, r.v2, SW_NEG);
+    float128 r_2 = v_f32_madd_x2_b(r, residual.v1, r, residual.v2);
+    float128 residual_2 = v_f32_madd_x2_vvsv_b(x, r_2.v1, 1.0f, r_2.v2, SW_NEG);
+    float128 r_3 = v_f32_madd_x2_b(r_2, residual_2.v1, r_2, residual_2.v2);
+    return r_3;
 }
 
-void main(tensor S_dot, tensor P_r, int N, int M, float rsqrt_D)
+void main(tensor S_dot, tensor P_r, float rsqrt_D, int N, int M)
 {
     const int5 piece_begin = get_index_space_offset();
     const int5 piece_end = piece_begin + get_index_space_size();
@@ -56,81 +46,74 @@ void main(tensor S_dot, tensor P_r, int N, int M, float rsqrt_D)
     lane.v2 = v_i32_add_b(lane.v1, 64);
     float64 rsqrt_D_v = rsqrt_D;
     float64 zero = 0.0f;
+    float128 zero_b_pair;
+    zero_b_pair.v1 = zero;
+    zero_b_pair.v2 = zero;
+    bfloat128 zero_b = convert_float128_to_bfloat128(zero_b_pair, SW_LINEAR);
+
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
             for (int q = piece_begin[0] * 128; q < piece_end[0] * 128; q += 128) {
-                // causal.dsl:10  P_r[b, h, k, q]
+                // causal.dsl:9  row maximum over k
+                float128 row_max;
+                row_max.v1 = MINUS_INFINITY;
+                row_max.v2 = MINUS_INFINITY;
+                float128 row_max_2;
+                row_max_2.v1 = MINUS_INFINITY;
+                row_max_2.v2 = MINUS_INFINITY;
+                float128 row_max_3;
+                row_max_3.v1 = MINUS_INFINITY;
+                row_max_3.v2 = MINUS_INFINITY;
+                float128 row_max_4;
+                row_max_4.v1 = MINUS_INFINITY;
+                row_max_4.v2 = MINUS_INFINITY;
                 const int k_end = s_i32_max(s_i32_min(N, q + N + 128 - M), 0);
                 const int k_full_end = s_i32_max(s_i32_min(k_end, s_i32_min(N, q + N + 1 - M)), 0);
                 const int k_main_end = k_full_end & -4;
-                // causal.dsl:9  row maximum over k
-                float128 row_max;
-                row_max.v1 = as_float(0xFF800000);
-                row_max.v2 = as_float(0xFF800000);
-                float128 row_max_2;
-                row_max_2.v1 = as_float(0xFF800000);
-                row_max_2.v2 = as_float(0xFF800000);
-                float128 row_max_3;
-                row_max_3.v1 = as_float(0xFF800000);
-                row_max_3.v2 = as_float(0xFF800000);
-                float128 row_max_4;
-                row_max_4.v1 = as_float(0xFF800000);
-                row_max_4.v2 = as_float(0xFF800000);
-                for (int k_2 = 0; k_2 < k_main_end; k_2 += 4) {
+                int5 at_0 = {q, 0, h, b, 0};
+                int5 at_1 = {q + 64, 0, h, b, 0};
+                for (int k = 0; k < k_main_end; k += 4) {
+                    float128 s_dot;
+                    s_dot.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
+                    at_0[1] += 1;
+                    s_dot.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
+                    at_1[1] += 1;
+                    row_max.v1 = v_f32_max_b(row_max.v1, s_dot.v1);
+                    row_max.v2 = v_f32_max_b(row_max.v2, s_dot.v2);
                     float128 s_dot_2;
-                    const int5 at_0 = {q, k_2, h, b, 0};
                     s_dot_2.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
-                    const int5 at_1 = {q + 64, k_2, h, b, 0};
+                    at_0[1] += 1;
                     s_dot_2.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
-                    float128 t_2 = v_f32_mul_x2_b(s_dot_2, rsqrt_D_v, rsqrt_D_v);
-                    row_max.v1 = v_f32_max_b(row_max.v1, t_2.v1);
-                    row_max.v2 = v_f32_max_b(row_max.v2, t_2.v2);
+                    at_1[1] += 1;
+                    row_max_2.v1 = v_f32_max_b(row_max_2.v1, s_dot_2.v1);
+                    row_max_2.v2 = v_f32_max_b(row_max_2.v2, s_dot_2.v2);
                     float128 s_dot_3;
-                    const int5 at_2 = {q, k_2 + 1, h, b, 0};
-                    s_dot_3.v1 = v_f32_ld_tnsr_b(at_2, S_dot);
-                    const int5 at_3 = {q + 64, k_2 + 1, h, b, 0};
-                    s_dot_3.v2 = v_f32_ld_tnsr_b(at_3, S_dot);
-                    float128 t_3 = v_f32_mul_x2_b(s_dot_3, rsqrt_D_v, rsqrt_D_v);
-                    row_max_2.v1 = v_f32_max_b(row_max_2.v1, t_3.v1);
-                    row_max_2.v2 = v_f32_max_b(row_max_2.v2, t_3.v2);
+                    s_dot_3.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
+                    at_0[1] += 1;
+                    s_dot_3.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
+                    at_1[1] += 1;
+                    row_max_3.v1 = v_f32_max_b(row_max_3.v1, s_dot_3.v1);
+                    row_max_3.v2 = v_f32_max_b(row_max_3.v2, s_dot_3.v2);
                     float128 s_dot_4;
-                    const int5 at_4 = {q, k_2 + 2, h, b, 0};
-                    s_dot_4.v1 = v_f32_ld_tnsr_b(at_4, S_dot);
-                    const int5 at_5 = {q + 64, k_2 + 2, h, b, 0};
-                    s_dot_4.v2 = v_f32_ld_tnsr_b(at_5, S_dot);
-                    float128 t_4 = v_f32_mul_x2_b(s_dot_4, rsqrt_D_v, rsqrt_D_v);
-                    row_max_3.v1 = v_f32_max_b(row_max_3.v1, t_4.v1);
-                    row_max_3.v2 = v_f32_max_b(row_max_3.v2, t_4.v2);
-                    float128 s_dot_5;
-                    const int5 at_6 = {q, k_2 + 3, h, b, 0};
-                    s_dot_5.v1 = v_f32_ld_tnsr_b(at_6, S_dot);
-                    const int5 at_7 = {q + 64, k_2 + 3, h, b, 0};
-                    s_dot_5.v2 = v_f32_ld_tnsr_b(at_7, S_dot);
-                    float128 t_5 = v_f32_mul_x2_b(s_dot_5, rsqrt_D_v, rsqrt_D_v);
-                    row_max_4.v1 = v_f32_max_b(row_max_4.v1, t_5.v1);
-                    row_max_4.v2 = v_f32_max_b(row_max_4.v2, t_5.v2);
+                    s_dot_4.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
+                    at_0[1] += 1;
+                    s_dot_4.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
+                    at_1[1] += 1;
+                    row_max_4.v1 = v_f32_max_b(row_max_4.v1, s_dot_4.v1);
+                    row_max_4.v2 = v_f32_max_b(row_max_4.v2, s_dot_4.v2);
                 }
-                for (int k_3 = k_main_end; k_3 < k_full_end; k_3++) {
-                    float128 s_dot_6;
-                    const int5 at_0 = {q, k_3, h, b, 0};
-                    s_dot_6.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
-                    const int5 at_1 = {q + 64, k_3, h, b, 0};
-                    s_dot_6.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
-                    float128 t_6 = v_f32_mul_x2_b(s_dot_6, rsqrt_D_v, rsqrt_D_v);
-                    row_max.v1 = v_f32_max_b(row_max.v1, t_6.v1);
-                    row_max.v2 = v_f32_max_b(row_max.v2, t_6.v2);
-                }
-                for (int k_4 = k_full_end; k_4 < k_end; k_4++) {
-                    bool64 p_v1 = v_i32_cmp_geq_b(lane.v1, k_4 + M - q - N);
-                    bool64 p_v2 = v_i32_cmp_geq_b(lane.v2, k_4 + M - q - N);
-                    float128 s_dot_7;
-                    const int5 at_0 = {q, k_4, h, b, 0};
-                    s_dot_7.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
-                    const int5 at_1 = {q + 64, k_4, h, b, 0};
-                    s_dot_7.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
-                    float128 t_7 = v_f32_mul_x2_b(s_dot_7, rsqrt_D_v, rsqrt_D_v);
-                    row_max.v1 = v_f32_max_vb(row_max.v1, t_7.v1, 0, row_max.v1, p_v1, 0);
-                    row_max.v2 = v_f32_max_vb(row_max.v2, t_7.v2, 0, row_max.v2, p_v2, 0);
+                int5 at_2 = {q, k_main_end, h, b, 0};
+                int5 at_3 = {q + 64, k_main_end, h, b, 0};
+                for (int k = k_main_end; k < k_end; k++) {
+                    bool64 p_v1 = v_i32_cmp_geq_b(lane.v1, k + M - q - N);
+                    bool64 p_v2 = v_i32_cmp_geq_b(lane.v2, k + M - q - N);
+                    float128 s_dot;
+                    s_dot.v1 = v_f32_ld_tnsr_b(at_2, S_dot);
+                    at_2[1] += 1;
+                    s_dot.v2 = v_f32_ld_tnsr_b(at_3, S_dot);
+                    at_3[1] += 1;
+                    row_max.v1 = v_f32_max_vb(row_max.v1, s_dot.v1, 0, row_max.v1, p_v1, 0);
+                    row_max.v2 = v_f32_max_vb(row_max.v2, s_dot.v2, 0, row_max.v2, p_v2, 0);
                 }
                 row_max.v1 = v_f32_max_b(row_max.v1, row_max_2.v1);
                 row_max.v2 = v_f32_max_b(row_max.v2, row_max_2.v2);
@@ -138,6 +121,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float rsqrt_D)
                 row_max.v2 = v_f32_max_b(row_max.v2, row_max_3.v2);
                 row_max.v1 = v_f32_max_b(row_max.v1, row_max_4.v1);
                 row_max.v2 = v_f32_max_b(row_max.v2, row_max_4.v2);
+
                 // causal.dsl:9  sum over k
                 float128 sum;
                 sum.v1 = 0.0f;
@@ -151,159 +135,143 @@ void main(tensor S_dot, tensor P_r, int N, int M, float rsqrt_D)
                 float128 sum_4;
                 sum_4.v1 = 0.0f;
                 sum_4.v2 = 0.0f;
-                for (int k_5 = 0; k_5 < k_main_end; k_5 += 4) {
-                    float128 s_dot_8;
-                    const int5 at_0 = {q, k_5, h, b, 0};
-                    s_dot_8.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
-                    const int5 at_1 = {q + 64, k_5, h, b, 0};
-                    s_dot_8.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
-                    float128 t_8 = v_f32_mul_x2_b(s_dot_8, rsqrt_D_v, rsqrt_D_v);
-                    float128 t_9 = v_f32_sub_x2_b(t_8, row_max.v1, row_max.v2);
-                    const float128 weight_2 = exp_nonpositive_pair(t_9);
-                    sum = v_f32_add_x2_b(sum, weight_2.v1, weight_2.v2);
-                    float128 s_dot_9;
-                    const int5 at_2 = {q, k_5 + 1, h, b, 0};
-                    s_dot_9.v1 = v_f32_ld_tnsr_b(at_2, S_dot);
-                    const int5 at_3 = {q + 64, k_5 + 1, h, b, 0};
-                    s_dot_9.v2 = v_f32_ld_tnsr_b(at_3, S_dot);
-                    float128 t_10 = v_f32_mul_x2_b(s_dot_9, rsqrt_D_v, rsqrt_D_v);
-                    float128 t_11 = v_f32_sub_x2_b(t_10, row_max.v1, row_max.v2);
-                    const float128 weight_3 = exp_nonpositive_pair(t_11);
-                    sum_2 = v_f32_add_x2_b(sum_2, weight_3.v1, weight_3.v2);
-                    float128 s_dot_10;
-                    const int5 at_4 = {q, k_5 + 2, h, b, 0};
-                    s_dot_10.v1 = v_f32_ld_tnsr_b(at_4, S_dot);
-                    const int5 at_5 = {q + 64, k_5 + 2, h, b, 0};
-                    s_dot_10.v2 = v_f32_ld_tnsr_b(at_5, S_dot);
-                    float128 t_12 = v_f32_mul_x2_b(s_dot_10, rsqrt_D_v, rsqrt_D_v);
-                    float128 t_13 = v_f32_sub_x2_b(t_12, row_max.v1, row_max.v2);
-                    const float128 weight_4 = exp_nonpositive_pair(t_13);
-                    sum_3 = v_f32_add_x2_b(sum_3, weight_4.v1, weight_4.v2);
-                    float128 s_dot_11;
-                    const int5 at_6 = {q, k_5 + 3, h, b, 0};
-                    s_dot_11.v1 = v_f32_ld_tnsr_b(at_6, S_dot);
-                    const int5 at_7 = {q + 64, k_5 + 3, h, b, 0};
-                    s_dot_11.v2 = v_f32_ld_tnsr_b(at_7, S_dot);
-                    float128 t_14 = v_f32_mul_x2_b(s_dot_11, rsqrt_D_v, rsqrt_D_v);
-                    float128 t_15 = v_f32_sub_x2_b(t_14, row_max.v1, row_max.v2);
-                    const float128 weight_5 = exp_nonpositive_pair(t_15);
-                    sum_4 = v_f32_add_x2_b(sum_4, weight_5.v1, weight_5.v2);
+                float128 t = v_f32_mul_x2_b(row_max, rsqrt_D_v, rsqrt_D_v);
+                int5 at_4 = {q, 0, h, b, 0};
+                int5 at_5 = {q + 64, 0, h, b, 0};
+                for (int k = 0; k < k_main_end; k += 4) {
+                    float128 s_dot;
+                    s_dot.v1 = v_f32_ld_tnsr_b(at_4, S_dot);
+                    at_4[1] += 1;
+                    s_dot.v2 = v_f32_ld_tnsr_b(at_5, S_dot);
+                    at_5[1] += 1;
+                    float128 t_2 = v_f32_mul_x2_b(s_dot, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max = v_f32_sub_x2_b(t_2, t.v1, t.v2);
+                    float128 weight = exp_nonpositive_pair(below_max);
+                    sum = v_f32_add_x2_b(sum, weight.v1, weight.v2);
+                    float128 s_dot_2;
+                    s_dot_2.v1 = v_f32_ld_tnsr_b(at_4, S_dot);
+                    at_4[1] += 1;
+                    s_dot_2.v2 = v_f32_ld_tnsr_b(at_5, S_dot);
+                    at_5[1] += 1;
+                    float128 t_3 = v_f32_mul_x2_b(s_dot_2, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_2 = v_f32_sub_x2_b(t_3, t.v1, t.v2);
+                    float128 weight_2 = exp_nonpositive_pair(below_max_2);
+                    sum_2 = v_f32_add_x2_b(sum_2, weight_2.v1, weight_2.v2);
+                    float128 s_dot_3;
+                    s_dot_3.v1 = v_f32_ld_tnsr_b(at_4, S_dot);
+                    at_4[1] += 1;
+                    s_dot_3.v2 = v_f32_ld_tnsr_b(at_5, S_dot);
+                    at_5[1] += 1;
+                    float128 t_4 = v_f32_mul_x2_b(s_dot_3, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_3 = v_f32_sub_x2_b(t_4, t.v1, t.v2);
+                    float128 weight_3 = exp_nonpositive_pair(below_max_3);
+                    sum_3 = v_f32_add_x2_b(sum_3, weight_3.v1, weight_3.v2);
+                    float128 s_dot_4;
+                    s_dot_4.v1 = v_f32_ld_tnsr_b(at_4, S_dot);
+                    at_4[1] += 1;
+                    s_dot_4.v2 = v_f32_ld_tnsr_b(at_5, S_dot);
+                    at_5[1] += 1;
+                    float128 t_5 = v_f32_mul_x2_b(s_dot_4, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_4 = v_f32_sub_x2_b(t_5, t.v1, t.v2);
+                    float128 weight_4 = exp_nonpositive_pair(below_max_4);
+                    sum_4 = v_f32_add_x2_b(sum_4, weight_4.v1, weight_4.v2);
                 }
-                for (int k_6 = k_main_end; k_6 < k_full_end; k_6++) {
-                    float128 s_dot_12;
-                    const int5 at_0 = {q, k_6, h, b, 0};
-                    s_dot_12.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
-                    const int5 at_1 = {q + 64, k_6, h, b, 0};
-                    s_dot_12.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
-                    float128 t_16 = v_f32_mul_x2_b(s_dot_12, rsqrt_D_v, rsqrt_D_v);
-                    float128 t_17 = v_f32_sub_x2_b(t_16, row_max.v1, row_max.v2);
-                    const float128 weight_6 = exp_nonpositive_pair(t_17);
-                    sum = v_f32_add_x2_b(sum, weight_6.v1, weight_6.v2);
-                }
-                for (int k_7 = k_full_end; k_7 < k_end; k_7++) {
-                    bool64 p_2_v1 = v_i32_cmp_geq_b(lane.v1, k_7 + M - q - N);
-                    bool64 p_2_v2 = v_i32_cmp_geq_b(lane.v2, k_7 + M - q - N);
-                    float128 s_dot_13;
-                    const int5 at_0 = {q, k_7, h, b, 0};
-                    s_dot_13.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
-                    const int5 at_1 = {q + 64, k_7, h, b, 0};
-                    s_dot_13.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
-                    float128 t_18 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
-                    float128 t_19 = v_f32_sub_x2_b(t_18, row_max.v1, row_max.v2);
-                    const float128 weight_7 = exp_nonpositive_pair(t_19);
-                    sum.v1 = v_f32_add_vb(sum.v1, weight_7.v1, 0, sum.v1, p_2_v1, 0);
-                    sum.v2 = v_f32_add_vb(sum.v2, weight_7.v2, 0, sum.v2, p_2_v2, 0);
+                int5 at_6 = {q, k_main_end, h, b, 0};
+                int5 at_7 = {q + 64, k_main_end, h, b, 0};
+                for (int k = k_main_end; k < k_end; k++) {
+                    bool64 p_v1 = v_i32_cmp_geq_b(lane.v1, k + M - q - N);
+                    bool64 p_v2 = v_i32_cmp_geq_b(lane.v2, k + M - q - N);
+                    float128 s_dot;
+                    s_dot.v1 = v_f32_ld_tnsr_b(at_6, S_dot);
+                    at_6[1] += 1;
+                    s_dot.v2 = v_f32_ld_tnsr_b(at_7, S_dot);
+                    at_7[1] += 1;
+                    float128 t_2 = v_f32_mul_x2_b(s_dot, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max = v_f32_sub_x2_b(t_2, t.v1, t.v2);
+                    float128 weight = exp_nonpositive_pair(below_max);
+                    sum.v1 = v_f32_add_vb(sum.v1, weight.v1, 0, sum.v1, p_v1, 0);
+                    sum.v2 = v_f32_add_vb(sum.v2, weight.v2, 0, sum.v2, p_v2, 0);
                 }
                 sum = v_f32_add_x2_b(sum, sum_2.v1, sum_2.v2);
                 sum = v_f32_add_x2_b(sum, sum_3.v1, sum_3.v2);
                 sum = v_f32_add_x2_b(sum, sum_4.v1, sum_4.v2);
-                const float128 inverse = recip_positive_pair(sum);
+
+                // causal.dsl:10  P_r[b, h, k, q]
+                float128 inverse = recip_positive_pair(sum);
+                int5 at_8 = {q, 0, h, b, 0};
+                int5 at_9 = {q + 64, 0, h, b, 0};
                 for (int k = 0; k < k_main_end; k += 4) {
                     float128 s_dot;
-                    const int5 at_0 = {q, k, h, b, 0};
-                    s_dot.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
-                    const int5 at_1 = {q + 64, k, h, b, 0};
-                    s_dot.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
-                    float128 t = v_f32_mul_x2_b(s_dot, rsqrt_D_v, rsqrt_D_v);
-                    float128 t_2 = v_f32_sub_x2_b(t, row_max.v1, row_max.v2);
-                    const float128 weight = exp_nonpositive_pair(t_2);
-                    float128 t_3 = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(t_3, SW_LINEAR);
-                    v_bf16_st_tnsr(at_0, P_r, p_r_b);
+                    s_dot.v1 = v_f32_ld_tnsr_b(at_8, S_dot);
+                    s_dot.v2 = v_f32_ld_tnsr_b(at_9, S_dot);
+                    at_9[1] += 1;
+                    float128 t_2 = v_f32_mul_x2_b(s_dot, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max = v_f32_sub_x2_b(t_2, t.v1, t.v2);
+                    float128 weight = exp_nonpositive_pair(below_max);
+                    float128 p_r = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
+                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
+                    v_bf16_st_tnsr(at_8, P_r, p_r_b);
+                    at_8[1] += 1;
                     float128 s_dot_2;
-                    const int5 at_2 = {q, k + 1, h, b, 0};
-                    s_dot_2.v1 = v_f32_ld_tnsr_b(at_2, S_dot);
-                    const int5 at_3 = {q + 64, k + 1, h, b, 0};
-                    s_dot_2.v2 = v_f32_ld_tnsr_b(at_3, S_dot);
-                    float128 t_4 = v_f32_mul_x2_b(s_dot_2, rsqrt_D_v, rsqrt_D_v);
-                    float128 t_5 = v_f32_sub_x2_b(t_4, row_max.v1, row_max.v2);
-                    const float128 weight_2 = exp_nonpositive_pair(t_5);
-                    float128 t_6 = v_f32_mul_x2_b(weight_2, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(t_6, SW_LINEAR);
-                    v_bf16_st_tnsr(at_2, P_r, p_r_b_2);
+                    s_dot_2.v1 = v_f32_ld_tnsr_b(at_8, S_dot);
+                    s_dot_2.v2 = v_f32_ld_tnsr_b(at_9, S_dot);
+                    at_9[1] += 1;
+                    float128 t_3 = v_f32_mul_x2_b(s_dot_2, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_2 = v_f32_sub_x2_b(t_3, t.v1, t.v2);
+                    float128 weight_2 = exp_nonpositive_pair(below_max_2);
+                    float128 p_r_2 = v_f32_mul_x2_b(weight_2, inverse.v1, inverse.v2);
+                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    v_bf16_st_tnsr(at_8, P_r, p_r_b_2);
+                    at_8[1] += 1;
                     float128 s_dot_3;
-                    const int5 at_4 = {q, k + 2, h, b, 0};
-                    s_dot_3.v1 = v_f32_ld_tnsr_b(at_4, S_dot);
-                    const int5 at_5 = {q + 64, k + 2, h, b, 0};
-                    s_dot_3.v2 = v_f32_ld_tnsr_b(at_5, S_dot);
-                    float128 t_7 = v_f32_mul_x2_b(s_dot_3, rsqrt_D_v, rsqrt_D_v);
-                    float128 t_8 = v_f32_sub_x2_b(t_7, row_max.v1, row_max.v2);
-                    const float128 weight_3 = exp_nonpositive_pair(t_8);
-                    float128 t_9 = v_f32_mul_x2_b(weight_3, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(t_9, SW_LINEAR);
-                    v_bf16_st_tnsr(at_4, P_r, p_r_b_3);
+                    s_dot_3.v1 = v_f32_ld_tnsr_b(at_8, S_dot);
+                    s_dot_3.v2 = v_f32_ld_tnsr_b(at_9, S_dot);
+                    at_9[1] += 1;
+                    float128 t_4 = v_f32_mul_x2_b(s_dot_3, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_3 = v_f32_sub_x2_b(t_4, t.v1, t.v2);
+                    float128 weight_3 = exp_nonpositive_pair(below_max_3);
+                    float128 p_r_3 = v_f32_mul_x2_b(weight_3, inverse.v1, inverse.v2);
+                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_3, SW_LINEAR);
+                    v_bf16_st_tnsr(at_8, P_r, p_r_b_3);
+                    at_8[1] += 1;
                     float128 s_dot_4;
-                    const int5 at_6 = {q, k + 3, h, b, 0};
-                    s_dot_4.v1 = v_f32_ld_tnsr_b(at_6, S_dot);
-                    const int5 at_7 = {q + 64, k + 3, h, b, 0};
-                    s_dot_4.v2 = v_f32_ld_tnsr_b(at_7, S_dot);
-                    float128 t_10 = v_f32_mul_x2_b(s_dot_4, rsqrt_D_v, rsqrt_D_v);
-                    float128 t_11 = v_f32_sub_x2_b(t_10, row_max.v1, row_max.v2);
-                    const float128 weight_4 = exp_nonpositive_pair(t_11);
-                    float128 t_12 = v_f32_mul_x2_b(weight_4, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(t_12, SW_LINEAR);
-                    v_bf16_st_tnsr(at_6, P_r, p_r_b_4);
+                    s_dot_4.v1 = v_f32_ld_tnsr_b(at_8, S_dot);
+                    s_dot_4.v2 = v_f32_ld_tnsr_b(at_9, S_dot);
+                    at_9[1] += 1;
+                    float128 t_5 = v_f32_mul_x2_b(s_dot_4, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_4 = v_f32_sub_x2_b(t_5, t.v1, t.v2);
+                    float128 weight_4 = exp_nonpositive_pair(below_max_4);
+                    float128 p_r_4 = v_f32_mul_x2_b(weight_4, inverse.v1, inverse.v2);
+                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
+                    v_bf16_st_tnsr(at_8, P_r, p_r_b_4);
+                    at_8[1] += 1;
                 }
-                for (int k = k_main_end; k < k_full_end; k++) {
-                    float128 s_dot;
-                    const int5 at_0 = {q, k, h, b, 0};
-                    s_dot.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
-                    const int5 at_1 = {q + 64, k, h, b, 0};
-                    s_dot.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
-                    float128 t = v_f32_mul_x2_b(s_dot, rsqrt_D_v, rsqrt_D_v);
-                    float128 t_2 = v_f32_sub_x2_b(t, row_max.v1, row_max.v2);
-                    const float128 weight = exp_nonpositive_pair(t_2);
-                    float128 t_3 = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(t_3, SW_LINEAR);
-                    v_bf16_st_tnsr(at_0, P_r, p_r_b);
-                }
-                for (int k = k_full_end; k < k_end; k++) {
+                int5 at_10 = {q, k_main_end, h, b, 0};
+                int5 at_11 = {q + 64, k_main_end, h, b, 0};
+                for (int k = k_main_end; k < k_end; k++) {
                     bool64 p_v1 = v_i32_cmp_geq_b(lane.v1, k + M - q - N);
                     bool64 p_v2 = v_i32_cmp_geq_b(lane.v2, k + M - q - N);
                     float128 s_dot;
-                    const int5 at_0 = {q, k, h, b, 0};
-                    s_dot.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
-                    const int5 at_1 = {q + 64, k, h, b, 0};
-                    s_dot.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
-                    float128 t = v_f32_mul_x2_b(s_dot, rsqrt_D_v, rsqrt_D_v);
-                    float128 t_2 = v_f32_sub_x2_b(t, row_max.v1, row_max.v2);
-                    const float128 weight = exp_nonpositive_pair(t_2);
-                    float128 t_3 = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
-                    float128 t_4;
-                    t_4.v1 = 0.0f;
-                    t_4.v2 = 0.0f;
-                    t_4.v1 = v_f32_mov_vb(t_3.v1, 0, t_4.v1, p_v1, 0);
-                    t_4.v2 = v_f32_mov_vb(t_3.v2, 0, t_4.v2, p_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(t_4, SW_LINEAR);
-                    v_bf16_st_tnsr(at_0, P_r, p_r_b);
+                    s_dot.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
+                    s_dot.v2 = v_f32_ld_tnsr_b(at_11, S_dot);
+                    at_11[1] += 1;
+                    float128 t_2 = v_f32_mul_x2_b(s_dot, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max = v_f32_sub_x2_b(t_2, t.v1, t.v2);
+                    float128 weight = exp_nonpositive_pair(below_max);
+                    float128 p_r = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
+                    float128 p_r_2;
+                    p_r_2.v1 = 0.0f;
+                    p_r_2.v2 = 0.0f;
+                    p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_v1, 0);
+                    p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_v2, 0);
+                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    v_bf16_st_tnsr(at_10, P_r, p_r_b);
+                    at_10[1] += 1;
                 }
+                int5 at_12 = {q, k_end, h, b, 0};
                 for (int k = k_end; k < N; k++) {
-                    float128 p_r_b_pair;
-                    p_r_b_pair.v1 = zero;
-                    p_r_b_pair.v2 = zero;
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_b_pair, SW_LINEAR);
-                    const int5 at_0 = {q, k, h, b, 0};
-                    v_bf16_st_tnsr(at_0, P_r, p_r_b);
+                    v_bf16_st_tnsr(at_12, P_r, zero_b);
+                    at_12[1] += 1;
                 }
             }
         }

@@ -1,0 +1,28 @@
+"""Every kernel of the four specs, both lowerings, through Habana's compiler where it is: no warning at -Wall."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.examples import EXAMPLES, SPECS, every_kernel
+from tpcgen.kernel.tpc_c import render
+from tpcgen.toolchain import tpc_clang
+
+COMPILER = tpc_clang.find()
+CODE_LIMIT = 64 << 10
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no tpc-clang: set TPC_CLANG")
+@pytest.mark.parametrize("target", tpc_clang.TARGETS)
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("op", SPECS)
+def test_compiles_without_warnings(tmp_path: Path, op: str, dtype: str, target: str) -> None:
+    assert COMPILER is not None
+    for stage, kernel in every_kernel(op, dtype, target):
+        source = tmp_path / f"{kernel.name}_{stage.lane}.c"
+        source.write_text(render(kernel))
+        made = source.with_suffix(".o")
+        tpc_clang.compile_kernel(COMPILER, source, target, made, {f"{op}.dsl": EXAMPLES / f"{op}.dsl"})
+        assert 0 < made.stat().st_size < 4 * CODE_LIMIT

@@ -1,0 +1,121 @@
+"""Coordinates of the accesses of a loop as `int5` variables that move along with it.
+
+A coordinate that is carried and stepped costs one operation of the scalar slot per access and leaves the loop a
+hardware loop; one built from the loop's variable costs both (probes of the open compiler).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tpcgen.kernel.ir import (
+    Broadcast,
+    Kernel,
+    Load,
+    Loop,
+    ScalarLet,
+    ScalarLoad,
+    Statement,
+    Store,
+    VType,
+)
+from tpcgen.program import affine
+from tpcgen.program.dtypes import DType
+from tpcgen.program.ir import Binary, Expr, Literal, free_indices
+from tpcgen.program.substitute import substitute
+
+Coords = tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """A variable that starts at `start` in front of the loop and is at the place of each of its accesses when it comes.
+
+    `dim`: the one that moves. `advances`: what is added after the access of that number, where it is not 0.
+    """
+
+    start: Coords
+    dim: int
+    advances: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`moving`: the variables of a loop; `uses`: which of them an access takes. The others are built in place."""
+
+    moving: tuple[Moving, ...]
+    uses: dict[int, int]
+
+
+def accesses(kernel: Kernel, s: Statement) -> list[Coords]:
+    """Coordinates a statement uses, part by part."""
+    match s:
+        case Load():
+            return [moved(s.coords, 64 * part) for part in range(s.dest.parts)]
+        case Store(single=False):
+            parts = kernel.lanes.parts if s.value.type is VType.F32 else 1
+            return [moved(s.coords, 64 * part) for part in range(parts)]
+        case Store() | Broadcast() | ScalarLoad():
+            return [s.coords]
+        case _:
+            return []
+
+
+def moved(coords: Coords, by: int) -> Coords:
+    """Further along dim 0."""
+    return (_plus(coords[0], by), *coords[1:]) if by else coords
+
+
+def plan(kernel: Kernel, loop: Loop) -> Plan:
+    """Accesses are numbered in text order. A body with loops in it moves nothing."""
+    if any(isinstance(s, Loop) for s in loop.body):
+        return Plan((), {})
+    inside = _declared(loop.body)
+    groups: dict[tuple[int, Coords], list[tuple[int, int]]] = {}
+    for number, coords in enumerate(c for s in loop.body for c in accesses(kernel, s)):
+        split = _split(coords, loop.var, inside)
+        if split is not None:
+            dim, base, offset = split
+            groups.setdefault((dim, base), []).append((number, offset))
+    moving: list[Moving] = []
+    uses: dict[int, int] = {}
+    for (dim, base), members in groups.items():
+        uses |= {number: len(moving) for number, _ in members}
+        moving.append(_moving(loop, dim, base, members))
+    return Plan(tuple(moving), uses)
+
+
+def _moving(loop: Loop, dim: int, base: Coords, members: Sequence[tuple[int, int]]) -> Moving:
+    first = members[0][1]
+    following = [offset for _, offset in members[1:]] + [first + loop.step]
+    advances = {number: to - at for (number, at), to in zip(members, following, strict=True) if to != at}
+    entered = {loop.var: _plus(loop.low, first)}
+    return Moving(tuple(_normal(substitute(c, entered)) for c in base), dim, advances)
+
+
+def _split(coords: Coords, var: str, inside: frozenset[str]) -> tuple[int, Coords, int] | None:
+    """(dim, coordinates without the constant there, that constant) where one dim is the loop's variable plus others."""
+    if any(free_indices(c) & inside for c in coords):
+        return None
+    along = [n for n, c in enumerate(coords) if var in free_indices(c)]
+    if len(along) != 1:
+        return None
+    (dim,) = along
+    poly = affine.polynomial(coords[dim])
+    if affine.coefficient_of(poly, var) != 1:
+        return None
+    offset = poly.get((), 0)
+    return dim, (*coords[:dim], _plus(coords[dim], -offset), *coords[dim + 1 :]), offset
+
+
+def _declared(statements: Sequence[Statement]) -> frozenset[str]:
+    return frozenset(s.name for s in statements if isinstance(s, ScalarLet | ScalarLoad))
+
+
+def _plus(e: Expr, by: int) -> Expr:
+    return _normal(Binary("+", e, Literal(by, DType.I32)))
+
+
+def _normal(e: Expr) -> Expr:
+    return affine.expression(affine.polynomial(e))

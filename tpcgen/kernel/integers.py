@@ -1,0 +1,99 @@
+"""Integer expressions of the program as kernel variables: coordinates, bounds, the numbers of the lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tpcgen.kernel.bounds import integer, plus
+from tpcgen.kernel.errors import not_lowered
+from tpcgen.kernel.ir import Operand, Reg, Scalar, ScalarLet, ScalarLoad, ScalarParam, VectorOp, VType
+from tpcgen.kernel.scopes import Env, Scopes
+from tpcgen.kernel.shape import Shape
+from tpcgen.program import affine
+from tpcgen.program.dtypes import DType
+from tpcgen.program.ir import Attr, Call, Cast, Expr, Index, Literal, Read, Reduce, Size, free_indices, walk
+from tpcgen.program.substitute import rewrite, substitute
+
+
+class Integers:
+    """`scalars` collects the kernel's scalar parameters by name, in order of first use."""
+
+    def __init__(self, shape: Shape, scopes: Scopes) -> None:
+        self.shape = shape
+        self.scopes = scopes
+        self.scalars: dict[str, ScalarParam] = {}
+
+    def scalar(self, e: Expr, env: Env) -> Expr:
+        """In kernel variables, in normal form; the lane index stands for its first element."""
+        loaded = rewrite(e, lambda x: self._loaded(x, env) if isinstance(x, Read) else x)
+        for x in walk(loaded):
+            match x:
+                case Size() | Attr():
+                    self.parameter(x.name, DType.I32, x)
+                case Cast() | Reduce():
+                    raise not_lowered("E421", "an index computed from values is not lowered to the TPC yet", e.span)
+                case _:
+                    pass
+        values: Mapping[str, Expr] = {i: env[i].value for i in free_indices(loaded) if i in env}
+        return affine.expression(affine.polynomial(substitute(loaded, values)))
+
+    def parameter(self, name: str, type: DType, value: Expr) -> None:
+        self.scalars.setdefault(name, ScalarParam(name, type, value))
+
+    def let(self, hint: str, e: Expr) -> Expr:
+        """A variable of the innermost block for an expression that is used more than once."""
+        simple = affine.expression(affine.polynomial(e))
+        if isinstance(simple, Literal | Index | Size | Attr):
+            return simple
+        level = self.scopes.level
+
+        def make() -> Scalar:
+            name = self.scopes.unique(hint)
+            self.scopes.append(level, ScalarLet(name, simple))
+            return Scalar(Index(name))
+
+        return _value(self.scopes.recall(level, ("let", simple), make))
+
+    def coords(self, read: Read, env: Env) -> tuple[Expr, ...]:
+        """In TPC order; those of rows in flight beyond the tensor stay inside it where an element must exist."""
+        coords = [self.scalar(i, env) for i in read.indices]
+        row = self.shape.row_in_flight
+        if row is not None and self.shape.lane not in free_indices(read) and env[row].value != Index(row):
+            sizes = self.shape.program.tensor(read.tensor).shape
+            for axis, i in enumerate(read.indices):
+                if row in free_indices(i):
+                    coords[axis] = Call("min", (coords[axis], self.scalar(plus(sizes[axis], -1), {})))
+        return tuple(reversed(coords)) or (integer(0),)
+
+    def _loaded(self, read: Read, env: Env) -> Expr:
+        """An element of an integer tensor as a variable; indices in `read` may already be kernel variables."""
+        if read.dtype is not DType.I32:
+            raise not_lowered("E421", f"an index computed from {read.tensor} is not lowered to the TPC yet", read.span)
+        if self.shape.lane in free_indices(read):
+            raise not_lowered("E421", f"{read.tensor} is read at a different place in each lane", read.span)
+        level = self.scopes.level_of(read, env)
+        coords = self.coords(read, env)
+
+        def make() -> Scalar:
+            name = self.scopes.unique(f"{read.tensor.lower()}_here")
+            self.scopes.append(level, ScalarLoad(name, read.tensor, coords))
+            return Scalar(Index(name))
+
+        return _value(self.scopes.recall(level, ("scalar", read.tensor, coords), make))
+
+    def lane_numbers(self) -> Reg:
+        """Which element of a step each lane holds."""
+
+        def make() -> Reg:
+            reg = self.scopes.register("lane", VType.I32, self.shape.lanes.parts)
+            self.scopes.prepend(0, VectorOp(reg, "lane_id", ()))
+            return reg
+
+        found = self.scopes.recall(0, ("lane",), make)
+        assert isinstance(found, Reg)
+        return found
+
+
+def _value(found: Operand) -> Expr:
+    assert isinstance(found, Scalar)
+    return found.value

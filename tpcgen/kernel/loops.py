@@ -1,0 +1,190 @@
+"""Loops over the indices of a reduction or an output, cut where the conditions of the domain start and cease to hold.
+
+    low        begin        all_begin        all_end         end         high
+     | absent    | some points  |  all points    | some points | absent    |
+
+Only in the outer pieces are conditions tested, and only where an output is stored are absent elements visited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from tpcgen.kernel.bounds import Bounds, bounds, integer, largest, plus, smallest
+from tpcgen.kernel.integers import Integers
+from tpcgen.kernel.ir import Loop
+from tpcgen.kernel.scopes import Bound, Env, Scopes
+from tpcgen.kernel.shape import ROWS, Shape
+from tpcgen.program.ir import Binary, Expr, Index, Literal, Unary
+
+Instances = Sequence[Sequence[Env]]
+"""Per point of a bundle, its points in one iteration: as many as the loop is unrolled."""
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Loops over `order`, outermost first, for a bundle of points; the innermost follows the bounds of `where`.
+
+    `body` writes one iteration, given the conditions that are not known to hold in it. `absent` writes an element
+    outside the bounds; without it those are not visited.
+    """
+
+    order: tuple[str, ...]
+    where: Expr | None
+    points: Sequence[Env]
+    unroll: int
+    body: Callable[[Instances, tuple[Expr, ...]], None]
+    absent: Callable[[Env], None] | None = None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One loop over the innermost index: `high` need not be low plus a multiple of `step`."""
+
+    low: Expr
+    high: Expr
+    step: int = 1
+    instances: int = 1
+    conditions: tuple[Expr, ...] = ()
+
+
+class Loops:
+    def __init__(self, shape: Shape, scopes: Scopes, integers: Integers) -> None:
+        self.shape = shape
+        self.scopes = scopes
+        self.integers = integers
+
+    def write(self, nest: Nest) -> None:
+        """In the innermost open block."""
+        index = nest.order[0]
+        if len(nest.order) == 1:
+            self._innermost(index, nest)
+            return
+        low, high = self._range(index, nest.points[0])
+        step = self.shape.lanes.step if index == self.shape.lane else 1
+
+        def inner(instances: Instances, _conditions: tuple[Expr, ...]) -> None:
+            self.write(replace(nest, order=nest.order[1:], points=[points[0] for points in instances]))
+
+        self._loop(index, nest.points, _Piece(low, high, step), inner)
+
+    def _range(self, index: str, env: Env) -> tuple[Expr, Expr]:
+        r = self.shape.ranges[index]
+        return self.integers.scalar(r.low, env), self.integers.scalar(r.high, env)
+
+    def _innermost(self, index: str, nest: Nest) -> None:
+        env, r = nest.points[0], self.shape.ranges[index]
+        b = bounds(nest.where, index, r.low, r.high, self._varying(index, nest))
+        if index == self.shape.lane:
+            self._along_lanes(index, nest, b)
+        else:
+            self._along_elements(index, nest, b, env)
+
+    def _varying(self, index: str, nest: Nest) -> dict[str, int]:
+        """Indices that differ between the points of the bundle, and in how many consecutive values."""
+        varying: dict[str, int] = {}
+        if self.shape.row_in_flight is not None and len(nest.points) > 1:
+            varying[self.shape.row_in_flight] = ROWS
+        if self.shape.lane in nest.points[0] and index != self.shape.lane:
+            varying[self.shape.lane] = self.shape.lanes.step
+        return varying
+
+    def _edges(self, index: str, nest: Nest, b: Bounds) -> tuple[Expr, Expr]:
+        """Variables for the first and the last point that is in the domain; never crossed."""
+        r, env = self.shape.ranges[index], nest.points[0]
+        begin, end = self.integers.scalar(b.begin, env), self.integers.scalar(b.end, env)
+        if b.begin != r.low:
+            begin = self.integers.let(f"{index}_begin", begin)
+        if b.begin != r.low or b.end != r.high:
+            end = self.integers.let(f"{index}_end", largest([begin, end]))
+        return begin, end
+
+    def _along_elements(self, index: str, nest: Nest, b: Bounds, env: Env) -> None:
+        low, high = self._range(index, env)
+        begin, end = self._edges(index, nest, b)
+        all_begin, all_end = self.integers.scalar(b.all_begin, env), self.integers.scalar(b.all_end, env)
+        always, masked = b.everywhere, (*b.everywhere, *b.mask)
+        full, full_end = begin, end
+        self._absent(index, nest, _Piece(low, begin))
+        if b.varies_low:
+            full = self.integers.let(f"{index}_full", smallest([largest([all_begin, begin]), end]))
+            self._loop(index, nest.points, _Piece(begin, full, conditions=masked), nest.body)
+        if b.varies_high:
+            full_end = self.integers.let(f"{index}_full_end", largest([full, smallest([all_end, end])]))
+        main_end = full_end
+        if nest.unroll > 1:
+            length = plus(full_end, Unary("-", full))
+            main_end = self.integers.let(f"{index}_main_end", plus(full, _round_down(length, nest.unroll)))
+        self._loop(index, nest.points, _Piece(full, main_end, nest.unroll, nest.unroll, always), nest.body)
+        rest = masked if b.varies_high else always
+        self._loop(index, nest.points, _Piece(main_end, end, conditions=rest), nest.body)
+        self._absent(index, nest, _Piece(end, high))
+
+    def _along_lanes(self, index: str, nest: Nest, b: Bounds) -> None:
+        """In whole vectors; lanes beyond the index's range read and store nothing, but would count in a reduction."""
+        r, env, step = self.shape.ranges[index], nest.points[0], self.shape.lanes.step
+        low, high = self._range(index, env)
+        begin, end = self._edges(index, nest, b)
+        bounded_low, bounded_high = b.begin != r.low, b.end != r.high
+        always, masked = b.everywhere, (*b.everywhere, *b.mask)
+        if nest.absent is None:
+            masked = (*masked, Binary("<", Index(index), r.high))
+        elif not bounded_low and not bounded_high:
+            self._loop(index, nest.points, _Piece(low, end, step, conditions=always), nest.body)
+            return
+        full, full_end = begin, smallest([self.integers.scalar(b.all_end, env), end])
+        if bounded_low:
+            first = self.integers.let(f"{index}_first", _round_down(begin, step))
+            self._absent(index, nest, _Piece(low, first, step))
+            all_begin = largest([self.integers.scalar(b.all_begin, env), begin])
+            full = self.integers.let(f"{index}_full", _round_up(all_begin, step))
+            piece = _Piece(first, smallest([full, end]), step, conditions=masked)
+            self._loop(index, nest.points, piece, nest.body)
+        full_end = _round_down(full_end, step)
+        if bounded_low or bounded_high:
+            full_end = largest([full, full_end])
+        full_end = self.integers.let(f"{index}_full_end", full_end)
+        self._loop(index, nest.points, _Piece(full, full_end, step, conditions=always), nest.body)
+        self._loop(index, nest.points, _Piece(full_end, end, step, conditions=masked), nest.body)
+        if bounded_high:
+            self._absent(index, nest, _Piece(_round_up(end, step), high, step))
+
+    def _absent(self, index: str, nest: Nest, piece: _Piece) -> None:
+        absent = nest.absent
+        if absent is None:
+            return
+
+        def body(instances: Instances, _conditions: tuple[Expr, ...]) -> None:
+            for points in instances:
+                absent(points[0])
+
+        self._loop(index, nest.points, piece, body)
+
+    def _loop(
+        self,
+        index: str,
+        points: Sequence[Env],
+        piece: _Piece,
+        body: Callable[[Instances, tuple[Expr, ...]], None],
+    ) -> None:
+        """Nothing where it is known to have no iteration, or its body is empty."""
+        if piece.low == piece.high:
+            return
+        level = self.scopes.open()
+        var = self.scopes.unique(index)
+        values = [Bound(plus(Index(var), u), level) for u in range(piece.instances)]
+        body([[{**p, index: value} for value in values] for p in points], piece.conditions)
+        statements = self.scopes.close()
+        if statements:
+            self.scopes.append(level - 1, Loop(var, piece.low, piece.high, piece.step, statements))
+
+
+def _round_down(e: Expr, step: int) -> Expr:
+    if isinstance(e, Literal):
+        return integer(int(e.value) // step * step)
+    return Binary("*", Binary("//", e, integer(step)), integer(step))
+
+
+def _round_up(e: Expr, step: int) -> Expr:
+    return _round_down(plus(e, step - 1), step)

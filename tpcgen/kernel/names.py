@@ -1,0 +1,144 @@
+"""Readable names: `hint#3` becomes the hint, numbered where a name that is seen there has it already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tpcgen.kernel.ir import (
+    Broadcast,
+    Function,
+    Imm,
+    Invoke,
+    Kernel,
+    Load,
+    Loop,
+    Note,
+    Operand,
+    Reg,
+    Scalar,
+    ScalarLet,
+    ScalarLoad,
+    Statement,
+    Store,
+    VectorOp,
+)
+from tpcgen.kernel.scopes import SEPARATOR
+from tpcgen.program.ir import Expr, Index, free_indices
+from tpcgen.program.substitute import substitute
+
+Names = Mapping[str, str]
+
+
+def readable(kernel: Kernel) -> Kernel:
+    """The same kernel; no name hides one further out, blocks side by side use the same names again."""
+    fixed = {t.name: t.name for t in kernel.tensors} | {s.name: s.name for s in kernel.scalars}
+    fixed |= {d.name: d.name for d in kernel.index_space} | {f.name: f.name for f in kernel.functions}
+    setup_names = _declared(kernel.setup, fixed)
+    body_names = _declared(kernel.body, setup_names)
+    return replace(
+        kernel,
+        functions=tuple(_function(f) for f in kernel.functions),
+        setup=_block(kernel.setup, setup_names),
+        body=_block(kernel.body, body_names),
+    )
+
+
+def _function(f: Function) -> Function:
+    names = _declared(f.body, {f.parameter.name: _stem(f.parameter.name)})
+    body = tuple(_vector(s, names) for s in f.body)
+    return replace(f, parameter=_reg(f.parameter, names), body=body, result=_reg(f.result, names))
+
+
+def _declared(statements: Sequence[Statement], outer: Names) -> dict[str, str]:
+    """Names seen in a block: those further out and its own, not those of loops in it."""
+    names = dict(outer)
+    taken = set(names.values())
+    for s in statements:
+        name = _declares(s)
+        if name is not None:
+            names[name] = _free(_stem(name), taken)
+            taken.add(names[name])
+    return names
+
+
+def _declares(s: Statement) -> str | None:
+    match s:
+        case VectorOp():
+            return s.dest.name if s.fresh else None
+        case Load() | Broadcast() | Invoke():
+            return s.dest.name
+        case ScalarLoad() | ScalarLet():
+            return s.name
+        case Store() | Loop() | Note():
+            return None
+
+
+def _stem(name: str) -> str:
+    return name.split(SEPARATOR)[0]
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    return name
+
+
+def _block(statements: Sequence[Statement], names: Names) -> tuple[Statement, ...]:
+    return tuple(_statement(s, names) for s in statements)
+
+
+def _statement(s: Statement, names: Names) -> Statement:
+    match s:
+        case VectorOp():
+            return _vector(s, names)
+        case Invoke():
+            return replace(s, dest=_reg(s.dest, names), argument=_reg(s.argument, names))
+        case Load() | Broadcast():
+            return replace(s, dest=_reg(s.dest, names), coords=_exprs(s.coords, names))
+        case ScalarLoad():
+            return replace(s, name=names[s.name], coords=_exprs(s.coords, names))
+        case ScalarLet():
+            return replace(s, name=names[s.name], value=_expr(s.value, names))
+        case Store():
+            return replace(s, value=_reg(s.value, names), coords=_exprs(s.coords, names))
+        case Loop():
+            return _loop(s, names)
+        case Note():
+            return s
+
+
+def _loop(s: Loop, names: Names) -> Loop:
+    var = _free(_stem(s.var), set(names.values()))
+    inner = _declared(s.body, {**names, s.var: var})
+    return Loop(var, _expr(s.low, names), _expr(s.high, names), s.step, _block(s.body, inner))
+
+
+def _vector(s: VectorOp, names: Names) -> VectorOp:
+    pred = _reg(s.pred, names) if s.pred is not None else None
+    return replace(s, dest=_reg(s.dest, names), args=tuple(_operand(a, names) for a in s.args), pred=pred)
+
+
+def _operand(o: Operand, names: Names) -> Operand:
+    match o:
+        case Reg():
+            return _reg(o, names)
+        case Scalar():
+            return Scalar(_expr(o.value, names))
+        case Imm():
+            return o
+
+
+def _reg(r: Reg, names: Names) -> Reg:
+    return replace(r, name=names[r.name])
+
+
+def _exprs(expressions: Sequence[Expr], names: Names) -> tuple[Expr, ...]:
+    return tuple(_expr(e, names) for e in expressions)
+
+
+def _expr(e: Expr, names: Names) -> Expr:
+    changed: dict[str, Expr] = {i: Index(names[i]) for i in sorted(free_indices(e)) if names[i] != i}
+    return substitute(e, changed)

@@ -1,0 +1,148 @@
+"""Reductions as loops of accumulators, each at the outermost place where what it depends on is known.
+
+Along the lane index a reduction goes through whole vectors and ends with a butterfly across lanes; along any other
+index it goes element by element in several accumulators at once and needs no work across lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tpcgen.kernel.ir import Imm, Lanes, Note, Operand, Reg, VectorOp, VType
+from tpcgen.kernel.loops import Instances, Loops, Nest
+from tpcgen.kernel.presence import ROW_MAX
+from tpcgen.kernel.scopes import Env, Scopes
+from tpcgen.kernel.shape import Shape
+from tpcgen.kernel.values import Values, conjunction
+from tpcgen.program.dtypes import DType
+from tpcgen.program.ir import Binary, Expr, Reduce, free_indices, type_of
+
+_IDENTITY = {"sum": 0.0, "max": -float("inf"), "min": float("inf"), ROW_MAX: -float("inf")}
+_HINT = {"sum": "sum", "max": "largest", "min": "smallest", ROW_MAX: "row_max"}
+_BODY = {ROW_MAX: "score"}
+_TITLE = {"sum": "sum", "max": "max", "min": "min", ROW_MAX: "row maximum"}
+
+
+class Reductions:
+    def __init__(self, shape: Shape, scopes: Scopes, values: Values, loops: Loops, rows: Sequence[Env]) -> None:
+        """`rows`: the points of a member."""
+        self.shape = shape
+        self.scopes = scopes
+        self.values = values
+        self.loops = loops
+        self.rows = rows
+
+    def value(self, e: Reduce, env: Env) -> Operand:
+        """Those of all rows in flight are computed together."""
+        level = self.scopes.level_of(e, env)
+
+        def key(point: Env) -> tuple[object, ...]:
+            return ("value", e, self.scopes.point(e, point))
+
+        if not self.scopes.knows(level, key(env)):
+            bundle = self._bundle(e, {i: b for i, b in env.items() if b.level <= level})
+            with self.scopes.outside(level):
+                results = self._reduce(e, bundle, level)
+            for point, result in zip(bundle, results, strict=True):
+                self.scopes.learn(level, key(point), result)
+        return self.scopes.recall(level, key(env), _never)
+
+    def _bundle(self, e: Expr, env: Env) -> list[Env]:
+        row = self.shape.row_in_flight
+        if row is None or row not in free_indices(e) or env[row].level != 1:
+            return [env]
+        return [{**env, row: r[row]} for r in self.rows]
+
+    def _reduce(self, e: Reduce, points: list[Env], level: int) -> list[Reg]:
+        order = tuple(sorted(e.indices, key=lambda i: i == self.shape.lane))
+        across = order[-1] == self.shape.lane
+        if e.span.line:
+            self.scopes.append(level, Note(f"{_TITLE[e.kind]} over {', '.join(order)}", e.span))
+        unroll = 1 if across or len(points) > 1 or len(order) > 1 else unrolled(self.shape.lanes)
+        chains = [[self._accumulator(e, level) for _ in range(min(unroll, CHAINS))] for _ in points]
+
+        def body(instances: Instances, conditions: tuple[Expr, ...]) -> None:
+            for accumulators, row in zip(chains, instances, strict=True):
+                for n, point in enumerate(row):
+                    self._accumulate(e, accumulators[n % len(accumulators)], point, conditions)
+
+        self.loops.write(Nest(order, e.domain, points, unroll, body))
+        return [self._finish(level, e.kind, accumulators, across) for accumulators in chains]
+
+    def _accumulator(self, e: Reduce, level: int) -> Reg:
+        parts = e.body, *([e.domain] if e.domain is not None else [])
+        varies = self.shape.lane in e.indices or any(self.shape.lane in free_indices(x) for x in parts)
+        reg = self.scopes.register(
+            _HINT[e.kind], VType.F32, self.shape.lanes.parts if varies else 1, uniform=not varies
+        )
+        self.scopes.append(level, VectorOp(reg, "mov", (Imm(_IDENTITY[e.kind]),)))
+        return reg
+
+    def _accumulate(self, e: Reduce, into: Reg, point: Env, conditions: tuple[Expr, ...]) -> None:
+        level = self.scopes.level
+        condition = self.values.predicate(conjunction(conditions), point)
+        if condition is False:
+            return
+        pred = condition if isinstance(condition, Reg) else None
+        if e.kind == "sum" and isinstance(e.body, Binary) and e.body.operator == "*" and type_of(e.body) is DType.F32:
+            a, b = self.values.value(e.body.left, point), self.values.value(e.body.right, point)
+            if isinstance(a, Reg) or isinstance(b, Reg):
+                self.scopes.update(level, into, "mac", (a, b, into), pred)
+                return
+        self._merge(e.kind, level, into, self.values.value(e.body, point, _BODY.get(e.kind, "t")), pred)
+
+    def _merge(self, kind: str, level: int, into: Reg, x: Operand, pred: Reg | None = None) -> None:
+        match kind:
+            case "sum":
+                self.scopes.update(level, into, "add", (into, x), pred)
+            case "row max":
+                self.scopes.update(level, into, "max", (into, x), pred)
+            case _:
+                # keeps a NaN in `into`, takes one from x: both comparisons are false for NaN
+                kept = self.scopes.emit(level, "sel_geq" if kind == "max" else "sel_leq", (into, x, into, x))
+                self.scopes.update(level, into, "sel_eq", (into, into, kept, into), pred)
+
+    def _finish(self, level: int, kind: str, accumulators: Sequence[Reg], across: bool) -> Reg:
+        first, *others = accumulators
+        for other in others:
+            self._merge(kind, level, first, other)
+        return self._across_lanes(level, kind, first) if across else first
+
+    def _across_lanes(self, level: int, kind: str, total: Reg) -> Reg:
+        """The same value in every lane: the two parts merged, then a butterfly."""
+        result = total
+        if total.parts == 2:
+            one, two = (self.scopes.emit(level, part, (total,)) for part in ("part1", "part2"))
+            result = self.scopes.register(_HINT[kind], VType.F32, 1)
+            self.scopes.append(level, VectorOp(result, "mov", (one,)))
+            self._merge(kind, level, result, two)
+        for step in ("swap_dual_groups_near", "swap_dual_groups_far", "swap_groups"):
+            self._merge(kind, level, result, self.scopes.emit(level, step, (result,)))
+        for distance in (1, 2, 4):
+            moved = self.scopes.emit(level, "shuffle", (result, self._exchange(distance)))
+            self._merge(kind, level, result, moved)
+        return replace(result, uniform=True)
+
+    def _exchange(self, distance: int) -> Operand:
+        """Control of SHUFFLE that exchanges lanes of a group at a distance."""
+
+        def make() -> Reg:
+            dest = self.scopes.register(f"exchange_{distance}", VType.CTRL, 1)
+            self.scopes.append(0, VectorOp(dest, "shuffle_control", (Imm(distance),)))
+            return dest
+
+        return self.scopes.recall(0, ("exchange", distance), make)
+
+
+def unrolled(lanes: Lanes) -> int:
+    """Elements in flight of a loop along another index than the lanes': as many vectors of 64 lanes either way."""
+    return 8 // lanes.parts
+
+
+CHAINS = 4
+"""Accumulators of such a loop: an addition is done after 4 cycles."""
+
+
+def _never() -> Operand:
+    raise AssertionError("a reduction is known once it was computed")

@@ -1,0 +1,166 @@
+"""The shape of a stage's kernel, decided before any code: what a member of the index space covers, what it loops over,
+how elements sit in the lanes.
+
+Row indices, those of all outputs that no reduction binds, make the index space. Where the lane index is one of them, a
+member covers one vector step along it; else it keeps `ROWS` rows in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tpcgen.diagnostics import Span
+from tpcgen.kernel.bounds import integer
+from tpcgen.kernel.errors import not_lowered
+from tpcgen.kernel.ir import IndexDim, Lanes, TensorParam
+from tpcgen.kernel.presence import both, bound_by_reductions, domain, explicit
+from tpcgen.partition.plan import TpcStage
+from tpcgen.program.dtypes import DType
+from tpcgen.program.ir import (
+    Binary,
+    Equation,
+    Expr,
+    IndexRange,
+    Program,
+    Read,
+    Reduce,
+    Tensor,
+    free_indices,
+    walk,
+)
+from tpcgen.program.print import expression as text
+
+ROWS = 4
+MAX_AXES = 5
+MAX_TENSORS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One equation, its presence explicit; `loops` are the indices a member runs through, lane last."""
+
+    tensor: Tensor
+    indices: tuple[str, ...]
+    value: Expr
+    where: Expr | None
+    loops: tuple[str, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`rows`: the indices of the index space; of `row_in_flight` a member takes `ROWS` values at once."""
+
+    program: Program
+    lane: str
+    outputs: tuple[Output, ...]
+    rows: tuple[str, ...]
+    row_in_flight: str | None
+    lanes: Lanes
+    ranges: Mapping[str, IndexRange]
+
+    def step(self, index: str) -> int:
+        """Elements a member covers along a row index."""
+        if index == self.lane:
+            return self.lanes.step
+        return ROWS if index == self.row_in_flight else 1
+
+    def index_space(self) -> tuple[IndexDim, ...]:
+        """Fastest first, as the rows are stored; one member where there are no rows."""
+        dims = tuple(self._dim(i) for i in reversed(self.rows))
+        if len(dims) > MAX_AXES:
+            message = f"{len(dims)} parallel indices, an index space has {MAX_AXES} dims"
+            raise not_lowered("E423", message, self.program.span)
+        return dims or (IndexDim("member", integer(1), 1),)
+
+    def _dim(self, index: str) -> IndexDim:
+        r, step = self.ranges[index], self.step(index)
+        if r.low != integer(0):
+            raise not_lowered("E423", f"index {index} of an output starts at {text(r.low)}, not at 0", r.span)
+        extent = r.high if step == 1 else Binary("//", Binary("+", r.high, integer(step - 1)), integer(step))
+        return IndexDim(index, extent, step)
+
+    def tensors(self) -> tuple[TensorParam, ...]:
+        """Inputs, then outputs, sizes in TPC order."""
+        outputs = self.program.outputs
+        return tuple(
+            TensorParam(t.name, t.dtype, tuple(reversed(t.shape)) or (integer(1),), t in outputs)
+            for t in (*self.program.inputs, *outputs)
+        )
+
+
+def shape_of(stage: TpcStage, target: str) -> Shape:
+    """DiagnosticError E420 to E426 for what does not fit a kernel."""
+    program = stage.program
+    _check_tensors(program)
+    outputs = _outputs(program, stage.lane)
+    rows = tuple(i for i in outputs[0].indices if i not in outputs[0].loops)
+    lanes = _lanes(program, outputs, stage.lane, target)
+    ranges = {r.name: r for r in program.indices}
+    return Shape(program, stage.lane, outputs, rows, _row_in_flight(outputs, rows, stage.lane), lanes, ranges)
+
+
+def _check_tensors(program: Program) -> None:
+    if len(program.tensors) > MAX_TENSORS:
+        message = f"{len(program.tensors)} tensors, a TPC kernel takes {MAX_TENSORS}"
+        raise not_lowered("E424", message, program.span)
+    for t in program.tensors:
+        if len(t.shape) > MAX_AXES:
+            raise not_lowered("E423", f"{t.name} has {len(t.shape)} axes, a TPC tensor has {MAX_AXES}", t.span)
+        if t.dtype not in (DType.F32, DType.BF16, DType.I32):
+            message = f"{t.name} is {t.dtype}: only f32, bf16 and i32 are lowered to the TPC yet"
+            raise not_lowered("E426", message, t.span)
+        if t.dtype is DType.I32 and t in program.outputs:
+            message = f"the output {t.name} is i32: only f32 and bf16 are lowered to the TPC yet"
+            raise not_lowered("E426", message, t.span)
+
+
+def _outputs(program: Program, lane: str) -> tuple[Output, ...]:
+    equations = tuple(_equations(program))
+    looped = frozenset[str]().union(*(bound_by_reductions(e.value) for e in equations))
+    shared = frozenset(equations[0].indices).intersection(*(e.indices for e in equations))
+    result: list[Output] = []
+    for e in equations:
+        present = explicit(e.value)
+        where = both(domain(e.domain), present.where)
+        if isinstance(present.value, Reduce) and present.value.kind == "sum":
+            where = domain(e.domain)  # a sum over no point is 0, which is what is stored for absent
+        loops = sorted((i for i in e.indices if i in looped or i not in shared), key=lambda i: i == lane)
+        tensor = program.tensor(e.target)
+        result.append(Output(tensor, e.indices, present.value, where, tuple(loops), e.span))
+    return tuple(result)
+
+
+def _equations(program: Program) -> Iterator[Equation]:
+    for statement in program.body:
+        if not isinstance(statement, Equation):
+            raise not_lowered("E422", "scan is not lowered to the TPC yet", statement.span)
+        yield statement
+
+
+def _lanes(program: Program, outputs: tuple[Output, ...], lane: str, target: str) -> Lanes:
+    """Pairs of registers where the device has instructions on pairs, or where a bf16 vector widens to one."""
+    dtypes = {t.dtype for t in program.tensors if _varies_along(lane, t, outputs)}
+    if dtypes == {DType.BF16}:
+        return Lanes.EVEN_ODD
+    if DType.BF16 in dtypes or target != "gaudi":
+        return Lanes.LINEAR
+    return Lanes.SINGLE
+
+
+def _varies_along(lane: str, tensor: Tensor, outputs: tuple[Output, ...]) -> bool:
+    for o in outputs:
+        if o.tensor is tensor and lane in o.indices:
+            return True
+        reads = (x for part in (o.value, o.where) if part is not None for x in walk(part) if isinstance(x, Read))
+        if any(r.tensor == tensor.name and any(lane in free_indices(i) for i in r.indices) for r in reads):
+            return True
+    return False
+
+
+def _row_in_flight(outputs: tuple[Output, ...], rows: tuple[str, ...], lane: str) -> str | None:
+    if lane in rows and any(o.loops or bound_by_reductions(o.value) for o in outputs):
+        return None  # loops along other indices are unrolled instead
+    others = [i for i in rows if i != lane]
+    return others[-1] if others else None
