@@ -8,7 +8,7 @@ import pytest
 
 from tpcgen.machine import GAUDI, GAUDI2, GAUDI3, MACHINES
 from tpcgen.machine.dma import copy_seconds
-from tpcgen.machine.mme import Matmul, mme_cost
+from tpcgen.machine.mme import Matmul, choices, mme_cost
 from tpcgen.machine.tpc import TpcCost, tpc_time
 from tpcgen.program.dtypes import DType
 
@@ -101,3 +101,28 @@ def test_stream_add_is_bound_by_accesses_and_copies_by_memory():
     assert ragged.seconds == pytest.approx(200 / 1.79e9)
     assert copy_seconds(GAUDI2, 0) == GAUDI2.memory.dma_seconds
     assert copy_seconds(GAUDI2, 970 * 10**6) == pytest.approx(1e-3, rel=0.01)
+
+
+def test_other_ways_to_ask_for_a_product_are_priced():
+    """Scores of head dim 64: a bf16 result halves the time, packing two heads gains nothing, it only computes zeros."""
+    scores = Matmul(16, 1024, 1024, 64, BF16, F32, rhs_common_last=True)  # the same with its operands swapped
+    own = mme_cost(GAUDI2, scores).seconds
+    found = {name: cost.seconds for name, _, cost in choices(GAUDI2, scores)}
+    assert set(found) == {
+        "first operand transposed",
+        "second operand transposed",
+        "bf16 result",
+        "two heads packed",
+    }
+    assert found["bf16 result"] == pytest.approx(own / 2)
+    assert found["two heads packed"] == pytest.approx(own)
+    wide = Matmul(1, 128, 2048, 4096, BF16, BF16, lhs_common_last=False)
+    by_name = {name: (m, cost) for name, m, cost in choices(GAUDI2, wide)}
+    assert "two heads packed" not in by_name
+    swapped, cost = by_name["operands swapped"]
+    assert (swapped.m, swapped.n, swapped.lhs_common_last, swapped.rhs_common_last) == (2048, 128, False, False)
+    assert cost.seconds == mme_cost(GAUDI2, swapped).seconds
+    assert by_name["f32 result"][1].seconds >= mme_cost(GAUDI2, wide).seconds
+    odd = Matmul(1, 2048, 2047, 2047, BF16, BF16)
+    better = {name: cost.seconds for name, _, cost in choices(GAUDI2, odd)}["first operand transposed"]
+    assert better < 0.6 * mme_cost(GAUDI2, odd).seconds, "rows of 2048 elements start on memory lines, of 2047 not"
