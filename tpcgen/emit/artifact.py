@@ -83,17 +83,23 @@ def files(artifact: Artifact) -> dict[str, str]:
     """Every file of the artifact, path to text. The same artifact gives the same bytes."""
     kernels = artifact.kernels()
     texts = {f"kernels/{plain(k.glue.guid)}.c": k.text for k in kernels}
-    lib_version = int.from_bytes(hashlib.sha256("".join(texts.values()).encode()).digest()[:8], "big")
-    glue_texts = glue.files(
-        artifact.namespace, artifact.target, artifact.source, [k.glue for k in kernels], artifact.version, lib_version
-    )
-    texts |= {f"glue/{name}": body for name, body in glue_texts.items()}
-    ext_texts = torch_ext.files(artifact.namespace, artifact.source, [k.glue for k in kernels], artifact.version)
-    texts |= {f"torch_ext/{name}": body for name, body in ext_texts.items()}
-    texts["glue/include/tpc_kernel_lib_interface.h"] = _HEADER.read_text(encoding="utf-8")
+    if kernels:
+        texts |= _device_side(artifact, [k.glue for k in kernels], texts)
     texts[f"{plain(artifact.name)}/__init__.py"] = torch_package.render(package(artifact))
     texts[MANIFEST] = _manifest(artifact, texts)
     return dict(sorted(texts.items()))
+
+
+def _device_side(artifact: Artifact, kernels: Sequence[GlueKernel], texts: Mapping[str, str]) -> dict[str, str]:
+    """What a Gaudi needs beside the kernels' `texts`: the glue that Synapse asks, the ops that PyTorch calls."""
+    name, source, version = artifact.namespace, artifact.source, artifact.version
+    lib_version = int.from_bytes(hashlib.sha256("".join(texts.values()).encode()).digest()[:8], "big")
+    header = {"include/tpc_kernel_lib_interface.h": _HEADER.read_text(encoding="utf-8")}
+    glue_texts = glue.files(name, artifact.target, source, kernels, version, lib_version) | header
+    ext_texts = torch_ext.files(name, source, kernels, version)
+    return {f"glue/{file}": body for file, body in glue_texts.items()} | {
+        f"torch_ext/{file}": body for file, body in ext_texts.items()
+    }
 
 
 def package(artifact: Artifact) -> torch_package.PackageText:

@@ -81,7 +81,6 @@ def files(
         "version": version,
         "lib_version": lib_version,
         "device": DEVICE_ID[target],
-        "march": "gaudi2" if target == "gaudi3" else target,
         "max_tensors": MAX_TENSORS,
     }
     return {

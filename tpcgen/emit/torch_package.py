@@ -189,11 +189,16 @@ _VARIANTS = {{
 def {identifier(package.name)}({signature}) -> {composite.result_type(program)}:
     """{_docstring(program)}"""
     op, dtypes = check_dtype("{package.name}", {_dictionary(choosers)}, _VARIANTS)
-{_indented(_checks(package.name, program))}
-    if {identifier(program.inputs[0].name)}.device.type == "hpu":
-        _load_hpu()
+{_indented(_checks(package.name, program) + _load_hpu(package))}
     return op({_call(program)})
 '''
+
+
+def _load_hpu(package: PackageText) -> list[str]:
+    if not any(v.stages for v in package.variants):
+        return []
+    first = identifier(package.variants[0].program.inputs[0].name)
+    return [f'if {first}.device.type == "hpu":', "    _load_hpu()"]
 
 
 def _dictionary(names: Iterable[str]) -> str:
