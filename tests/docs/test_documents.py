@@ -32,6 +32,15 @@ def test_a_document_does_what_it_says(document: Path, tmp_path: Path, request: p
     assert not wrong, "\n".join(reversed(wrong))
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_fence_is_of_a_block_that_is_run(document: Path) -> None:
+    """A fence inside a list, or with other marks, would be passed over: only `sh` and `text` may be."""
+    text = document.read_text()
+    for found in blocks(text):
+        text = text.replace(f"```{found.language}", "", 1)
+    assert set(re.findall(r"(?:```|~~~)(\w+)", text)) <= {"sh", "text"}
+
+
 def test_links_lead_somewhere() -> None:
     for document in [*DOCUMENTS, ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
