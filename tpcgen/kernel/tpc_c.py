@@ -34,6 +34,16 @@ from tpcgen.program.ir import Attr, Expr
 _ELEMENT = {VType.F32: "f32", VType.I32: "i32", VType.BF16: "bf16"}
 _RANK = 5
 
+ROUND_BF16 = """\
+inline float64 round_bf16(float64 x)
+{
+    float128 pair;
+    pair.v1 = x;
+    pair.v2 = x;
+    return v_convert_bf16_to_f32_all_b(v_convert_f32_to_bf16_all_b(pair)).v1;
+}
+"""
+
 
 def render(kernel: Kernel) -> str:
     """The translation unit of a kernel; deterministic, ends in a newline."""
@@ -89,6 +99,10 @@ class _Printer:
             for line in BUTTERFLY.splitlines():
                 self.lines.add(line)
         self.lines.blank()
+        if any(s.op == "round_bf16" for s in operations):
+            for line in ROUND_BF16.splitlines():
+                self.lines.add(line)
+            self.lines.blank()
         if any(uses_floor_division(e) for e in _integers(everything)):
             self.lines.add(f"inline int {FLOOR_DIVISION}(int a, int b)")
             self.lines.add("{")
