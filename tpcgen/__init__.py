@@ -18,6 +18,10 @@ __all__ = ["__version__", "load"]
 def __getattr__(name: str) -> Any:
     if name != "load":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tpcgen.torch.load import load
-
+    try:
+        from tpcgen.torch.load import load
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ModuleNotFoundError("tpcgen.load needs PyTorch 2.6 or later: pip install torch", name="torch") from None
     return load

@@ -64,8 +64,9 @@ def check(
     reports: list[tuple[str, RunReport]] = []
     with Session() as session:
         executor = Executor(session, library, artifact.target)
-        for variant, case, family in _runs(artifact, cases):
-            progress(f"{variant.dtype} {case.name} {family}")
+        runs = list(_runs(artifact, cases))
+        for n, (variant, case, family) in enumerate(runs, start=1):
+            progress(f"checking {variant.dtype} {case.name} {family} ({n} of {len(runs)})")
             outcomes += _check_one(executor, variant, case, family, reports, eager)
     for guid in {guid for guid, _ in reports} - {guid for guid, report in reports if not report.ok}:
         mark_passed(fingerprint(guid, folder))

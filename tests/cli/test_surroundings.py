@@ -120,6 +120,14 @@ def test_check_leaves_nothing_and_says_it_as_data(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.dsl"]
 
 
+def test_load_without_pytorch_says_what_to_install() -> None:
+    code = "import sys; sys.modules['torch'] = None; import tpcgen; tpcgen.load"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert "tpcgen.load needs PyTorch" in done.stderr and done.stderr.count("Traceback") == 1
+
+
 def test_a_machine_without_compiler(tmp_path: Path) -> None:
     (tmp_path / "a.dsl").write_text(SPEC)
     done = run("check", "a.dsl", cwd=tmp_path, PATH="/nonexistent")
