@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tpcgen.diagnostics import DiagnosticError
+from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
+from tpcgen.kernel.cycles import stage_cost
 from tpcgen.machine import GAUDI2, MACHINES
 from tpcgen.machine.tpc import TpcCost
 from tpcgen.partition.baseline import FUSED, PLAIN
@@ -17,7 +19,7 @@ from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.partition.estimate import estimate
 from tpcgen.partition.price import price
 from tpcgen.partition.table import duration, size, table
-from tpcgen.program import load_text, sizes
+from tpcgen.program import load, load_text, sizes
 
 GPT2 = {"B": 1, "H": 12, "G": 12, "M": 1024, "N": 1024, "D": 64, "E": 64}
 
@@ -148,3 +150,35 @@ def test_durations(seconds, expected):
 
 def test_byte_sizes():
     assert [size(n) for n in (0, 1023, 1024, 3 * 2**20, 5 * 2**30)] == ["0 B", "1023 B", "1 KiB", "3 MiB", "5 GiB"]
+
+
+def test_a_plan_that_is_not_lowered_yields_to_one_that_is():
+    path = Path(__file__).parent / "specs" / "renamed.dsl"
+    module = load(str(path))
+    program = module.program("renamed")
+    binding = sizes.bind(program, module.checks[0].values)
+    choice = choose(program, "gaudi2", binding, cost=stage_cost)
+    labels = {p.label for p in enumerate_plans(program, "gaudi2")}
+    possible = {choice.plan.label, *(label for label, _ in choice.rejected)}
+    impossible = {label for label, _ in choice.impossible}
+    assert impossible and possible | impossible == labels and not possible & impossible
+    assert all(problem.id.startswith("E4") for _, problem in choice.impossible)
+
+    def never(stage, machine, values):
+        raise DiagnosticError((Diagnostic("E421", "planted", NOWHERE),))
+
+    with pytest.raises(DiagnosticError, match="planted"):
+        choose(program, "gaudi2", binding, cost=never)
+
+
+def test_a_stage_that_plans_share_is_costed_once():
+    module = load(str(Path(__file__).parent / "specs" / "masked_scores.dsl"))
+    program = module.program("masked_scores")
+    seen = []
+
+    def counting(stage, machine, values):
+        seen.append(stage)
+        return estimate(stage, machine, values)
+
+    choose(program, "gaudi2", sizes.bind(program, module.checks[0].values), cost=counting)
+    assert len(seen) == len(set(seen))

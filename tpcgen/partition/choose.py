@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tpcgen.diagnostics import Diagnostic, DiagnosticError
 from tpcgen.machine import Machine, machines
+from tpcgen.machine.tpc import TpcCost
 from tpcgen.partition.baseline import baselines
 from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.partition.estimate import estimate
-from tpcgen.partition.plan import Plan
+from tpcgen.partition.plan import Plan, TpcStage
 from tpcgen.partition.price import PlanPrice, TpcCostFunction, price
 from tpcgen.program import ir
-from tpcgen.program.sizes import Binding
+from tpcgen.program.sizes import Binding, Value
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`rejected`: the other plans, cheapest first. `baselines`: what the vendor's stack would run instead."""
+    """`rejected`: the other plans, cheapest first. `baselines`: what the vendor's stack would run instead.
+
+    `impossible`: plans whose kernels are not lowered yet, by label, with what is in the way.
+    """
 
     plan: Plan
     price: PlanPrice
     rejected: tuple[tuple[str, PlanPrice], ...]
     baselines: tuple[PlanPrice, ...]
+    impossible: tuple[tuple[str, Diagnostic], ...] = ()
 
     @property
     def better_baseline(self) -> PlanPrice | None:
@@ -44,14 +50,37 @@ def choose(
 
     `pin` names a plan by its label instead. `cost` says what a TPC stage issues. `known`: the devices by name,
     `machines()` where it is None. Deterministic: ties go to the plan listed first. KeyError for an unknown target;
-    ValueError for a label no plan has; DiagnosticError (E4xx) for what is not lowered yet.
+    ValueError for a label no plan has; DiagnosticError (E4xx) for what no plan lowers yet.
     """
     machine = (machines() if known is None else known)[target]
     plans = enumerate_plans(program, machine.name)
-    priced = [(plan, price(plan, machine, binding, cost)) for plan in plans]
+    priced, impossible = _priced(plans, machine, binding, cost)
+    if not priced:
+        raise DiagnosticError((impossible[0][1],))
     ranked = sorted(priced, key=lambda item: (not item[1].fits, item[1].seconds))
     best = ranked[0] if pin is None else next((item for item in ranked if item[0].label == pin), None)
     if best is None:
-        raise ValueError(f"no plan is called {pin!r}; there are {', '.join(repr(p.label) for p in plans)}")
+        raise ValueError(f"no plan is called {pin!r}; there are {', '.join(repr(p.label) for p, _ in ranked)}")
     rejected = tuple((plan.label, p) for plan, p in ranked if plan is not best[0])
-    return Choice(*best, rejected, baselines(plans[0], machine, binding))
+    return Choice(*best, rejected, baselines(plans[0], machine, binding), impossible)
+
+
+def _priced(
+    plans: Sequence[Plan], machine: Machine, binding: Binding, cost: TpcCostFunction
+) -> tuple[list[tuple[Plan, PlanPrice]], tuple[tuple[str, Diagnostic], ...]]:
+    """Plans with their prices, and those that have none. A stage that plans share is costed once."""
+    known: dict[TpcStage, TpcCost] = {}
+
+    def once(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> TpcCost:
+        if stage not in known:
+            known[stage] = cost(stage, machine, values)
+        return known[stage]
+
+    priced: list[tuple[Plan, PlanPrice]] = []
+    impossible: list[tuple[str, Diagnostic]] = []
+    for plan in plans:
+        try:
+            priced.append((plan, price(plan, machine, binding, once)))
+        except DiagnosticError as error:
+            impossible.append((plan.label, error.diagnostics[0]))
+    return priced, tuple(impossible)

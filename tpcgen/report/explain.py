@@ -209,6 +209,8 @@ def others(x: Explanation) -> Iterator[str]:
     rows += [(b.label, duration(b.seconds), _against(b.seconds, x), "baseline") for b in x.choice.baselines]
     if rows:
         yield table(("instead", "predicted", "against", ""), rows, frozenset({"predicted", "against"})).rstrip("\n")
+    for label, problem in x.choice.impossible:
+        yield f"not lowered yet: {label} ({problem.id}: {problem.message})"
     better = x.choice.better_baseline
     if better is not None:
         yield f"warning: {better.label} is faster than this plan by these predictions"
