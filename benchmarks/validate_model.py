@@ -280,8 +280,8 @@ def rows() -> tuple[Row, ...]:
             "11.545 ms",
             graph.seconds,
             "vendor formula, slot estimate, schedule, assumed launches",
-            why="a graph made by hand from the mathematics (see the script) in the model's own schedule; its inverse is "
-            "in product form, which the report does not say of the published graph",
+            why="a graph made by hand from the mathematics (see the script) in the model's own schedule; its inverse "
+            "is in product form, which the report does not say of the published graph",
         ),
         Row(
             "T9",
