@@ -72,16 +72,19 @@ def build(
     session: Session,
     targets: Sequence[str] = TARGETS,
     wanted: Callable[[str, str, int], bool] = lambda name, target, number: True,
+    edit: Callable[[str, KernelText], KernelText] = lambda name, kernel: kernel,
 ) -> dict[str, list[Built]]:
     """The wanted plans, else all of enumerate_plans, of each program for each target, keyed as `programs` is.
 
-    DiagnosticError for what is not lowered.
+    `edit` may change what is emitted for a program. DiagnosticError for what is not lowered.
     """
     result: dict[str, list[Built]] = {name: [] for name in programs}
     for target in targets:
         variants = {
             name: [
-                _variant(name, n, p) for n, p in enumerate(enumerate_plans(program, target)) if wanted(name, target, n)
+                _variant(name, number, plan, edit)
+                for number, plan in enumerate(enumerate_plans(program, target))
+                if wanted(name, target, number)
             ]
             for name, program in programs.items()
         }
@@ -92,10 +95,10 @@ def build(
     return result
 
 
-def _variant(name: str, number: int, plan: Plan) -> Variant:
+def _variant(name: str, number: int, plan: Plan, edit: Callable[[str, KernelText], KernelText]) -> Variant:
     options = Options(target=plan.target, prefix="t")
     stages = [s for s in plan.stages if isinstance(s, TpcStage)]
-    kernels = tuple(compile_stage(s, f"{name}_{number}", "x", options)[1] for s in stages)
+    kernels = tuple(edit(name, compile_stage(s, f"{name}_{number}", "x", options)[1]) for s in stages)
     return Variant("x", plan, kernels, {})
 
 
@@ -123,10 +126,11 @@ def drawn(program: Program, values: Values, family: Family) -> dict[str, Array]:
     return draw(program, binding, np.random.default_rng([SEED, *family.encode(), *seed]), family)
 
 
-def judged(built: Iterable[Built], values: Values, inputs: Mapping[str, Array], case: str = "") -> Iterator[Outcome]:
-    """Every output of every plan. The plans are of one program."""
-    built = list(built)
-    program = built[0].variant.plan.program
+def judged(
+    built: Sequence[Built], values: Values, inputs: Mapping[str, Array], case: str = "", program: Program | None = None
+) -> Iterator[Outcome]:
+    """Every output of every plan against `program`, else the program they are plans of."""
+    program = program or built[0].variant.plan.program
     binding: Binding = bind(program, dict(values))
     attributes = {a.name: binding.values[a.name] for a in program.attributes}
     truth = run(program, inputs, attributes)

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tpcgen
 from tests.device.harness import Outcome
 
-_TEXT = """\
-# Every plan at every size
-
-Written by `pytest -m full --write-results tests/device/test_every_size.py`. Every kernel ran on the strict host device
-through its glue and was judged against the interpreter in float64 by the pass rule of `tpcgen/interpreter/compare.py`.
-A run is one size with one family of inputs. "Worst" is the largest share of the allowed error that a run used, at the
-element that was nearest to its bound or furthest beyond it.
-
-sha256 of tpcgen/ (`tree_hash` in tests/device/results.py): `{hash}`
-
-{runs} runs, {failed} failed.
-
-| spec | dtype | device | plan | runs | failed | worst | in |
-| --- | --- | --- | --- | --- | --- | --- | --- |
-{rows}
-"""
+_ABOUT = (
+    "Every kernel on the strict host device through its glue, judged against the interpreter in float64 by the pass "
+    "rule of tpcgen/interpreter/compare.py. A run is one size with one family of inputs; worst_share is the largest "
+    "share of the allowed error that a run used. Written by: pytest -m full --write-results tests/device/"
+    "test_every_size.py"
+)
 
 
 def tree_hash() -> str:
@@ -38,40 +29,47 @@ def tree_hash() -> str:
     return digest.hexdigest()
 
 
-@dataclass
-class Results:
-    """`rows`: spec, dtype, device and plan with the outcomes of all their runs."""
-
-    rows: dict[tuple[str, str, str, str], list[Outcome]] = field(default_factory=dict)
-    tree: str = field(default_factory=tree_hash)
-
-    def add(self, key: tuple[str, str, str, str], outcomes: Sequence[Outcome]) -> None:
-        self.rows[key] = list(outcomes)
-
-    def complete(self, combinations: int) -> bool:
-        """Whether all combinations ran, each of them something."""
-        return len(self.rows) == combinations and all(self.rows.values())
-
-    def write(self, path: Path) -> None:
-        """RuntimeError where the tree changed while the matrix ran."""
-        if tree_hash() != self.tree:
-            raise RuntimeError(f"tpcgen/ changed during the run: {path} is not written")
-        everything = [o for outcomes in self.rows.values() for o in outcomes]
-        text = _TEXT.format(
-            hash=self.tree,
-            runs=len(everything),
-            failed=_failed(everything),
-            rows="\n".join(_row(key, outcomes) for key, outcomes in self.rows.items()),
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-
-def _row(key: tuple[str, str, str, str], outcomes: Sequence[Outcome]) -> str:
+def row(spec: str, dtype: str, device: str, plan: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     worst = max(outcomes, key=lambda o: o.share)
-    cells = (*key, str(len(outcomes)), str(_failed(outcomes)), f"{worst.share:.2f}", worst.case)
-    return f"| {' | '.join(cells)} |"
+    return {
+        "spec": spec,
+        "dtype": dtype,
+        "device": device,
+        "plan": plan,
+        "runs": len(outcomes),
+        "failed": sum(bool(o.reason) for o in outcomes),
+        "worst_share": round(worst.share, 2),
+        "worst_case": worst.case,
+    }
 
 
-def _failed(outcomes: Sequence[Outcome]) -> int:
-    return sum(bool(o.reason) for o in outcomes)
+def record(path: Path, rows: Sequence[Mapping[str, Any]], tree: str) -> None:
+    """Add rows of the package with hash `tree` to the file; those of another package go.
+
+    RuntimeError where the package changed while they were made.
+    """
+    if tree_hash() != tree:
+        raise RuntimeError(f"tpcgen/ changed during the run: nothing is written to {path}")
+    known = _rows(path, tree) | {_key(r): r for r in rows}
+    everything = [known[key] for key in sorted(known)]
+    content = {
+        "about": _ABOUT,
+        "tpcgen_sha256": tree,
+        "combinations": len(everything),
+        "runs": sum(r["runs"] for r in everything),
+        "failed": sum(r["failed"] for r in everything),
+        "rows": everything,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _rows(path: Path, tree: str) -> dict[tuple[str, ...], Mapping[str, Any]]:
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text())
+    return {_key(r): r for r in content["rows"]} if content["tpcgen_sha256"] == tree else {}
+
+
+def _key(of: Mapping[str, Any]) -> tuple[str, ...]:
+    return (of["spec"], of["dtype"], of["device"], of["plan"])
