@@ -38,7 +38,8 @@ def load(
 
     The options are those of `tpcgen compile`: `binds` sizes to tune for, `defines` (-D) values of params and defaults
     of attributes, `dtypes` the choices of dtype variables wanted. Nothing is checked against the interpreter here;
-    `tpcgen check` does that. The artifacts are kept in tpcgen's cache folder.
+    `tpcgen check` does that. The artifacts are kept in tpcgen's cache folder. Sizes may be 0: a sum or softmax over
+    nothing is 0.
 
     Loading the same again gives the same module. A spec that changed since this process loaded it gives a new one
     whose GUIDs and torch ops have the content's hash in their prefix; the old module keeps working.

@@ -17,7 +17,7 @@ from tpcgen.host.glue import TensorSpec
 from tpcgen.host.launch import Array, Launch
 from tpcgen.host.passed import fingerprint, has_passed, mark_passed
 from tpcgen.host.strict import run_strict
-from tpcgen.toolchain.host import HostLibrary, build
+from tpcgen.toolchain.host import HostLibrary, Mode, build, cache_dir
 
 _NUMPY = {
     torch.float32: np.dtype(np.float32),
@@ -88,9 +88,13 @@ class StageLibrary:
     def _fast(self) -> HostLibrary:
         return self._build("fast")
 
-    def _build(self, mode: str) -> HostLibrary:
-        assert mode in ("fast", "strict")
-        return build(self._glue, self._kernels, target=self.target, out=self.root / "host", mode=mode)
+    def _build(self, mode: Mode) -> HostLibrary:
+        """In the artifact's folder; in the cache folder where that cannot be written."""
+        try:
+            return build(self._glue, self._kernels, target=self.target, out=self.root / "host", mode=mode)
+        except OSError:
+            out = cache_dir() / "libraries"
+            return build(self._glue, self._kernels, target=self.target, out=out, mode=mode)
 
     @property
     def _kernels(self) -> list[Path]:
