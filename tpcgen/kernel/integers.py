@@ -57,8 +57,8 @@ class Integers:
     def coords(self, read: Read, env: Env) -> tuple[Expr, ...]:
         """In TPC order; those of rows in flight beyond the tensor stay inside it where an element must exist."""
         coords = [self.scalar(i, env) for i in read.indices]
-        row = self.shape.row_in_flight
-        if row is not None and self.shape.lane not in free_indices(read) and env[row].value != Index(row):
+        row, free = self.shape.row_in_flight, free_indices(read)
+        if row in free and self.shape.lane not in free and env[row].value != Index(row):
             sizes = self.shape.program.tensor(read.tensor).shape
             for axis, i in enumerate(read.indices):
                 if row in free_indices(i):
