@@ -57,6 +57,13 @@ def test_drawn_inputs_satisfy_the_contracts(load, name):
     assert any((drawn[0] != other).any() for other in drawn[1:])
 
 
+def test_wide_inputs_spread_scores_over_tens(load):
+    program = load("op f(Q: bf16[M, D], K: bf16[N, D]) -> S: f32[M, N] { S[q,k] = rsqrt(D) * sum[d](Q[q,d] * K[k,d]) }")
+    inputs = draw(program, {"M": 64, "N": 64, "D": 64}, np.random.default_rng(1), "wide")
+    scores = run(program, inputs, {})["S"]
+    assert 20 < np.abs(scores).max() < 80 and 5 < scores.std() < 15
+
+
 def test_the_same_seed_draws_the_same(load):
     program = load("op f(x: f32[T], n: i32[T]) -> o: f32[T] where n[t] < T { o[t] = x[t] * n[t] }")
     one, two = (draw(program, {"T": 33}, np.random.default_rng(7)) for _ in range(2))

@@ -18,8 +18,9 @@ from tpcgen.interpreter.value import Array
 from tpcgen.program import ir, sizes
 from tpcgen.program.dtypes import DType
 
-Family = Literal["normal", "large", "tiny", "equal", "short", "stale"]
-"""normal: standard normal. large: +-320 (128 for fp8), so that a dot product of D of them, over sqrt(D), is about
+Family = Literal["normal", "wide", "large", "tiny", "equal", "short", "stale"]
+"""normal: standard normal. wide: three times that, so that scores spread over tens and a few weights share a row: where
+rounding a score costs most. large: +-320 (128 for fp8), so that a dot product of D of them, over sqrt(D), is about
 +-1e5 and exact. tiny: near the least normal number or the square root of the ulp. equal: -1, 0 and 1, so that scores
 are tied. short: integers at the ends of what the contracts allow, so that rows are empty or full. stale: NaN, and
 integers far outside, in every element that nobody visits or no contract covers.
@@ -30,7 +31,7 @@ _ATTEMPTS = 20
 
 def families(program: ir.Program) -> tuple[Family, ...]:
     """Those that make a difference to the program."""
-    result: list[Family] = ["normal", "large", "tiny", "equal"]
+    result: list[Family] = ["normal", "wide", "large", "tiny", "equal"]
     if any(t.dtype.is_integer for t in program.inputs):
         result.append("short")
     if any(_skips(e) for e in _expressions(program)):
@@ -314,6 +315,8 @@ def _inside(edge: Array, dtype: DType, towards: float, strict: bool) -> Array:
 
 def _free_reals(rng: np.random.Generator, shape: tuple[int, ...], dtype: DType, family: Family) -> Array:
     match family:
+        case "wide":
+            return 3.0 * rng.standard_normal(shape)
         case "large":
             return rng.choice([-1.0, 1.0], shape) * (128.0 if dtype.size == 1 else 320.0)
         case "tiny":
