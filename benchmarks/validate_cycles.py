@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from tpcgen.diagnostics import DiagnosticError
-from tpcgen.kernel.cycles import block_slots
+from tpcgen.kernel.cycles import loop_bundles
 from tpcgen.kernel.ir import Kernel, Loop, Statement
 from tpcgen.kernel.lower import lower
 from tpcgen.kernel.tpc_c import render
@@ -99,7 +99,7 @@ def measure(compiler: tpc_clang.TpcClang) -> tuple[list[Measured], list[Unmatche
 
 def _pairs(name: str, kernel: Kernel, expected: Sequence[Loop], found: Sequence[HardwareLoop]) -> Iterator[Measured]:
     for number, (loop, words) in enumerate(zip(expected, found, strict=True), 1):
-        predicted = block_slots(kernel, loop.body).bundles
+        predicted = loop_bundles(kernel, loop)
         yield Measured(name, kernel.target, number, predicted, words.words, words.idle)
 
 

@@ -37,9 +37,9 @@ def kernels(request: pytest.FixtureRequest) -> list[Kernel]:
 
 def declared(s: Statement) -> str | None:
     match s:
-        case VectorOp():
+        case VectorOp() | Load():
             return s.dest.name if s.fresh else None
-        case Load() | Broadcast() | Invoke():
+        case Broadcast() | Invoke():
             return s.dest.name
         case ScalarLoad() | ScalarLet():
             return s.name

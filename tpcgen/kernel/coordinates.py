@@ -6,7 +6,7 @@ hardware loop; one built from the loop's variable costs both (probes of the open
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tpcgen.kernel.ir import (
@@ -72,18 +72,25 @@ def plan(kernel: Kernel, loop: Loop) -> Plan:
     if any(isinstance(s, Loop) for s in loop.body):
         return Plan((), {})
     inside = _declared(loop.body)
-    groups: dict[tuple[int, Coords], list[tuple[int, int]]] = {}
-    for number, coords in enumerate(c for s in loop.body for c in accesses(kernel, s)):
+    groups: dict[tuple[str, int, Coords], list[tuple[int, int]]] = {}
+    for number, (tensor, coords) in enumerate(_places(kernel, loop.body)):
         split = _split(coords, loop.var, inside)
         if split is not None:
             dim, base, offset = split
-            groups.setdefault((dim, base), []).append((number, offset))
+            groups.setdefault((tensor, dim, base), []).append((number, offset))
     moving: list[Moving] = []
     uses: dict[int, int] = {}
-    for (dim, base), members in groups.items():
+    for (_, dim, base), members in groups.items():
         uses |= {number: len(moving) for number, _ in members}
         moving.append(_moving(loop, dim, base, members))
     return Plan(tuple(moving), uses)
+
+
+def _places(kernel: Kernel, body: Sequence[Statement]) -> Iterator[tuple[str, Coords]]:
+    """Accesses with their tensors: loads and stores share no variable, or a load would wait for the store before it."""
+    for s in body:
+        if isinstance(s, Load | Store | Broadcast | ScalarLoad):
+            yield from ((s.tensor, c) for c in accesses(kernel, s))
 
 
 def _moving(loop: Loop, dim: int, base: Coords, members: Sequence[tuple[int, int]]) -> Moving:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tpcgen.kernel.c_text import Lines, integer, number
-from tpcgen.kernel.ir import OPS, Imm, Kernel, Lanes, Operand, Reg, Scalar, VectorOp, VType
+from tpcgen.kernel.ir import Imm, Kernel, Lanes, Operand, Reg, Scalar, VectorOp, VType, on_both_parts
 from tpcgen.program.ir import Attr
 
 _TYPES = {
@@ -162,34 +162,28 @@ class Intrinsics:
     # --- both parts at once -----------------------------------------------------------------------------------------
 
     def _both_parts_at_once(self, s: VectorOp) -> bool:
-        """Where the device can, and the first operand and what is added are pairs."""
-        if self.kernel.target == "gaudi" or not OPS[s.op].x2 or s.dest.parts != 2 or s.pred is not None:
+        """False where the device cannot, or where all that could come first is a cast: those are written by parts."""
+        first, *others = s.args
+        if not on_both_parts(s, self.kernel.target):
             return False
-        args = list(s.args)
-        if s.op != "sub" and not self._is_pair(args[0]) and self._is_pair(args[1]):
-            args[0], args[1] = args[1], args[0]
-        first = args[0]
+        if s.op != "sub" and not self._is_pair(first):
+            first, others = others[0], [first, *others[1:]]
         if not isinstance(first, Reg) or not self._is_pair(first):
             return False
         head = f"{type_name(s.dest)} {s.dest.name} = " if s.fresh else f"{s.dest.name} = "
-        second = [self._operand(args[1], part) for part in (0, 1)]
-        if s.op in _X2:
-            self._call(head, _X2[s.op], [first.name, *second])
-            return True
-        return self._multiply_add_x2(s.op, head, first, second, args[2])
-
-    def _multiply_add_x2(self, op: str, head: str, first: Reg, second: list[str], added: Operand) -> bool:
-        negate = ["SW_NEG"] if op == "nmadd" else []
-        if isinstance(added, Imm):
-            args = [first.name, second[0], number(added.value), second[1], *negate]
-            self._call(head, "v_f32_madd_x2_vvsv_b", args)
-            return True
-        if not isinstance(added, Reg) or not self._is_pair(added):
-            return False
-        if op == "mac":
-            self._call(head, "v_f32_mac_x2_b", [first.name, *second, added.name])
-        else:
-            self._call(head, "v_f32_madd_x2_b", [first.name, second[0], added.name, second[1], *negate])
+        second = [self._operand(others[0], part) for part in (0, 1)]
+        negate = ["SW_NEG"] if s.op == "nmadd" else []
+        match others[1:]:
+            case []:
+                self._call(head, _X2[s.op], [first.name, *second])
+            case [Imm(value=added)]:
+                self._call(head, "v_f32_madd_x2_vvsv_b", [first.name, second[0], number(added), second[1], *negate])
+            case [Reg() as added] if s.op == "mac":
+                self._call(head, "v_f32_mac_x2_b", [first.name, *second, added.name])
+            case [Reg() as added]:
+                self._call(head, "v_f32_madd_x2_b", [first.name, second[0], added.name, second[1], *negate])
+            case _:
+                raise AssertionError(s)
         return True
 
     def _is_pair(self, operand: Operand) -> bool:

@@ -155,11 +155,15 @@ class Invoke:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A vector of a tensor from `coords` on along dim 0; lanes outside the tensor read 0."""
+    """A vector of a tensor from `coords` on along dim 0; lanes outside the tensor read 0.
+
+    `fresh`: this statement declares `dest`; otherwise one declared before is filled anew.
+    """
 
     dest: Reg
     tensor: str
     coords: tuple[Expr, ...]
+    fresh: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +346,21 @@ OPS: dict[str, OpInfo] = {
     "shuffle_control": OpInfo((_I,), VType.CTRL, vpu=1),
     "lane_id": OpInfo((), _I),
 }
+
+
+def on_both_parts(s: VectorOp, target: str) -> bool:
+    """Whether one instruction does both parts of a pair: the x2 forms of gaudi2. The first factor or term must be one,
+    what is added a pair or an immediate, and no lane may be left out.
+    """
+    if target == "gaudi" or not OPS[s.op].x2 or s.dest.parts != 2 or s.pred is not None:
+        return False
+    first = s.args[:1] if s.op == "sub" else s.args[:2]
+    if not any(isinstance(a, Reg) and a.parts == 2 for a in first):
+        return False
+    if len(s.args) == 2:
+        return True
+    added = s.args[2]
+    return added.parts == 2 if isinstance(added, Reg) else isinstance(added, Imm) and s.op != "mac"
 
 
 def walk(statements: tuple[Statement, ...]) -> Iterator[Statement]:

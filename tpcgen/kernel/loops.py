@@ -103,23 +103,47 @@ class Loops:
     def _along_elements(self, index: str, nest: Nest, b: Bounds, env: Env) -> None:
         low, high = self._range(index, env)
         begin, end = self._edges(index, nest, b)
-        all_begin, all_end = self.integers.scalar(b.all_begin, env), self.integers.scalar(b.all_end, env)
-        always, masked = b.everywhere, (*b.everywhere, *b.mask)
-        full, full_end = begin, end
         self._absent(index, nest, _Piece(low, begin))
-        if b.varies_low:
-            full = self.integers.let(f"{index}_full", smallest([largest([all_begin, begin]), end]))
-            self._loop(index, nest.points, _Piece(begin, full, conditions=masked), nest.body)
-        if b.varies_high:
-            full_end = self.integers.let(f"{index}_full_end", largest([full, smallest([all_end, end])]))
-        main_end = full_end
-        if nest.unroll > 1:
-            length = plus(full_end, Unary("-", full))
-            main_end = self.integers.let(f"{index}_main_end", plus(full, _round_down(length, nest.unroll)))
-        self._loop(index, nest.points, _Piece(full, main_end, nest.unroll, nest.unroll, always), nest.body)
-        rest = masked if b.varies_high else always
-        self._loop(index, nest.points, _Piece(main_end, end, conditions=rest), nest.body)
+        if nest.unroll == 1:
+            self._one_by_one(index, nest, b, (begin, end))
+        else:
+            self._unrolled(index, nest, b, (begin, end))
         self._absent(index, nest, _Piece(end, high))
+
+    def _one_by_one(self, index: str, nest: Nest, b: Bounds, within: tuple[Expr, Expr]) -> None:
+        always, masked, (begin, end) = b.everywhere, (*b.everywhere, *b.mask), within
+        full, full_end = begin, end
+        if b.varies_low:
+            all_begin = largest([self.integers.scalar(b.all_begin, nest.points[0]), begin])
+            full = self.integers.let(f"{index}_full", smallest([all_begin, end]))
+        if b.varies_high:
+            all_end = self._all_end(nest, b, end)
+            full_end = self.integers.let(f"{index}_full_end", largest([full, all_end]))
+        self._loop(index, nest.points, _Piece(begin, full, conditions=masked), nest.body)
+        self._loop(index, nest.points, _Piece(full, full_end, conditions=always), nest.body)
+        self._loop(index, nest.points, _Piece(full_end, end, conditions=masked), nest.body)
+
+    def _unrolled(self, index: str, nest: Nest, b: Bounds, within: tuple[Expr, Expr]) -> None:
+        """Pieces are multiples of the unrolling from `begin` on; those with conditions may hold points without need."""
+        always, masked, (begin, end) = b.everywhere, (*b.everywhere, *b.mask), within
+        many = nest.unroll
+        whole_end = self.integers.let(f"{index}_whole_end", plus(begin, _round_down(_difference(end, begin), many)))
+        full, full_end = begin, whole_end
+        if b.varies_low:
+            all_begin = largest([self.integers.scalar(b.all_begin, nest.points[0]), begin])
+            first_full = plus(begin, _round_up(_difference(all_begin, begin), many))
+            full = self.integers.let(f"{index}_full", smallest([first_full, whole_end]))
+        if b.varies_high:
+            all_end = largest([full, self._all_end(nest, b, end)])
+            full_end = self.integers.let(f"{index}_full_end", plus(full, _round_down(_difference(all_end, full), many)))
+        self._loop(index, nest.points, _Piece(begin, full, many, many, masked), nest.body)
+        self._loop(index, nest.points, _Piece(full, full_end, many, many, always), nest.body)
+        self._loop(index, nest.points, _Piece(full_end, whole_end, many, many, masked), nest.body)
+        rest = masked if b.varies_low or b.varies_high else always
+        self._loop(index, nest.points, _Piece(whole_end, end, conditions=rest), nest.body)
+
+    def _all_end(self, nest: Nest, b: Bounds, end: Expr) -> Expr:
+        return smallest([self.integers.scalar(b.all_end, nest.points[0]), end])
 
     def _along_lanes(self, index: str, nest: Nest, b: Bounds) -> None:
         """In whole vectors; lanes beyond the index's range read and store nothing, but would count in a reduction."""
@@ -178,6 +202,10 @@ class Loops:
         statements = self.scopes.close()
         if statements:
             self.scopes.append(level - 1, Loop(var, piece.low, piece.high, piece.step, statements))
+
+
+def _difference(a: Expr, b: Expr) -> Expr:
+    return plus(a, Unary("-", b))
 
 
 def _round_down(e: Expr, step: int) -> Expr:

@@ -13,7 +13,9 @@ from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import Imm, Kernel, Note, Operand, Reg, Store
 from tpcgen.kernel.loops import Instances, Loops, Nest
 from tpcgen.kernel.names import readable
+from tpcgen.kernel.order import loads_first
 from tpcgen.kernel.reductions import Reductions, unrolled
+from tpcgen.kernel.rotate import loads_ahead
 from tpcgen.kernel.scopes import Bound, Env, Scopes
 from tpcgen.kernel.shape import ROWS, Output, Shape, shape_of
 from tpcgen.kernel.values import Values, conjunction
@@ -56,7 +58,7 @@ def lower(stage: TpcStage, *, target: str, name: str) -> Kernel:
         body=scopes.statements(1),
         title="; ".join(f"{o.tensor.name}[{', '.join(o.indices)}]" for o in shape.outputs),
     )
-    return verify(readable(kernel))
+    return verify(readable(loads_ahead(loads_first(kernel))))
 
 
 def _rows(shape: Shape) -> list[Env]:

@@ -64,9 +64,9 @@ def _declared(statements: Sequence[Statement], outer: Names) -> dict[str, str]:
 
 def _declares(s: Statement) -> str | None:
     match s:
-        case VectorOp():
+        case VectorOp() | Load():
             return s.dest.name if s.fresh else None
-        case Load() | Broadcast() | Invoke():
+        case Broadcast() | Invoke():
             return s.dest.name
         case ScalarLoad() | ScalarLet():
             return s.name

@@ -65,7 +65,8 @@ def _line(s: Statement) -> str:
         case ScalarLoad():
             return f"{s.name} = scalar {s.tensor}[{_coords(s.coords)}]"
         case Load():
-            return f"{_register(s.dest)} = load {s.tensor}[{_coords(s.coords)}]"
+            dest = _register(s.dest) if s.fresh else s.dest.name
+            return f"{dest} = load {s.tensor}[{_coords(s.coords)}]"
         case Broadcast():
             return f"{_register(s.dest)} = broadcast {s.tensor}[{_coords(s.coords)}]"
         case Store():

@@ -140,8 +140,8 @@ def unrolled(lanes: Lanes) -> int:
     return 8 // lanes.parts
 
 
-CHAINS = 4
-"""Accumulators of such a loop: an addition is done after 4 cycles."""
+CHAINS = 2
+"""Accumulators of such a loop. More hide no more latency in a loop that computes anything, and take registers."""
 
 
 def _never() -> Operand:

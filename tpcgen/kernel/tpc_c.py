@@ -186,14 +186,17 @@ class _Block:
     def _load(self, s: Load) -> None:
         load = f"v_{_ELEMENT[s.dest.type]}_ld_tnsr_b"
         if s.dest.parts == 1:
-            self.lines.add(f"{type_name(s.dest)} {s.dest.name} = {load}({self._at(s.coords)}, {s.tensor});")
+            place = self._at(s.coords)
+            declare = f"{type_name(s.dest)} " if s.fresh else ""
+            self.lines.add(f"{declare}{s.dest.name} = {load}({place}, {s.tensor});")
             self._advance()
             return
         places = coordinates.accesses(self.printer.kernel, s)
         for number, place in enumerate(places, start=self.accesses):
             if number not in self.plan.uses:
                 self.coordinates(place)
-        self.lines.add(f"{type_name(s.dest)} {s.dest.name};")
+        if s.fresh:
+            self.lines.add(f"{type_name(s.dest)} {s.dest.name};")
         for part, place in enumerate(places):
             self.lines.add(f"{s.dest.name}.v{part + 1} = {load}({self._at(place)}, {s.tensor});")
             self._advance()

@@ -72,6 +72,9 @@ class _Verifier:
                     self._coords(s.tensor, s.coords, variables, s)
                     self._declare(s.name, registers, variables, s)
                     variables.add(s.name)
+                case Load(fresh=False):
+                    self._coords(s.tensor, s.coords, variables, s)
+                    self._known(s.dest, registers, s)
                 case Load() | Broadcast():
                     self._coords(s.tensor, s.coords, variables, s)
                     self._declare(s.dest.name, registers, variables, s)

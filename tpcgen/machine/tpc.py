@@ -14,7 +14,7 @@ class TpcCost:
     """Totals over all members of the index space, as if one TPC ran them all.
 
     `bundles`: VLIW bundles; `accesses`: 256-byte global loads and stores; `members`: index-space members, the grain in
-    which work goes to the engines; `known_by`: how the bundles are known ("compiler schedule", "slot estimate").
+    which work goes to the engines; `known_by`: how the bundles are known ("schedule estimate", "slot estimate").
     """
 
     bundles: float
