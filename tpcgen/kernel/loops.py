@@ -131,10 +131,11 @@ class Loops:
         full, full_end = begin, whole_end
         if b.varies_low:
             all_begin = largest([self.integers.scalar(b.all_begin, nest.points[0]), begin])
+            all_begin = self.integers.let(f"{index}_all", all_begin)
             first_full = plus(begin, _round_up(_difference(all_begin, begin), many))
             full = self.integers.let(f"{index}_full", smallest([first_full, whole_end]))
         if b.varies_high:
-            all_end = largest([full, self._all_end(nest, b, end)])
+            all_end = self.integers.let(f"{index}_all_end", largest([full, self._all_end(nest, b, end)]))
             full_end = self.integers.let(f"{index}_full_end", plus(full, _round_down(_difference(all_end, full), many)))
         self._loop(index, nest.points, _Piece(begin, full, many, many, masked), nest.body)
         self._loop(index, nest.points, _Piece(full, full_end, many, many, always), nest.body)

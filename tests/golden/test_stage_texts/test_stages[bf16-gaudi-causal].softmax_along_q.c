@@ -91,7 +91,8 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N, int M)
                 row_max_2.v2 = MINUS_INFINITY;
                 const int k_end = s_i32_max(s_i32_min(N, q + N + 128 - M), 0);
                 const int k_whole_end = k_end & -4;
-                const int k_full_end = s_i32_max(s_i32_min(k_end, s_i32_min(N, q + N + 1 - M)), 0) & -4;
+                const int k_all_end = s_i32_max(s_i32_min(k_end, s_i32_min(N, q + N + 1 - M)), 0);
+                const int k_full_end = k_all_end & -4;
                 const int5 at_0 = {q, 0, h, b, 0};
                 const int5 at_1 = {q + 64, 0, h, b, 0};
                 float128 s_dot;

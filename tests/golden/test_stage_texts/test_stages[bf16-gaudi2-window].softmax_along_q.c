@@ -64,8 +64,10 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                 const int k_begin = s_i32_max(q + 1 - W, 0);
                 const int k_end = s_i32_max(k_begin, s_i32_min(N, q + 128));
                 const int k_whole_end = k_begin + ((k_end - k_begin) & -4);
-                const int k_full = s_i32_min(k_whole_end, k_begin + ((s_i32_max(k_begin, s_i32_max(q + 128 - W, 0)) + 3 - k_begin) & -4));
-                const int k_full_end = k_full + ((s_i32_max(k_full, s_i32_min(k_end, s_i32_min(N, q + 1))) - k_full) & -4);
+                const int k_all = s_i32_max(k_begin, s_i32_max(q + 128 - W, 0));
+                const int k_full = s_i32_min(k_whole_end, k_begin + ((k_all + 3 - k_begin) & -4));
+                const int k_all_end = s_i32_max(k_full, s_i32_min(k_end, s_i32_min(N, q + 1)));
+                const int k_full_end = k_full + ((k_all_end - k_full) & -4);
                 int5 at_0 = {q, k_begin, h, b, 0};
                 int5 at_1 = {q + 64, k_begin, h, b, 0};
                 for (int k = k_begin; k < k_full; k += 4) {
