@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tpcgen import __version__
 from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, read_sources, render
 from tpcgen.kernel_commands import conformance_command, run_command
+from tpcgen.version import VERSION
 
 if TYPE_CHECKING:
     from tpcgen.check import Eager
@@ -52,7 +52,7 @@ def _compile_options(command: _Command) -> _Command:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Exit status: 0 done, 1 a check failed, 2 bad input, 3 a toolchain failed, 70 a bug of tpcgen.",
 )
-@click.version_option(__version__, prog_name="tpcgen")
+@click.version_option(VERSION, prog_name="tpcgen")
 def cli() -> None:
     """Attention operators for Intel Gaudi from mathematics: kernels, glue, PyTorch operators, checked."""
 
@@ -357,7 +357,7 @@ def _report_bug(bug: Exception) -> None:
     click.echo(f"tpcgen: this is a bug in tpcgen: {type(bug).__name__}: {bug}", err=True)
     where = "what was printed"
     with suppress(OSError), tempfile.NamedTemporaryFile("w", prefix="tpcgen-bug-", suffix=".txt", delete=False) as file:
-        file.write(f"tpcgen {__version__}, Python {sys.version}\n{sys.argv}\n\n")
+        file.write(f"tpcgen {VERSION}, Python {sys.version}\n{sys.argv}\n\n")
         traceback.print_exception(bug, file=file)
         where = file.name
     click.echo(f"tpcgen: please report it with the spec, the command and {where}", err=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tpcgen import __version__
 from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, Diagnostics, Severity, file_label
 from tpcgen.emit.artifact import Artifact, KernelText, Variant
 from tpcgen.emit.glue import GlueKernel
@@ -26,6 +25,7 @@ from tpcgen.program import Module, load, sizes
 from tpcgen.program.hints import did_you_mean
 from tpcgen.program.ir import Program
 from tpcgen.rewrite.unsupported import report_vjps
+from tpcgen.version import VERSION
 
 Values = Mapping[str, int | float]
 
@@ -115,7 +115,7 @@ def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[st
             texts = tuple(text for _, text in lowered)
             predicted = tuple(_predicted(choice.price) for choice in chosen.choices)
             variants.append(Variant(dtype, chosen.plan, texts, predicted, tuple(b.values for b in chosen.bindings)))
-    artifact = Artifact(op, device.target, options.prefix, file_label(str(path)), __version__, tuple(variants))
+    artifact = Artifact(op, device.target, options.prefix, file_label(str(path)), VERSION, tuple(variants))
     specs = {file_label(file): Path(file) for file in module.sources}
     return CompiledOp(artifact, cases, tuple(choices), tuple(kernels), specs)
 

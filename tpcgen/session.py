@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tpcgen
 from tpcgen.compiler import Compiled, CompiledOp
 from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
 from tpcgen.emit import artifact as emit
@@ -21,6 +20,7 @@ from tpcgen.partition import print as plan_text
 from tpcgen.program import print as program_text
 from tpcgen.report import plans, results
 from tpcgen.report.results import Result
+from tpcgen.version import ROOT
 
 if TYPE_CHECKING:
     from tpcgen.check import Eager
@@ -236,8 +236,7 @@ def _check_key(op: CompiledOp, texts: Mapping[str, str]) -> str:
 @lru_cache(maxsize=1)
 def _own_hash() -> str:
     """Of every file of this package: a stored result is only as good as the code that judged it."""
-    root = Path(tpcgen.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(p for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc"):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    for path in sorted(p for p in ROOT.rglob("*") if p.is_file() and p.suffix != ".pyc"):
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

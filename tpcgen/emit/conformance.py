@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy
 
-import tpcgen
 from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
 from tpcgen.emit import glue, torch_ext
 from tpcgen.emit.glue import GlueKernel
@@ -23,12 +22,13 @@ from tpcgen.machine import MACHINES
 from tpcgen.machine.mme import Matmul, mme_cost
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Literal, Program, Size
+from tpcgen.version import ROOT, VERSION
 
 np: Any = numpy
 TARGETS = ("gaudi", "gaudi2")
 INDEX = "probes.json"
 
-_HOST = Path(tpcgen.__file__).parent / "host"
+_HOST = ROOT / "host"
 _ALL = AxisAccess(0, 0, 0, 0, all_required=True)
 _ROW = AxisAccess(0, 1, 0, 0)
 _MATMUL = Matmul(1, 8192, 8192, 8192, DType.BF16, DType.BF16)
@@ -61,11 +61,11 @@ def assumptions() -> tuple[Mapping[str, str], ...]:
 def _files(target: str, probes: tuple[Probe, ...]) -> dict[str, str | bytes]:
     name = f"tpcgen_conformance_{target}"
     kernels = [*map(_probe_kernel, probes), *map(_rate_kernel, RATES)]
-    values = {"target": target, "version": tpcgen.__version__, "probes": len(probes)}
+    values = {"target": target, "version": VERSION, "probes": len(probes)}
     texts: dict[str, str | bytes] = {f"kernels/{_guid(p)}.c": p.kernel for p in (*probes, *RATES)}
     texts["kernels/probe.h"] = HEADER
-    texts |= {f"glue/{k}": v for k, v in glue.files(name, target, INDEX, kernels, tpcgen.__version__, 1).items()}
-    texts |= {f"torch_ext/{k}": v for k, v in torch_ext.files(name, INDEX, kernels, tpcgen.__version__).items()}
+    texts |= {f"glue/{k}": v for k, v in glue.files(name, target, INDEX, kernels, VERSION, 1).items()}
+    texts |= {f"torch_ext/{k}": v for k, v in torch_ext.files(name, INDEX, kernels, VERSION).items()}
     interface = "include/tpc_kernel_lib_interface.h"
     texts[f"glue/{interface}"] = (_HOST / interface).read_text(encoding="utf-8")
     texts["judge.py"] = (_HOST / "judge.py").read_text(encoding="utf-8")
@@ -88,7 +88,7 @@ def _index(name: str, target: str, probes: tuple[Probe, ...]) -> dict[str, objec
     return {
         "name": name,
         "target": target,
-        "version": tpcgen.__version__,
+        "version": VERSION,
         "rows": ROWS,
         "probes": [
             {

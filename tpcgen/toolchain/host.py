@@ -24,15 +24,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
-import tpcgen
 from tpcgen import cache
 from tpcgen.diagnostics import NOWHERE, Diagnostic, Label, Span
 from tpcgen.toolchain.errors import ToolchainError
 from tpcgen.toolchain.scan import POST_INCREMENT, Function, Scan, scan
+from tpcgen.version import ROOT
 
 Mode = Literal["strict", "fast"]
 _Explain = Callable[[str], tuple[Diagnostic, ...]]
-INCLUDE = Path(tpcgen.__file__).parent / "host" / "include"
+INCLUDE = ROOT / "host" / "include"
 DEVICE_SOURCE = INCLUDE.parent / "device.cpp"
 ELF_MARK = "TPCGEN-HOST-KERNEL:"
 
