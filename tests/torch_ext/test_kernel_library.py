@@ -55,7 +55,7 @@ def cmake(sources: Path, compiler: Path) -> Path:
     """The library, built as docs/gaudi.md says."""
     if shutil.which("cmake") is None or shutil.which("objcopy") is None:
         pytest.skip("no cmake or objcopy")
-    folder = sources / "glue" / f"build-{compiler.name}"
+    folder = sources / "glue" / f"build-{compiler.parent.name}"
     environment = {**os.environ, "TPC_CLANG": str(compiler), "CXXFLAGS": "-O0 -Wall -Wextra -Werror"}
     for command in (["cmake", "-S", str(sources / "glue"), "-B", str(folder)], ["cmake", "--build", str(folder)]):
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
