@@ -1,66 +1,80 @@
-"""How long compiling takes, as a user waits for it: whole processes for the command line.
+"""How long compiling takes, as a user waits for it: whole processes for the command line, then its parts in process.
 
     python benchmarks/compile_latency.py [SPEC...]
 
-Prints a Markdown table: the best of several runs, in seconds. Rows marked cold start from an empty cache folder.
+Prints a Markdown table: the median of several runs in seconds, elapsed and of processor time (children included).
+Cold steps are run once, from an empty cache folder.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 SPECS = ("causal", "alibi_causal", "window", "full")
 GPT2 = {"causal": "B=1,H=12,G=12,M=1024,N=1024,D=64,E=64"}
 
 
+class Seconds(NamedTuple):
+    elapsed: float
+    processor: float
+
+
 def main() -> None:
     specs = [Path(arg) for arg in sys.argv[1:]] or [ROOT / "examples" / f"{name}.dsl" for name in SPECS]
-    print("| spec | step | seconds |\n| --- | --- | ---: |")
+    print("| spec | step | runs | elapsed | processor |\n| --- | --- | ---: | ---: | ---: |")
     for spec in specs:
-        for step, seconds in _rows(spec):
-            print(f"| {spec.stem} | {step} | {seconds:.2f} |", flush=True)
+        for step, runs in _rows(spec):
+            elapsed, processor = (median(column) for column in zip(*runs, strict=True))
+            print(f"| {spec.stem} | {step} | {len(runs)} | {elapsed:.2f} | {processor:.2f} |", flush=True)
 
 
-def _rows(spec: Path) -> Iterator[tuple[str, float]]:
+def _rows(spec: Path) -> Iterator[tuple[str, list[Seconds]]]:
     bind = ("--bind", GPT2[spec.stem]) if spec.stem in GPT2 else ()
     with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "build"
-        command = ("compile", str(spec), "-o", str(out), *bind)
-        warm = Path(scratch) / "cache"
-        yield "compile, cold: parse to check", _process(command, warm)
-        yield "compile again, nothing changed", min(_process(command, warm) for _ in range(3))
-        emission = (*command[:3], str(out) + "2", *bind, "--no-build", "--no-check")
-        yield "emission, cold", _process(emission, Path(scratch) / "cold")
-        yield "emission, parse table cached", min(_process(emission, warm) for _ in range(5))
-    yield "in process: parse and resolve", _best(lambda: _resolve(spec))
-    yield "in process: parse to plans and kernels", _best(lambda: _compile(spec))
+        folder = Path(scratch)
+        command = ("compile", str(spec), "-o", str(folder / "build"), *bind)
+        emission = ("compile", str(spec), "-o", str(folder / "emitted"), *bind, "--no-build", "--no-check")
+        yield "compile, cold", _process(command, folder / "cache", 1)
+        yield "compile, nothing changed", _process(command, folder / "cache", 5)
+        yield "emission, cold", _process(emission, folder / "other", 1)
+        yield "emission", _process(emission, folder / "cache", 5)
+    yield "parse and resolve, in process", _work(lambda: _resolve(spec))
+    yield "parse to kernels, in process", _work(lambda: _compile(spec))
 
 
-def _process(arguments: tuple[str, ...], cache: Path) -> float:
+def _process(arguments: tuple[str, ...], cache: Path, runs: int) -> list[Seconds]:
     environment = {**os.environ, "TPCGEN_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "tpcgen.cli", *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise SystemExit(done.stdout + done.stderr)
-    return time.perf_counter() - start
+    command = [sys.executable, "-m", "tpcgen.cli", *arguments]
+
+    def once() -> None:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise SystemExit(done.stdout + done.stderr)
+
+    return [_timed(once, resource.RUSAGE_CHILDREN) for _ in range(runs)]
 
 
-def _best(work: Callable[[], object]) -> float:
-    times: list[float] = []
-    for _ in range(5):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def _work(work: Callable[[], object]) -> list[Seconds]:
+    work()
+    return [_timed(work, resource.RUSAGE_SELF) for _ in range(9)]
+
+
+def _timed(work: Callable[[], object], whose: int) -> Seconds:
+    start, before = time.perf_counter(), resource.getrusage(whose)
+    work()
+    after = resource.getrusage(whose)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Seconds(time.perf_counter() - start, processor)
 
 
 def _resolve(spec: Path) -> object:
