@@ -183,7 +183,7 @@ def tile_line(t: Tiles) -> str:
 def totals(x: Explanation) -> Iterator[str]:
     """How long, what is held, what is moved."""
     p = x.choice.price
-    held = ", ".join(f"{e} {duration(s)} ({s / p.seconds:.0%})" for e, s in p.busy.items()) if p.seconds else ""
+    held = ", ".join(f"{e} {duration(s)} ({s / p.seconds:.1%})" for e, s in p.busy.items()) if p.seconds else ""
     overlap = f"engines overlap {duration(p.overlap)}; one after the other {duration(p.serial)}"
     yield f"total {duration(p.seconds)}; held: {held}; {overlap}"
     limit = size(x.machine.memory.hbm_bytes)
