@@ -92,8 +92,9 @@ def test_compiles_with_attributes(window: ModuleType) -> None:
     torch._dynamo.reset()
     q, k, v = qkv(g=4, m=33, n=33)
     (sink,) = draw((4,))
-    compiled = torch.compile(window.window, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(q, k, v, sink, W=7), window.window(q, k, v, sink, W=7))
+    compiled = torch.compile(window.window, fullgraph=True, backend="aot_eager", dynamic=True)
+    for width in (7, 20, -3):
+        torch.testing.assert_close(compiled(q, k, v, sink, W=width), window.window(q, k, v, sink, W=width))
 
 
 def test_the_graph_is_flat_and_does_not_grow_with_the_sequence(causal: ModuleType) -> None:
@@ -163,6 +164,24 @@ def test_wrong_calls_say_what_is_wrong(
 ) -> None:
     with pytest.raises(error, match=f"causal: {words}"):
         causal.causal(*inputs)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        (2.5, TypeError, "W must be an int, got 2.5"),
+        (True, TypeError, "W must be an int, got True"),
+        ("wide", TypeError, "W must be an int, got 'wide'"),
+        (None, TypeError, "W must be an int, got None"),
+        (1 << 31, ValueError, "W = 2147483648 does not fit in int32"),
+    ],
+)
+def test_wrong_attributes_say_what_is_wrong(
+    window: ModuleType, value: object, error: type[Exception], words: str
+) -> None:
+    q, k, v = qkv(g=4, m=3, n=3)
+    with pytest.raises(error, match=f"window: {words}"):
+        window.window(q, k, v, torch.zeros(4), W=value)
 
 
 def test_no_key_heads_is_a_broken_contract(causal: ModuleType) -> None:

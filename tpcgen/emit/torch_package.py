@@ -99,6 +99,7 @@ import torch
 from tpcgen.torch.hpu import hpu_stages
 from tpcgen.torch.runtime import (  # noqa: F401
     StageLibrary,
+    check_attribute,
     check_device,
     check_dtype,
     check_shape,
@@ -239,6 +240,9 @@ def _checks(name: str, program: Program) -> list[str]:
     if len(program.inputs) > 1:
         lines.append(f'check_device("{name}", {_dictionary(t.name for t in program.inputs)})')
     lines += [_default(a) for a in program.attributes if a.default is not None and not isinstance(a.default, Literal)]
+    for a in program.attributes:
+        kind = "int" if a.type is DType.I32 else "float"
+        lines.append(f'check_attribute("{name}", "{a.name}", {identifier(a.name)}, {kind})')
     for tensor in program.inputs:
         shape = composite.tuple_text(composite.text_of(e) for e in tensor.shape)
         written = ", ".join(text.expression(e) for e in tensor.shape)

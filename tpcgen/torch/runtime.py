@@ -13,7 +13,16 @@ import torch
 
 from tpcgen.torch.stages import StageLibrary
 
-__all__ = ["StageLibrary", "check_device", "check_dtype", "check_shape", "contiguous", "mme_matmul", "require"]
+__all__ = [
+    "StageLibrary",
+    "check_attribute",
+    "check_device",
+    "check_dtype",
+    "check_shape",
+    "contiguous",
+    "mme_matmul",
+    "require",
+]
 
 # triton_op warns when Triton is missing; only its tracing is used here, which needs no Triton.
 logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
@@ -83,6 +92,15 @@ def check_shape(op: str, name: str, tensor: torch.Tensor, shape: tuple[int, ...]
     """ValueError unless the tensor has that shape; `written` is the shape in the spec's words."""
     if tuple(tensor.shape) != shape:
         raise ValueError(f"{op}: {name}: expected [{written}] = {shape}, got {tuple(tensor.shape)}")
+
+
+def check_attribute(op: str, name: str, value: object, kind: type[int] | type[float]) -> None:
+    """TypeError unless it is a number of that kind, ValueError for an integer that a kernel's i32 does not hold."""
+    allowed = (int, torch.SymInt) if kind is int else (int, float, torch.SymInt, torch.SymFloat)
+    if not isinstance(value, allowed) or isinstance(value, bool):
+        raise TypeError(f"{op}: {name} must be {'an int' if kind is int else 'a float'}, got {value!r}")
+    if kind is int and not _I32.min <= value <= _I32.max:
+        raise ValueError(f"{op}: {name} = {value} does not fit in int32")
 
 
 def require(holds: Callable[[], bool], op: str, contract: str, values: Mapping[str, int | float]) -> None:
