@@ -98,12 +98,16 @@ def _move(plan: Plan, stage: MoveStage, array: Array) -> Array:
 
 
 def _matmul(plan: Plan, stage: MmeStage, binding: Binding, arrays: Mapping[str, Array]) -> Array:
-    """In f32, of the operands as stored; the result in the memory order of its buffer."""
+    """Of the operands as stored, summed in float64 and rounded once to f32; the result in the memory order of its buffer.
+
+    The MME accumulates in f32 in an order that is its own. That of a host's BLAS is another one for every shape, and
+    over hundreds of terms its noise would be several ulps: more than what the kernels around it may lose.
+    """
     extent = {f.name: int(binding.value(f.extent)) for f in stage.factors}
 
     def matrix(operand: Operand, rows: tuple[str, ...], columns: tuple[str, ...]) -> Array:
         have = _factors(operand, plan.buffer(operand.buffer))
-        split = np.reshape(arrays[operand.buffer].astype(np.float32), [extent[f] for f in have])
+        split = np.reshape(arrays[operand.buffer].astype(np.float64), [extent[f] for f in have])
         own = [f for f in stage.batch if f in have]
         ordered = np.transpose(split, [have.index(f) for f in (*own, *rows, *columns)])
         batch = [extent[f] if f in have else 1 for f in stage.batch]
@@ -112,7 +116,7 @@ def _matmul(plan: Plan, stage: MmeStage, binding: Binding, arrays: Mapping[str, 
     out = plan.buffer(stage.out.buffer)
     with np.errstate(all="ignore"):
         product = matrix(stage.lhs, stage.m, stage.k) @ matrix(stage.rhs, stage.k, stage.n)
-        rounded = product.astype(out.dtype.numpy)
+        rounded = product.astype(np.float32).astype(out.dtype.numpy)
     made = (*stage.batch, *stage.m, *stage.n)
     split = np.reshape(rounded, [extent[f] for f in made])
     ordered = np.transpose(split, [made.index(f) for f in _factors(stage.out, out)])
