@@ -264,5 +264,8 @@ def test_25_a_contract_speaks_of_the_points_at_which_all_it_reads_is_inside(eval
 def test_26_limits():
     load_text(op("y[i] = " + "(" * 300 + "x[i]" + ")" * 300))
     assert refused(op("y[i] = " + "exp(" * 101 + "x[i]" + ")" * 101)) == ["E124"]
-    assert refused("#" * 1_000_001) == ["E125"]
+    assert refused("#" * 200_001) == ["E125"]
+    lines = [f"a{k}[i] = x[i]" for k in range(1000)]
+    load_text(op("\n".join([*lines[1:], "y[i] = x[i]"])))
+    assert refused(op("\n".join([*lines, "y[i] = x[i]"]))) == ["E233"]
     assert len(refused("fn f(x) = )\n" * 100)) == 20

@@ -75,6 +75,9 @@ def default_dtypes(definition: OpDefinition) -> dict[str, DType]:
     return {name: choices[0] for name, choices in dtype_variables(definition).items()}
 
 
+_MAX_STATEMENTS = 1_000
+
+
 class _Resolver:
     """The passes over one op, in order."""
 
@@ -88,10 +91,14 @@ class _Resolver:
         self._contracts: list[ir.Contract] = []
         self._pins: list[ir.Pin] = []
         self._tensors: dict[str, ir.Tensor] = {}
+        self._statements = _size(definition.node.body)
 
     def resolve(self) -> ir.Program | None:
         errors = _errors(self._linker.found)
         scope = self._scope
+        if _size(scope.op.body) > _MAX_STATEMENTS:
+            self._too_large(scope.op)
+            return None
         resolve_signature(scope)
         resolve_lets(scope)
         resolve_outputs(scope)
@@ -115,6 +122,11 @@ class _Resolver:
             pins=(*pins, *self._pins),
             span=self._linker.places.word(scope.op.span, scope.op.name),
         )
+
+    def _too_large(self, node: ast.Node) -> None:
+        name = self._scope.op.name
+        message = f"{name} has more than {_MAX_STATEMENTS} statements, those of the ops it applies included"
+        self._scope.found.error("E233", message, self._linker.places.word(node.span, name))
 
     def _all_tensors(self, statements: list[ir.Statement]) -> tuple[ir.Tensor, ...]:
         infos = self._scope.tensors
@@ -190,6 +202,10 @@ class _Resolver:
                     scope.tensors[name].broken = True
             return []
         arguments = {p: _tensor(scope.tensors[name.id]) for p, name in match.tensors.items()}
+        self._statements += _size(program.body)
+        if self._statements > _MAX_STATEMENTS:
+            self._too_large(application)
+            return []
         result = inline(program, arguments, values, application.targets, self._fresh)
         fits = [self._result(t, application) for t in result.results]
         if not all(fits):
@@ -304,6 +320,11 @@ def defined_names(statements: list[ir.Statement] | tuple[ir.Statement, ...]) -> 
         names += [s.state for s in statement.states]
         names += [s.target for s in statement.body if isinstance(s, ir.Equation)]
     return list(dict.fromkeys(names))
+
+
+def _size(body: tuple[ast.Statement, ...] | tuple[ir.Statement, ...]) -> int:
+    """Statements, those in scans included."""
+    return sum(1 + len(s.body) if isinstance(s, ast.Scan | ir.Scan) else 1 for s in body)
 
 
 def _tensor(info: TensorInfo) -> ir.Tensor:

@@ -15,7 +15,7 @@ from tpcgen.syntax.words import BAD, END, Word
 
 DEEPEST = 100
 """Levels of an expression. Passes over it recurse; Python's own limit is 1000 frames."""
-LONGEST = 1_000_000
+LONGEST = 200_000
 """Characters of a file: a spec is text that people write."""
 
 LEVELS = {"item": "OP", "statement": "SCAN", "step": "STATE"}
