@@ -98,7 +98,7 @@ def _move(plan: Plan, stage: MoveStage, array: Array) -> Array:
 
 
 def _matmul(plan: Plan, stage: MmeStage, binding: Binding, arrays: Mapping[str, Array]) -> Array:
-    """Of the operands as stored, summed in float64 and rounded once to f32; the result in the memory order of its buffer.
+    """Of the operands as stored, summed in float64 and rounded once to f32; in the memory order of the result's buffer.
 
     The MME accumulates in f32 in an order that is its own. That of a host's BLAS is another one for every shape, and
     over hundreds of terms its noise would be several ulps: more than what the kernels around it may lose.
