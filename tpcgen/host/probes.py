@@ -670,7 +670,7 @@ STORE(1, v_i32_find_first_b(x, SW_FIND_ONE | SW_LSB));
         "udiv_by_zero",
         """
 uint32_t_pair_t none = {0};
-uint32_t zero = get_dim_size(b, 4) - 1;
+unsigned zero = get_dim_size(b, 4) - 1;
 uint32_t_pair_t both = u32_udiv_both(17, zero, 0, none);
 uint32_t_pair_t fine = u32_udiv_both(17, 5, 0, none);
 int64 q = (int)both.v1;
@@ -703,24 +703,7 @@ STORE(0, v_i16_msac_b(x, y, (char256)ten, (char256)one, SW_RHU | SW_NORMALIZE_AB
         words(np.clip((sum_ + 1) >> 1, -(2**15), 2**15 - 1).astype(np.int16)),
         targets=("gaudi2",),
     )
-    index = Probe(
-        "index_compare",
-        "index_compare",
-        """
-int5 x = {1, 2, 3, 4, 5};
-int5 y = {2, 3, 4, 4, 6};
-bool three = i_i32_cmp_less(x, y, 7, 0);
-bool all = i_i32_cmp_less(x, y, 31, 0);
-int64 o = (int)three;
-int64 p = (int)all;
-STORE(0, o);
-STORE(1, p);
-""",
-        {},
-        words(np.full(LANES, 1, np.int32), np.full(LANES, 0, np.int32)),
-        targets=("gaudi2",),
-    )
-    return halves, rounded, shifts, operand, result, division, msac, index
+    return halves, rounded, shifts, operand, result, division, msac
 
 
 def _special_values() -> Probe:
