@@ -56,7 +56,7 @@ def read(s: Statement) -> Iterator[str]:
             yield from (a.name for a in operands if s.fresh or a.name != s.dest.name)
             expressions = [a.value for a in s.args if isinstance(a, Scalar)]
         case Invoke():
-            yield s.argument.name
+            yield from (a.name for a in s.arguments)
         case ScalarLet():
             expressions = [s.value]
         case Load() | Broadcast() | ScalarLoad():

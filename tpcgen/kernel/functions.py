@@ -7,6 +7,7 @@ are false for NaN and therefore keep it, never by max or min.
     exp               2^n 2^f, |f| <= 1/2, degree 6; 0 where n <= -126, inf above 88.73
     exp_nonpositive   the same for x <= 0 (a score minus its row's maximum), 0 where n <= -127;
                       at bf16 precision degree 3 and one constant for log2 e
+    exp_scaled        the same of c x, c folded into the constants
     recip             bit trick 0x7EEE0000 - x, tuned step, 2 Newton
     rsqrt             bit trick 0x5F375A86 - x/2, 3 Newton
     log               exponent + degree 8 of log1p on [sqrt(1/2), sqrt(2)]
@@ -39,9 +40,11 @@ class Builder(Protocol):
 
 Function = Callable[[Builder, Precision, tuple[Operand, ...]], Operand]
 
-_LOG2E = 1.4426950408889634
+LOG2E = 1.4426950408889634
+LOWEST = -88.0
+"""exp is 0 from here down, in f32."""
 _LOG2E_HIGH = 1.44269502162933349609375  # the nearest f32
-_LOG2E_LOW = _LOG2E - _LOG2E_HIGH
+_LOG2E_LOW = LOG2E - _LOG2E_HIGH
 _LN2_HIGH = 0.693359375  # 9 bits, so that its product with an exponent is exact
 _LN2_LOW = math.log(2) - _LN2_HIGH
 _MAGIC = 12582912.0  # 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the sum
@@ -108,7 +111,17 @@ def _exp_bounded(b: Builder, x: Operand, precision: Precision, bias: int = 127) 
 
 
 def _exp_nonpositive(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
-    return _exp_bounded(b, at_least(b, args[0], -88.0), precision)
+    return _exp_bounded(b, at_least(b, args[0], LOWEST), precision)
+
+
+def _exp_scaled(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    """One constant for c log2 e: its rounding costs 2^-25 |c x|, as much as that of c x would."""
+    x, lowest, log2e = args
+    bounded = b.op("sel_less", x, lowest, lowest, x, hint="bounded")
+    shifted = Imm(_MAGIC + 127)
+    t = b.op("madd", bounded, log2e, shifted, hint="shifted")
+    minus_f = b.op("nmadd", bounded, log2e, b.op("sub", t, shifted, hint="n"), hint="minus_f")
+    return _power(b, t, minus_f, precision)
 
 
 def _exp(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
@@ -296,6 +309,8 @@ def _clamp(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Opera
 
 
 EXP_NONPOSITIVE = "exp_nonpositive"
+EXP_SCALED = "exp_scaled"
+"""exp(c x) of x <= 0, c > 0 the same everywhere: arguments x, `LOWEST` / c and c `LOG2E`."""
 RECIP_POSITIVE = "recip_positive"
 LOG_AT_LEAST_ONE = "log_at_least_one"
 
@@ -323,6 +338,7 @@ FUNCTIONS: dict[str, Function] = {
     "min": _min,
     "clamp": _clamp,
     EXP_NONPOSITIVE: _exp_nonpositive,
+    EXP_SCALED: _exp_scaled,
     RECIP_POSITIVE: _recip_positive,
     LOG_AT_LEAST_ONE: _log_at_least_one,
 }

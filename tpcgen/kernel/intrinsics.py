@@ -162,13 +162,15 @@ class Intrinsics:
     # --- both parts at once -----------------------------------------------------------------------------------------
 
     def _both_parts_at_once(self, s: VectorOp) -> bool:
-        """False where the device cannot, or where all that could come first is a cast: those are written by parts."""
+        """False where the device cannot, or where what must be a pair is a cast: those are written by parts."""
         first, *others = s.args
         if not on_both_parts(s, self.kernel.target):
             return False
         if s.op != "sub" and not self._is_pair(first):
             first, others = others[0], [first, *others[1:]]
         if not isinstance(first, Reg) or not self._is_pair(first):
+            return False
+        if any(isinstance(added, Reg) and not self._is_pair(added) for added in others[1:]):
             return False
         head = f"{type_name(s.dest)} {s.dest.name} = " if s.fresh else f"{s.dest.name} = "
         second = [self._operand(others[0], part) for part in (0, 1)]

@@ -146,11 +146,11 @@ class VectorOp:
 
 @dataclass(frozen=True, slots=True)
 class Invoke:
-    """dest = function(argument)."""
+    """dest = function(arguments)."""
 
     dest: Reg
     function: str
-    argument: Reg
+    arguments: tuple[Reg, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +229,10 @@ Statement = Union[VectorOp, Invoke, Load, Broadcast, ScalarLoad, ScalarLet, Stor
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A special function of one argument as a sequence of operations; every call has the parts of `parameter`."""
+    """A special function as a sequence of operations; the arguments of every call have the parts of `parameters`."""
 
     name: str
-    parameter: Reg
+    parameters: tuple[Reg, ...]
     body: tuple[VectorOp, ...]
     result: Reg
 

@@ -69,7 +69,8 @@ def _inlined(kernel: Kernel, statements: Sequence[Statement]) -> Iterator[Statem
             yield s
             continue
         f = kernel.function(s.function)
-        names = {f.parameter.name: s.argument.name, f.result.name: s.dest.name}
+        names = {p.name: a.name for p, a in zip(f.parameters, s.arguments, strict=True)}
+        names[f.result.name] = s.dest.name
         for op in f.body:
             args = tuple(_renamed(a, names, s.dest.name) for a in op.args)
             yield replace(op, dest=_renamed_reg(op.dest, names, s.dest.name), args=args)

@@ -22,7 +22,7 @@ from tpcgen.kernel.values import Values, conjunction
 from tpcgen.kernel.verify import verify
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Expr, Index, Literal, Reduce, Tensor, children, free_indices, type_of
+from tpcgen.program.ir import Expr, Index, Read, Reduce, Tensor, children, free_indices, type_of, walk
 
 MAX_SCALARS = 32
 
@@ -33,7 +33,7 @@ def lower(stage: TpcStage, *, target: str, name: str) -> Kernel:
     DiagnosticError with an E4xx for what is not lowered: rank, gathers, tensors of more than 5 axes, more than 16
     tensors or 32 scalars, dtypes without arithmetic here.
     """
-    shape = shape_of(stage, target)
+    shape = shape_of(stage)
     scopes = Scopes()
     integers = Integers(shape, scopes)
     values = Values(shape, scopes, integers)
@@ -109,7 +109,7 @@ class _Writer:
 
     def _prepare(self, e: Expr, point: Env) -> None:
         """What an output needs once per row comes before the loops that store it."""
-        if type_of(e) is not DType.F32 or isinstance(e, Literal):
+        if type_of(e) is not DType.F32 or not any(isinstance(x, Read | Reduce) for x in walk(e)):
             return
         if free_indices(e) <= set(self.shape.rows) - {self.shape.lane}:
             self.values.value(e, point)

@@ -45,9 +45,9 @@ def readable(kernel: Kernel) -> Kernel:
 
 
 def _function(f: Function) -> Function:
-    names = _declared(f.body, {f.parameter.name: _stem(f.parameter.name)})
+    names = _declared(f.body, {p.name: _stem(p.name) for p in f.parameters})
     body = tuple(_vector(s, names) for s in f.body)
-    return replace(f, parameter=_reg(f.parameter, names), body=body, result=_reg(f.result, names))
+    return replace(f, parameters=_regs(f.parameters, names), body=body, result=_reg(f.result, names))
 
 
 def _declared(statements: Sequence[Statement], outer: Names) -> dict[str, str]:
@@ -95,7 +95,7 @@ def _statement(s: Statement, names: Names) -> Statement:
         case VectorOp():
             return _vector(s, names)
         case Invoke():
-            return replace(s, dest=_reg(s.dest, names), argument=_reg(s.argument, names))
+            return replace(s, dest=_reg(s.dest, names), arguments=_regs(s.arguments, names))
         case Load() | Broadcast():
             return replace(s, dest=_reg(s.dest, names), coords=_exprs(s.coords, names))
         case ScalarLoad():
@@ -133,6 +133,10 @@ def _operand(o: Operand, names: Names) -> Operand:
 
 def _reg(r: Reg, names: Names) -> Reg:
     return replace(r, name=names[r.name])
+
+
+def _regs(registers: Sequence[Reg], names: Names) -> tuple[Reg, ...]:
+    return tuple(_reg(r, names) for r in registers)
 
 
 def _exprs(expressions: Sequence[Expr], names: Names) -> tuple[Expr, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tpcgen.diagnostics import Diagnostic, DiagnosticError
-from tpcgen.kernel.functions import EXP_NONPOSITIVE, LOG_AT_LEAST_ONE, RECIP_POSITIVE
+from tpcgen.kernel.functions import EXP_NONPOSITIVE, EXP_SCALED, LOG_AT_LEAST_ONE, RECIP_POSITIVE
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import (
     COMPARISONS,
@@ -168,6 +168,7 @@ def _softmax(e: Reduce) -> Present:
     where = both(domain(e.domain), body.where)
     factor, scaled = _positive_factor(body.value, frozenset(e.indices))
     largest: Expr = Reduce(ROW_MAX, e.indices, where, None, scaled, span=e.span)
+    in_scores = largest
     if factor is not None:
         largest = Binary("*", factor, largest)
     sink = explicit(e.sink) if e.sink is not None else None
@@ -175,6 +176,8 @@ def _softmax(e: Reduce) -> Present:
     if logit is not None:
         largest = Call("max", (largest, logit))
     weight = Call(EXP_NONPOSITIVE, (Binary("-", body.value, largest),), span=e.span)
+    if factor is not None and logit is None:
+        weight = Call(EXP_SCALED, (Binary("-", scaled, in_scores), factor), span=e.span)
     total: Expr = Reduce("sum", e.indices, where, None, weight, span=e.span)
     if logit is not None:
         total = Binary("+", total, Call(EXP_NONPOSITIVE, (Binary("-", logit, largest),)))

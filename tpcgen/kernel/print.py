@@ -33,7 +33,7 @@ def kernel(k: Kernel) -> str:
     lines += [f"    scalar {s.name}: {s.type} = {expression(s.value)}" for s in k.scalars]
     lines += [f"    member {d.name}: {expression(d.extent)} step {d.step}" for d in k.index_space]
     for f in k.functions:
-        lines.append(f"    function {f.name}({_register(f.parameter)}) -> {f.result.name} {{")
+        lines.append(f"    function {f.name}({', '.join(map(_register, f.parameters))}) -> {f.result.name} {{")
         lines += _block(f.body, 2)
         lines.append("    }")
     lines.append("    setup {")
@@ -72,7 +72,7 @@ def _line(s: Statement) -> str:
         case Store():
             return f"{'store one' if s.single else 'store'} {s.tensor}[{_coords(s.coords)}] = {s.value.name}"
         case Invoke():
-            return f"{_register(s.dest)} = {s.function} {s.argument.name}"
+            return f"{_register(s.dest)} = {s.function} {' '.join(a.name for a in s.arguments)}"
         case VectorOp():
             where = f" where {s.pred.name}" if s.pred is not None else ""
             dest = _register(s.dest) if s.fresh else s.dest.name

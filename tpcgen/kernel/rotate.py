@@ -71,7 +71,7 @@ def _reads(s: Statement) -> Iterator[str]:
         case VectorOp():
             yield from (a.name for a in (*s.args, s.pred) if isinstance(a, Reg))
         case Invoke():
-            yield s.argument.name
+            yield from (a.name for a in s.arguments)
         case Store():
             yield s.value.name
         case _:

@@ -90,13 +90,13 @@ class Shape:
         )
 
 
-def shape_of(stage: TpcStage, target: str) -> Shape:
+def shape_of(stage: TpcStage) -> Shape:
     """DiagnosticError E420 to E426 for what does not fit a kernel."""
     program = stage.program
     _check_tensors(program)
     outputs = _outputs(program, stage.lane)
     rows = tuple(i for i in outputs[0].indices if i not in outputs[0].loops)
-    lanes = _lanes(program, outputs, stage.lane, target)
+    lanes = _lanes(program, outputs, stage.lane)
     ranges = {r.name: r for r in program.indices}
     return Shape(program, stage.lane, outputs, rows, _row_in_flight(outputs, rows, stage.lane), lanes, ranges)
 
@@ -139,12 +139,14 @@ def _equations(program: Program) -> Iterator[Equation]:
         yield statement
 
 
-def _lanes(program: Program, outputs: tuple[Output, ...], lane: str, target: str) -> Lanes:
-    """Pairs of registers where the device has instructions on pairs, or where a bf16 vector widens to one."""
+def _lanes(program: Program, outputs: tuple[Output, ...], lane: str) -> Lanes:
+    """Pairs of registers where a bf16 vector widens to one, and where reductions make a kernel compute: more is then in
+    flight, and gaudi2 has instructions on pairs. Maps of f32 wait for memory, of which short vectors waste less.
+    """
     dtypes = {t.dtype for t in program.tensors if _varies_along(lane, t, outputs)}
     if dtypes == {DType.BF16}:
         return Lanes.EVEN_ODD
-    if DType.BF16 in dtypes or target != "gaudi":
+    if DType.BF16 in dtypes or any(bound_by_reductions(o.value) for o in outputs):
         return Lanes.LINEAR
     return Lanes.SINGLE
 

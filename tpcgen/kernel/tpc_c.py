@@ -111,8 +111,8 @@ class _Printer:
             self.lines.blank()
 
     def _function(self, f: Function) -> None:
-        kind = type_name(f.parameter)
-        self.lines.add(f"inline {kind} {f.name}({kind} {f.parameter.name})")
+        parameters = [f"{type_name(p)} {p.name}" for p in f.parameters]
+        self.lines.listing(f"inline {type_name(f.result)} {f.name}(", parameters, ")")
         self.lines.add("{")
         self.lines.depth += 1
         _Block(self).write(f.body)
@@ -174,7 +174,8 @@ class _Block:
                 case VectorOp():
                     self.intrinsics.write(s)
                 case Invoke():
-                    self.lines.add(f"{type_name(s.dest)} {s.dest.name} = {s.function}({s.argument.name});")
+                    arguments = [a.name for a in s.arguments]
+                    self.lines.listing(f"{type_name(s.dest)} {s.dest.name} = {s.function}(", arguments, ");")
                 case Loop():
                     self.printer.loop(self, s)
 

@@ -6,7 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tpcgen.kernel.errors import not_lowered
-from tpcgen.kernel.functions import EXP_NONPOSITIVE, FUNCTIONS, INLINE, RECIP_POSITIVE, Precision
+from tpcgen.kernel.functions import (
+    EXP_NONPOSITIVE,
+    EXP_SCALED,
+    FUNCTIONS,
+    INLINE,
+    LOG2E,
+    LOWEST,
+    RECIP_POSITIVE,
+    Precision,
+)
 from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import OPS, Function, Imm, Invoke, Operand, Reg, Scalar, VectorOp, VType
 from tpcgen.kernel.loads import Loads
@@ -31,8 +40,16 @@ from tpcgen.program.ir import (
 )
 from tpcgen.program.print import expression as text
 
-_RESULTS = {EXP_NONPOSITIVE: "weight", RECIP_POSITIVE: "inverse", "max": "largest", "min": "smallest"}
-_ARGUMENTS = {EXP_NONPOSITIVE: "below_max", RECIP_POSITIVE: "total"}
+_RESULTS = {
+    EXP_NONPOSITIVE: "weight",
+    EXP_SCALED: "weight",
+    RECIP_POSITIVE: "inverse",
+    "max": "largest",
+    "min": "smallest",
+}
+_PARAMETERS = {EXP_SCALED: ("x", "lowest", "log2e")}
+_ARGUMENTS = {EXP_NONPOSITIVE: "below_max", EXP_SCALED: "below_max", RECIP_POSITIVE: "total"}
+_CONSTANTS = ("lowest", "scale_log2e")
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul"}
 _COMPARE = {"<": "less", "<=": "leq", ">": "grt", ">=": "geq", "==": "eq", "!=": "neq"}
 _FLIPPED = {"less": "grt", "leq": "geq", "grt": "less", "geq": "leq", "eq": "eq", "neq": "neq"}
@@ -90,7 +107,7 @@ class Values:
         if isinstance(e, Literal):
             return Imm(float(e.value))
         if not self.scopes.free(e) and not any(isinstance(x, Read | Reduce) for x in walk(e)):
-            return self._constant(e)
+            return self._constant(e, hint)
         if isinstance(e, Reduce):
             return self.reduction(e, env)
         return self._recall("value", e, env, lambda level: self._compute(e, env, level, hint))
@@ -119,18 +136,18 @@ class Values:
         level = self.scopes.level_of(e, env)
         return self.scopes.recall(level, (what, e, self.scopes.point(e, env)), lambda: make(level))
 
-    def _constant(self, e: Expr) -> Operand:
+    def _constant(self, e: Expr, hint: str) -> Operand:
         """A real number made of sizes and attributes: computed by the glue, splat once."""
 
         def make(level: int) -> Operand:
-            name = self._parameter_name(e)
+            name = self._parameter_name(hint if hint in _CONSTANTS else text(e))
             self.integers.parameter(name, DType.F32, e)
             return self.scopes.emit(level, "mov", (Scalar(Attr(name, DType.F32)),), f"{name}_v")
 
         return self._recall("value", e, {}, make)
 
-    def _parameter_name(self, e: Expr) -> str:
-        words = "".join(c if c.isalnum() else " " for c in text(e)).split()
+    def _parameter_name(self, meaning: str) -> str:
+        words = "".join(c if c.isalnum() else " " for c in meaning).split()
         stem = "_".join(words)[:24].strip("_")
         stem = stem if stem and stem[0].isalpha() else f"c_{stem}"
         program = self.shape.program
@@ -171,21 +188,32 @@ class Values:
                 raise not_lowered("E427", f"{text(e)} is not lowered to the TPC yet", e.span)
 
     def _function(self, e: Call, env: Env, level: int, hint: str) -> Operand:
-        args = tuple(self.value(a, env, _ARGUMENTS.get(e.function, "t")) for a in e.arguments)
+        args = tuple(self.value(a, env, _ARGUMENTS.get(e.function, "t")) for a in e.arguments[:1])
         name = _RESULTS.get(e.function, hint)
+        match e:
+            case Call(function="exp_scaled", arguments=(_, factor)):
+                lowest = Binary("/", Literal(LOWEST, DType.F32), factor)
+                log2e = Binary("*", factor, Literal(LOG2E, DType.F32))
+                args = (*args, self.value(lowest, env, "lowest"), self.value(log2e, env, "scale_log2e"))
+            case _:
+                args = (*args, *(self.value(a, env) for a in e.arguments[1:]))
         if e.function in INLINE:
             return FUNCTIONS[e.function](_InPlace(self.scopes, level, name), self.precision, args)
-        return self._invoke(e.function, self.register(args[0], level), level, name)
+        return self._invoke(e.function, tuple(self.register(a, level) for a in args), level, name)
 
-    def _invoke(self, function: str, argument: Reg, level: int, hint: str) -> Reg:
+    def _invoke(self, function: str, arguments: tuple[Reg, ...], level: int, hint: str) -> Reg:
+        argument = arguments[0]
         name = function if argument.parts == 1 else f"{function}_pair"
         if name not in self.functions:
-            parameter = self.scopes.register("x", VType.F32, argument.parts)
+            hints = _PARAMETERS.get(function, ("x",))
+            parameters = tuple(
+                self.scopes.register(hint, VType.F32, a.parts) for hint, a in zip(hints, arguments, strict=True)
+            )
             body = _Body(self.scopes)
-            result = _reg(FUNCTIONS[function](body, self.precision, (parameter,)))
-            self.functions[name] = Function(name, parameter, tuple(body.operations), result)
+            result = _reg(FUNCTIONS[function](body, self.precision, parameters))
+            self.functions[name] = Function(name, parameters, tuple(body.operations), result)
         dest = self.scopes.register(hint, VType.F32, argument.parts, uniform=argument.uniform)
-        self.scopes.append(level, Invoke(dest, name, argument))
+        self.scopes.append(level, Invoke(dest, name, arguments))
         return dest
 
     # --- integers that may differ from lane to lane -----------------------------------------------------------------

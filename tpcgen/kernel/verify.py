@@ -47,7 +47,7 @@ class _Verifier:
     def run(self) -> None:
         k = self.kernel
         for f in k.functions:
-            registers = self._block(f.body, {f.parameter.name: f.parameter}, frozenset())
+            registers = self._block(f.body, {p.name: p for p in f.parameters}, frozenset())
             self._known(f.result, registers, f.name)
         setup = self._block(k.setup, {}, frozenset())
         scalars = {s.name for s in k.setup if isinstance(s, ScalarLet | ScalarLoad)}
@@ -86,8 +86,10 @@ class _Verifier:
                     if s.value.type is not expected:
                         raise KernelError(f"{s} stores {s.value.type} to {expected}")
                 case Invoke():
-                    self._known(s.argument, registers, s)
-                    if self.kernel.function(s.function).parameter.parts != s.argument.parts:
+                    for argument in s.arguments:
+                        self._known(argument, registers, s)
+                    wanted = [p.parts for p in self.kernel.function(s.function).parameters]
+                    if wanted != [a.parts for a in s.arguments]:
                         raise KernelError(f"{s} calls a function of other parts")
                     self._declare(s.dest.name, registers, variables, s)
                     registers[s.dest.name] = s.dest

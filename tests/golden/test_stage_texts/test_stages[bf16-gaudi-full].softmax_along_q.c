@@ -4,20 +4,20 @@
 
 #define MINUS_INFINITY as_float(0xFF800000)
 
-inline float128 exp_nonpositive_pair(float128 x)
+inline float128 exp_scaled_pair(float128 x, float64 lowest, float64 log2e)
 {
     float128 bounded;
-    bounded.v1 = v_f32_sel_less_f32_b(x.v1, -88.0f, -88.0f, x.v1);
-    bounded.v2 = v_f32_sel_less_f32_b(x.v2, -88.0f, -88.0f, x.v2);
+    bounded.v1 = v_f32_sel_less_f32_b(x.v1, lowest, lowest, x.v1);
+    bounded.v2 = v_f32_sel_less_f32_b(x.v2, lowest, lowest, x.v2);
     float128 shifted;
-    shifted.v1 = v_f32_mac_b(bounded.v1, 1.442695f, 12583039.0f);
-    shifted.v2 = v_f32_mac_b(bounded.v2, 1.442695f, 12583039.0f);
+    shifted.v1 = v_f32_mac_b(bounded.v1, log2e, 12583039.0f);
+    shifted.v2 = v_f32_mac_b(bounded.v2, log2e, 12583039.0f);
     float128 n;
     n.v1 = v_f32_sub_b(shifted.v1, 12583039.0f);
     n.v2 = v_f32_sub_b(shifted.v2, 12583039.0f);
     float128 minus_f;
-    minus_f.v1 = v_f32_mac_b(bounded.v1, 1.442695f, n.v1, SW_NEG);
-    minus_f.v2 = v_f32_mac_b(bounded.v2, 1.442695f, n.v2, SW_NEG);
+    minus_f.v1 = v_f32_mac_b(bounded.v1, log2e, n.v1, SW_NEG);
+    minus_f.v2 = v_f32_mac_b(bounded.v2, log2e, n.v2, SW_NEG);
     float128 p;
     p.v1 = v_f32_mac_b(-0.055171624f, minus_f.v1, 0.24261113f);
     p.v2 = v_f32_mac_b(-0.055171624f, minus_f.v2, 0.24261113f);
@@ -65,11 +65,12 @@ inline float128 recip_positive_pair(float128 x)
     return r_3;
 }
 
-void main(tensor S_dot, tensor P_r, float rsqrt_D, int N)
+void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
 {
     const int5 piece_begin = get_index_space_offset();
     const int5 piece_end = piece_begin + get_index_space_size();
-    float64 rsqrt_D_v = rsqrt_D;
+    float64 lowest_v = lowest;
+    float64 scale_log2e_v = scale_log2e;
 
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
@@ -151,9 +152,6 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N)
                 float128 sum_2;
                 sum_2.v1 = 0.0f;
                 sum_2.v2 = 0.0f;
-                float128 t;
-                t.v1 = v_f32_mul_b(rsqrt_D_v, row_max.v1);
-                t.v2 = v_f32_mul_b(rsqrt_D_v, row_max.v2);
                 float128 s_dot_5;
                 s_dot_5.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
                 s_dot_5.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
@@ -169,56 +167,44 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N)
                 int5 at_12 = {q, 4, h, b, 0};
                 int5 at_13 = {q + 64, 4, h, b, 0};
                 for (int k = 0; k < k_whole_end; k += 4) {
-                    float128 t_2;
-                    t_2.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_5.v1);
-                    t_2.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_5.v2);
+                    float128 below_max;
+                    below_max.v1 = v_f32_sub_b(s_dot_5.v1, row_max.v1);
+                    below_max.v2 = v_f32_sub_b(s_dot_5.v2, row_max.v2);
                     s_dot_5.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
                     at_12[1] += 1;
                     s_dot_5.v2 = v_f32_ld_tnsr_b(at_13, S_dot);
                     at_13[1] += 1;
-                    float128 below_max;
-                    below_max.v1 = v_f32_sub_b(t_2.v1, t.v1);
-                    below_max.v2 = v_f32_sub_b(t_2.v2, t.v2);
-                    float128 weight = exp_nonpositive_pair(below_max);
+                    float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     sum.v1 = v_f32_add_b(sum.v1, weight.v1);
                     sum.v2 = v_f32_add_b(sum.v2, weight.v2);
-                    float128 t_3;
-                    t_3.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_6.v1);
-                    t_3.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_6.v2);
+                    float128 below_max_2;
+                    below_max_2.v1 = v_f32_sub_b(s_dot_6.v1, row_max.v1);
+                    below_max_2.v2 = v_f32_sub_b(s_dot_6.v2, row_max.v2);
                     s_dot_6.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
                     at_12[1] += 1;
                     s_dot_6.v2 = v_f32_ld_tnsr_b(at_13, S_dot);
                     at_13[1] += 1;
-                    float128 below_max_2;
-                    below_max_2.v1 = v_f32_sub_b(t_3.v1, t.v1);
-                    below_max_2.v2 = v_f32_sub_b(t_3.v2, t.v2);
-                    float128 weight_2 = exp_nonpositive_pair(below_max_2);
+                    float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
                     sum_2.v1 = v_f32_add_b(sum_2.v1, weight_2.v1);
                     sum_2.v2 = v_f32_add_b(sum_2.v2, weight_2.v2);
-                    float128 t_4;
-                    t_4.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_7.v1);
-                    t_4.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_7.v2);
+                    float128 below_max_3;
+                    below_max_3.v1 = v_f32_sub_b(s_dot_7.v1, row_max.v1);
+                    below_max_3.v2 = v_f32_sub_b(s_dot_7.v2, row_max.v2);
                     s_dot_7.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
                     at_12[1] += 1;
                     s_dot_7.v2 = v_f32_ld_tnsr_b(at_13, S_dot);
                     at_13[1] += 1;
-                    float128 below_max_3;
-                    below_max_3.v1 = v_f32_sub_b(t_4.v1, t.v1);
-                    below_max_3.v2 = v_f32_sub_b(t_4.v2, t.v2);
-                    float128 weight_3 = exp_nonpositive_pair(below_max_3);
+                    float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
                     sum.v1 = v_f32_add_b(sum.v1, weight_3.v1);
                     sum.v2 = v_f32_add_b(sum.v2, weight_3.v2);
-                    float128 t_5;
-                    t_5.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_8.v1);
-                    t_5.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_8.v2);
+                    float128 below_max_4;
+                    below_max_4.v1 = v_f32_sub_b(s_dot_8.v1, row_max.v1);
+                    below_max_4.v2 = v_f32_sub_b(s_dot_8.v2, row_max.v2);
                     s_dot_8.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
                     at_12[1] += 1;
                     s_dot_8.v2 = v_f32_ld_tnsr_b(at_13, S_dot);
                     at_13[1] += 1;
-                    float128 below_max_4;
-                    below_max_4.v1 = v_f32_sub_b(t_5.v1, t.v1);
-                    below_max_4.v2 = v_f32_sub_b(t_5.v2, t.v2);
-                    float128 weight_4 = exp_nonpositive_pair(below_max_4);
+                    float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
                     sum_2.v1 = v_f32_add_b(sum_2.v1, weight_4.v1);
                     sum_2.v2 = v_f32_add_b(sum_2.v2, weight_4.v2);
                 }
@@ -230,13 +216,10 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N)
                     at_14[1] += 1;
                     s_dot_13.v2 = v_f32_ld_tnsr_b(at_15, S_dot);
                     at_15[1] += 1;
-                    float128 t_2;
-                    t_2.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_13.v1);
-                    t_2.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_13.v2);
                     float128 below_max;
-                    below_max.v1 = v_f32_sub_b(t_2.v1, t.v1);
-                    below_max.v2 = v_f32_sub_b(t_2.v2, t.v2);
-                    float128 weight = exp_nonpositive_pair(below_max);
+                    below_max.v1 = v_f32_sub_b(s_dot_13.v1, row_max.v1);
+                    below_max.v2 = v_f32_sub_b(s_dot_13.v2, row_max.v2);
+                    float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     sum.v1 = v_f32_add_b(sum.v1, weight.v1);
                     sum.v2 = v_f32_add_b(sum.v2, weight.v2);
                 }
@@ -261,62 +244,50 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N)
                 int5 at_17 = {q + 64, 4, h, b, 0};
                 int5 at_18 = {q, 0, h, b, 0};
                 for (int k = 0; k < k_whole_end; k += 4) {
-                    float128 t_2;
-                    t_2.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_9.v1);
-                    t_2.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_9.v2);
+                    float128 below_max;
+                    below_max.v1 = v_f32_sub_b(s_dot_9.v1, row_max.v1);
+                    below_max.v2 = v_f32_sub_b(s_dot_9.v2, row_max.v2);
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_16, S_dot);
                     at_16[1] += 1;
                     s_dot_9.v2 = v_f32_ld_tnsr_b(at_17, S_dot);
                     at_17[1] += 1;
-                    float128 below_max;
-                    below_max.v1 = v_f32_sub_b(t_2.v1, t.v1);
-                    below_max.v2 = v_f32_sub_b(t_2.v2, t.v2);
-                    float128 weight = exp_nonpositive_pair(below_max);
+                    float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     float128 p_r;
                     p_r.v1 = v_f32_mul_b(weight.v1, inverse.v1);
                     p_r.v2 = v_f32_mul_b(weight.v2, inverse.v2);
                     bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
-                    float128 t_3;
-                    t_3.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_10.v1);
-                    t_3.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_10.v2);
+                    float128 below_max_2;
+                    below_max_2.v1 = v_f32_sub_b(s_dot_10.v1, row_max.v1);
+                    below_max_2.v2 = v_f32_sub_b(s_dot_10.v2, row_max.v2);
                     s_dot_10.v1 = v_f32_ld_tnsr_b(at_16, S_dot);
                     at_16[1] += 1;
                     s_dot_10.v2 = v_f32_ld_tnsr_b(at_17, S_dot);
                     at_17[1] += 1;
-                    float128 below_max_2;
-                    below_max_2.v1 = v_f32_sub_b(t_3.v1, t.v1);
-                    below_max_2.v2 = v_f32_sub_b(t_3.v2, t.v2);
-                    float128 weight_2 = exp_nonpositive_pair(below_max_2);
+                    float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
                     float128 p_r_2;
                     p_r_2.v1 = v_f32_mul_b(weight_2.v1, inverse.v1);
                     p_r_2.v2 = v_f32_mul_b(weight_2.v2, inverse.v2);
                     bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
-                    float128 t_4;
-                    t_4.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_11.v1);
-                    t_4.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_11.v2);
+                    float128 below_max_3;
+                    below_max_3.v1 = v_f32_sub_b(s_dot_11.v1, row_max.v1);
+                    below_max_3.v2 = v_f32_sub_b(s_dot_11.v2, row_max.v2);
                     s_dot_11.v1 = v_f32_ld_tnsr_b(at_16, S_dot);
                     at_16[1] += 1;
                     s_dot_11.v2 = v_f32_ld_tnsr_b(at_17, S_dot);
                     at_17[1] += 1;
-                    float128 below_max_3;
-                    below_max_3.v1 = v_f32_sub_b(t_4.v1, t.v1);
-                    below_max_3.v2 = v_f32_sub_b(t_4.v2, t.v2);
-                    float128 weight_3 = exp_nonpositive_pair(below_max_3);
+                    float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
                     float128 p_r_3;
                     p_r_3.v1 = v_f32_mul_b(weight_3.v1, inverse.v1);
                     p_r_3.v2 = v_f32_mul_b(weight_3.v2, inverse.v2);
                     bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_3, SW_LINEAR);
-                    float128 t_5;
-                    t_5.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_12.v1);
-                    t_5.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_12.v2);
+                    float128 below_max_4;
+                    below_max_4.v1 = v_f32_sub_b(s_dot_12.v1, row_max.v1);
+                    below_max_4.v2 = v_f32_sub_b(s_dot_12.v2, row_max.v2);
                     s_dot_12.v1 = v_f32_ld_tnsr_b(at_16, S_dot);
                     at_16[1] += 1;
                     s_dot_12.v2 = v_f32_ld_tnsr_b(at_17, S_dot);
                     at_17[1] += 1;
-                    float128 below_max_4;
-                    below_max_4.v1 = v_f32_sub_b(t_5.v1, t.v1);
-                    below_max_4.v2 = v_f32_sub_b(t_5.v2, t.v2);
-                    float128 weight_4 = exp_nonpositive_pair(below_max_4);
+                    float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
                     float128 p_r_4;
                     p_r_4.v1 = v_f32_mul_b(weight_4.v1, inverse.v1);
                     p_r_4.v2 = v_f32_mul_b(weight_4.v2, inverse.v2);
@@ -339,13 +310,10 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N)
                     at_19[1] += 1;
                     s_dot_13.v2 = v_f32_ld_tnsr_b(at_20, S_dot);
                     at_20[1] += 1;
-                    float128 t_2;
-                    t_2.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_13.v1);
-                    t_2.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_13.v2);
                     float128 below_max;
-                    below_max.v1 = v_f32_sub_b(t_2.v1, t.v1);
-                    below_max.v2 = v_f32_sub_b(t_2.v2, t.v2);
-                    float128 weight = exp_nonpositive_pair(below_max);
+                    below_max.v1 = v_f32_sub_b(s_dot_13.v1, row_max.v1);
+                    below_max.v2 = v_f32_sub_b(s_dot_13.v2, row_max.v2);
+                    float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     float128 p_r;
                     p_r.v1 = v_f32_mul_b(weight.v1, inverse.v1);
                     p_r.v2 = v_f32_mul_b(weight.v2, inverse.v2);

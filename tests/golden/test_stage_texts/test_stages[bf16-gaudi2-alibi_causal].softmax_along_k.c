@@ -49,7 +49,7 @@ inline float64 recip_positive(float64 x)
     return r_3;
 }
 
-void main(tensor S_dot, tensor slope, tensor P_r, float rsqrt_D, int N, int M)
+void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
 {
     const int5 piece_begin = get_index_space_offset();
     const int5 piece_end = piece_begin + get_index_space_size();

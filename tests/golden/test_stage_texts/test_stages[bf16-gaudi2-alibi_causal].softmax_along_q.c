@@ -37,7 +37,7 @@ inline float128 recip_positive_pair(float128 x)
     return r_3;
 }
 
-void main(tensor S_dot, tensor slope, tensor P_r, float rsqrt_D, int N, int M)
+void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
 {
     const int5 piece_begin = get_index_space_offset();
     const int5 piece_end = piece_begin + get_index_space_size();

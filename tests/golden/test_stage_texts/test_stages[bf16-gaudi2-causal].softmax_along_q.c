@@ -4,14 +4,14 @@
 
 #define MINUS_INFINITY as_float(0xFF800000)
 
-inline float128 exp_nonpositive_pair(float128 x)
+inline float128 exp_scaled_pair(float128 x, float64 lowest, float64 log2e)
 {
     float128 bounded;
-    bounded.v1 = v_f32_sel_less_f32_b(x.v1, -88.0f, -88.0f, x.v1);
-    bounded.v2 = v_f32_sel_less_f32_b(x.v2, -88.0f, -88.0f, x.v2);
-    float128 shifted = v_f32_madd_x2_vvsv_b(bounded, 1.442695f, 12583039.0f, 1.442695f);
+    bounded.v1 = v_f32_sel_less_f32_b(x.v1, lowest, lowest, x.v1);
+    bounded.v2 = v_f32_sel_less_f32_b(x.v2, lowest, lowest, x.v2);
+    float128 shifted = v_f32_madd_x2_vvsv_b(bounded, log2e, 12583039.0f, log2e);
     float128 n = v_f32_sub_x2_b(shifted, 12583039.0f, 12583039.0f);
-    float128 minus_f = v_f32_madd_x2_b(bounded, 1.442695f, n, 1.442695f, SW_NEG);
+    float128 minus_f = v_f32_madd_x2_b(bounded, log2e, n, log2e, SW_NEG);
     float128 p = v_f32_madd_x2_vvsv_b(minus_f, -0.055171624f, 0.24261113f, -0.055171624f);
     float128 p_2 = v_f32_madd_x2_vvsv_b(p, minus_f.v1, -0.69326097f, minus_f.v2);
     float128 p_3 = v_f32_madd_x2_vvsv_b(p_2, minus_f.v1, 0.99992806f, minus_f.v2);
@@ -37,14 +37,15 @@ inline float128 recip_positive_pair(float128 x)
     return r_3;
 }
 
-void main(tensor S_dot, tensor P_r, float rsqrt_D, int N, int M)
+void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2e)
 {
     const int5 piece_begin = get_index_space_offset();
     const int5 piece_end = piece_begin + get_index_space_size();
     int128 lane;
     lane.v1 = (int64)V_LANE_ID_32;
     lane.v2 = v_i32_add_b(lane.v1, 64);
-    float64 rsqrt_D_v = rsqrt_D;
+    float64 lowest_v = lowest;
+    float64 scale_log2e_v = scale_log2e;
     float64 zero = 0.0f;
     float128 zero_b_pair;
     zero_b_pair.v1 = zero;
@@ -176,7 +177,6 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N, int M)
                 float128 sum_2;
                 sum_2.v1 = 0.0f;
                 sum_2.v2 = 0.0f;
-                float128 t = v_f32_mul_x2_b(row_max, rsqrt_D_v, rsqrt_D_v);
                 float128 s_dot_5;
                 s_dot_5.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
                 s_dot_5.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
@@ -192,37 +192,33 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N, int M)
                 int5 at_14 = {q, 4, h, b, 0};
                 int5 at_15 = {q + 64, 4, h, b, 0};
                 for (int k = 0; k < k_full_end; k += 4) {
-                    float128 t_2 = v_f32_mul_x2_b(s_dot_5, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max = v_f32_sub_x2_b(s_dot_5, row_max.v1, row_max.v2);
                     s_dot_5.v1 = v_f32_ld_tnsr_b(at_14, S_dot);
                     at_14[1] += 1;
                     s_dot_5.v2 = v_f32_ld_tnsr_b(at_15, S_dot);
                     at_15[1] += 1;
-                    float128 below_max = v_f32_sub_x2_b(t_2, t.v1, t.v2);
-                    float128 weight = exp_nonpositive_pair(below_max);
+                    float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     sum = v_f32_add_x2_b(sum, weight.v1, weight.v2);
-                    float128 t_3 = v_f32_mul_x2_b(s_dot_6, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_2 = v_f32_sub_x2_b(s_dot_6, row_max.v1, row_max.v2);
                     s_dot_6.v1 = v_f32_ld_tnsr_b(at_14, S_dot);
                     at_14[1] += 1;
                     s_dot_6.v2 = v_f32_ld_tnsr_b(at_15, S_dot);
                     at_15[1] += 1;
-                    float128 below_max_2 = v_f32_sub_x2_b(t_3, t.v1, t.v2);
-                    float128 weight_2 = exp_nonpositive_pair(below_max_2);
+                    float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
                     sum_2 = v_f32_add_x2_b(sum_2, weight_2.v1, weight_2.v2);
-                    float128 t_4 = v_f32_mul_x2_b(s_dot_7, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_3 = v_f32_sub_x2_b(s_dot_7, row_max.v1, row_max.v2);
                     s_dot_7.v1 = v_f32_ld_tnsr_b(at_14, S_dot);
                     at_14[1] += 1;
                     s_dot_7.v2 = v_f32_ld_tnsr_b(at_15, S_dot);
                     at_15[1] += 1;
-                    float128 below_max_3 = v_f32_sub_x2_b(t_4, t.v1, t.v2);
-                    float128 weight_3 = exp_nonpositive_pair(below_max_3);
+                    float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
                     sum = v_f32_add_x2_b(sum, weight_3.v1, weight_3.v2);
-                    float128 t_5 = v_f32_mul_x2_b(s_dot_8, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_4 = v_f32_sub_x2_b(s_dot_8, row_max.v1, row_max.v2);
                     s_dot_8.v1 = v_f32_ld_tnsr_b(at_14, S_dot);
                     at_14[1] += 1;
                     s_dot_8.v2 = v_f32_ld_tnsr_b(at_15, S_dot);
                     at_15[1] += 1;
-                    float128 below_max_4 = v_f32_sub_x2_b(t_5, t.v1, t.v2);
-                    float128 weight_4 = exp_nonpositive_pair(below_max_4);
+                    float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
                     sum_2 = v_f32_add_x2_b(sum_2, weight_4.v1, weight_4.v2);
                 }
                 int5 at_16 = {q, k_full_end, h, b, 0};
@@ -250,30 +246,26 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N, int M)
                     at_17[1] += 1;
                     bool64 p_v1 = v_i32_cmp_geq_b(lane.v1, k + M - q - N);
                     bool64 p_v2 = v_i32_cmp_geq_b(lane.v2, k + M - q - N);
-                    float128 t_2 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max = v_f32_sub_x2_b(t_2, t.v1, t.v2);
-                    float128 weight = exp_nonpositive_pair(below_max);
+                    float128 below_max = v_f32_sub_x2_b(s_dot_13, row_max.v1, row_max.v2);
+                    float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     sum.v1 = v_f32_add_vb(sum.v1, weight.v1, 0, sum.v1, p_v1, 0);
                     sum.v2 = v_f32_add_vb(sum.v2, weight.v2, 0, sum.v2, p_v2, 0);
                     bool64 p_2_v1 = v_i32_cmp_geq_b(lane.v1, k + M + 1 - q - N);
                     bool64 p_2_v2 = v_i32_cmp_geq_b(lane.v2, k + M + 1 - q - N);
-                    float128 t_3 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_2 = v_f32_sub_x2_b(t_3, t.v1, t.v2);
-                    float128 weight_2 = exp_nonpositive_pair(below_max_2);
+                    float128 below_max_2 = v_f32_sub_x2_b(s_dot_14, row_max.v1, row_max.v2);
+                    float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
                     sum_2.v1 = v_f32_add_vb(sum_2.v1, weight_2.v1, 0, sum_2.v1, p_2_v1, 0);
                     sum_2.v2 = v_f32_add_vb(sum_2.v2, weight_2.v2, 0, sum_2.v2, p_2_v2, 0);
                     bool64 p_3_v1 = v_i32_cmp_geq_b(lane.v1, k + M + 2 - q - N);
                     bool64 p_3_v2 = v_i32_cmp_geq_b(lane.v2, k + M + 2 - q - N);
-                    float128 t_4 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_3 = v_f32_sub_x2_b(t_4, t.v1, t.v2);
-                    float128 weight_3 = exp_nonpositive_pair(below_max_3);
+                    float128 below_max_3 = v_f32_sub_x2_b(s_dot_15, row_max.v1, row_max.v2);
+                    float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
                     sum.v1 = v_f32_add_vb(sum.v1, weight_3.v1, 0, sum.v1, p_3_v1, 0);
                     sum.v2 = v_f32_add_vb(sum.v2, weight_3.v2, 0, sum.v2, p_3_v2, 0);
                     bool64 p_4_v1 = v_i32_cmp_geq_b(lane.v1, k + M + 3 - q - N);
                     bool64 p_4_v2 = v_i32_cmp_geq_b(lane.v2, k + M + 3 - q - N);
-                    float128 t_5 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_4 = v_f32_sub_x2_b(t_5, t.v1, t.v2);
-                    float128 weight_4 = exp_nonpositive_pair(below_max_4);
+                    float128 below_max_4 = v_f32_sub_x2_b(s_dot_16, row_max.v1, row_max.v2);
+                    float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
                     sum_2.v1 = v_f32_add_vb(sum_2.v1, weight_4.v1, 0, sum_2.v1, p_4_v1, 0);
                     sum_2.v2 = v_f32_add_vb(sum_2.v2, weight_4.v2, 0, sum_2.v2, p_4_v2, 0);
                 }
@@ -287,9 +279,8 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N, int M)
                     at_19[1] += 1;
                     bool64 p_v1 = v_i32_cmp_geq_b(lane.v1, k + M - q - N);
                     bool64 p_v2 = v_i32_cmp_geq_b(lane.v2, k + M - q - N);
-                    float128 t_2 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max = v_f32_sub_x2_b(t_2, t.v1, t.v2);
-                    float128 weight = exp_nonpositive_pair(below_max);
+                    float128 below_max = v_f32_sub_x2_b(s_dot_13, row_max.v1, row_max.v2);
+                    float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     sum.v1 = v_f32_add_vb(sum.v1, weight.v1, 0, sum.v1, p_v1, 0);
                     sum.v2 = v_f32_add_vb(sum.v2, weight.v2, 0, sum.v2, p_v2, 0);
                 }
@@ -313,40 +304,36 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N, int M)
                 int5 at_21 = {q + 64, 4, h, b, 0};
                 int5 at_22 = {q, 0, h, b, 0};
                 for (int k = 0; k < k_full_end; k += 4) {
-                    float128 t_2 = v_f32_mul_x2_b(s_dot_9, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max = v_f32_sub_x2_b(s_dot_9, row_max.v1, row_max.v2);
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_20, S_dot);
                     at_20[1] += 1;
                     s_dot_9.v2 = v_f32_ld_tnsr_b(at_21, S_dot);
                     at_21[1] += 1;
-                    float128 below_max = v_f32_sub_x2_b(t_2, t.v1, t.v2);
-                    float128 weight = exp_nonpositive_pair(below_max);
+                    float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     float128 p_r = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
                     bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
-                    float128 t_3 = v_f32_mul_x2_b(s_dot_10, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_2 = v_f32_sub_x2_b(s_dot_10, row_max.v1, row_max.v2);
                     s_dot_10.v1 = v_f32_ld_tnsr_b(at_20, S_dot);
                     at_20[1] += 1;
                     s_dot_10.v2 = v_f32_ld_tnsr_b(at_21, S_dot);
                     at_21[1] += 1;
-                    float128 below_max_2 = v_f32_sub_x2_b(t_3, t.v1, t.v2);
-                    float128 weight_2 = exp_nonpositive_pair(below_max_2);
+                    float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
                     float128 p_r_2 = v_f32_mul_x2_b(weight_2, inverse.v1, inverse.v2);
                     bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
-                    float128 t_4 = v_f32_mul_x2_b(s_dot_11, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_3 = v_f32_sub_x2_b(s_dot_11, row_max.v1, row_max.v2);
                     s_dot_11.v1 = v_f32_ld_tnsr_b(at_20, S_dot);
                     at_20[1] += 1;
                     s_dot_11.v2 = v_f32_ld_tnsr_b(at_21, S_dot);
                     at_21[1] += 1;
-                    float128 below_max_3 = v_f32_sub_x2_b(t_4, t.v1, t.v2);
-                    float128 weight_3 = exp_nonpositive_pair(below_max_3);
+                    float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
                     float128 p_r_3 = v_f32_mul_x2_b(weight_3, inverse.v1, inverse.v2);
                     bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_3, SW_LINEAR);
-                    float128 t_5 = v_f32_mul_x2_b(s_dot_12, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_4 = v_f32_sub_x2_b(s_dot_12, row_max.v1, row_max.v2);
                     s_dot_12.v1 = v_f32_ld_tnsr_b(at_20, S_dot);
                     at_20[1] += 1;
                     s_dot_12.v2 = v_f32_ld_tnsr_b(at_21, S_dot);
                     at_21[1] += 1;
-                    float128 below_max_4 = v_f32_sub_x2_b(t_5, t.v1, t.v2);
-                    float128 weight_4 = exp_nonpositive_pair(below_max_4);
+                    float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
                     float128 p_r_4 = v_f32_mul_x2_b(weight_4, inverse.v1, inverse.v2);
                     bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
                     v_bf16_st_tnsr(at_22, P_r, p_r_b);
@@ -384,9 +371,8 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N, int M)
                     at_24[1] += 1;
                     bool64 p_v1 = v_i32_cmp_geq_b(lane.v1, k + M - q - N);
                     bool64 p_v2 = v_i32_cmp_geq_b(lane.v2, k + M - q - N);
-                    float128 t_2 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max = v_f32_sub_x2_b(t_2, t.v1, t.v2);
-                    float128 weight = exp_nonpositive_pair(below_max);
+                    float128 below_max = v_f32_sub_x2_b(s_dot_13, row_max.v1, row_max.v2);
+                    float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     float128 p_r = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
                     float128 p_r_2;
                     p_r_2.v1 = 0.0f;
@@ -396,9 +382,8 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N, int M)
                     bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
                     bool64 p_2_v1 = v_i32_cmp_geq_b(lane.v1, k + M + 1 - q - N);
                     bool64 p_2_v2 = v_i32_cmp_geq_b(lane.v2, k + M + 1 - q - N);
-                    float128 t_3 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_2 = v_f32_sub_x2_b(t_3, t.v1, t.v2);
-                    float128 weight_2 = exp_nonpositive_pair(below_max_2);
+                    float128 below_max_2 = v_f32_sub_x2_b(s_dot_14, row_max.v1, row_max.v2);
+                    float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
                     float128 p_r_3 = v_f32_mul_x2_b(weight_2, inverse.v1, inverse.v2);
                     float128 p_r_4;
                     p_r_4.v1 = 0.0f;
@@ -408,9 +393,8 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N, int M)
                     bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
                     bool64 p_3_v1 = v_i32_cmp_geq_b(lane.v1, k + M + 2 - q - N);
                     bool64 p_3_v2 = v_i32_cmp_geq_b(lane.v2, k + M + 2 - q - N);
-                    float128 t_4 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_3 = v_f32_sub_x2_b(t_4, t.v1, t.v2);
-                    float128 weight_3 = exp_nonpositive_pair(below_max_3);
+                    float128 below_max_3 = v_f32_sub_x2_b(s_dot_15, row_max.v1, row_max.v2);
+                    float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
                     float128 p_r_5 = v_f32_mul_x2_b(weight_3, inverse.v1, inverse.v2);
                     float128 p_r_6;
                     p_r_6.v1 = 0.0f;
@@ -420,9 +404,8 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N, int M)
                     bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_6, SW_LINEAR);
                     bool64 p_4_v1 = v_i32_cmp_geq_b(lane.v1, k + M + 3 - q - N);
                     bool64 p_4_v2 = v_i32_cmp_geq_b(lane.v2, k + M + 3 - q - N);
-                    float128 t_5 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_4 = v_f32_sub_x2_b(t_5, t.v1, t.v2);
-                    float128 weight_4 = exp_nonpositive_pair(below_max_4);
+                    float128 below_max_4 = v_f32_sub_x2_b(s_dot_16, row_max.v1, row_max.v2);
+                    float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
                     float128 p_r_7 = v_f32_mul_x2_b(weight_4, inverse.v1, inverse.v2);
                     float128 p_r_8;
                     p_r_8.v1 = 0.0f;
@@ -450,9 +433,8 @@ void main(tensor S_dot, tensor P_r, float rsqrt_D, int N, int M)
                     at_27[1] += 1;
                     bool64 p_v1 = v_i32_cmp_geq_b(lane.v1, k + M - q - N);
                     bool64 p_v2 = v_i32_cmp_geq_b(lane.v2, k + M - q - N);
-                    float128 t_2 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max = v_f32_sub_x2_b(t_2, t.v1, t.v2);
-                    float128 weight = exp_nonpositive_pair(below_max);
+                    float128 below_max = v_f32_sub_x2_b(s_dot_13, row_max.v1, row_max.v2);
+                    float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     float128 p_r = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
                     float128 p_r_2;
                     p_r_2.v1 = 0.0f;
