@@ -36,7 +36,7 @@ EagerSource = Callable[[], "Eager | None"]
 class Produced:
     """What became of one op. `result` is None when it was not checked; `checked_now` is False for a stored result.
 
-    `device_files` are what tpc-clang made, None where there is no tpc-clang or it was not asked.
+    `device_files` are what tpc-clang made, none where there is no tpc-clang; `device_note` says so, "" when not asked.
     """
 
     op: CompiledOp
@@ -45,6 +45,7 @@ class Produced:
     files: tuple[str, ...]
     device_compiler: str | None
     device_files: tuple[str, ...]
+    device_note: str
     result: Result | None
     checked_now: bool
 
@@ -86,8 +87,8 @@ def _summary(p: Produced) -> str:
         again = "" if p.checked_now else "nothing changed since this check\n"
         parts.append(results.to_text(p.result) + again)
     parts.append(f"{'wrote' if p.changed else 'unchanged'} {p.folder}\n" + "".join(f"  {f}\n" for f in p.files))
-    if p.device_files:
-        parts.append(f"device code by {p.device_compiler}\n" + "".join(f"  {f}\n" for f in p.device_files))
+    if p.device_note:
+        parts.append(f"{p.device_note}\n" + "".join(f"  {f}\n" for f in p.device_files))
     return "\n".join(parts)
 
 
@@ -128,8 +129,9 @@ def produce(op: CompiledOp, out: Path, *, build: bool, check: bool, eager: Eager
     with _alone(out, progress):
         changed = emit.write(folder, texts)
         compiler, built = _build_device(op, folder, progress) if build else (None, ())
+        note = _device_note(op, compiler) if build else ""
         result, checked_now = _check(op, folder, texts, eager, progress) if check else (None, False)
-    return Produced(op, folder, changed, tuple(texts), compiler, built, result, checked_now)
+    return Produced(op, folder, changed, tuple(texts), compiler, built, note, result, checked_now)
 
 
 def _without_sizes(op: CompiledOp) -> DiagnosticError:
@@ -177,6 +179,18 @@ def _stage_text(op: CompiledOp, what: str) -> str:
             case _:
                 raise ValueError(f"nothing is called {what}")
     return "\n".join(parts)
+
+
+def _device_note(op: CompiledOp, compiler: str | None) -> str:
+    from tpcgen.toolchain import tpc_clang
+
+    if not any(op.kernels):
+        return ""
+    if compiler is not None:
+        return f"device code by {compiler}"
+    if op.artifact.target in tpc_clang.TARGETS:
+        return "no device code: there is no tpc-clang ($TPC_CLANG, PATH or /usr/bin)"
+    return f"no device code: the open tpc-clang does not know {op.artifact.target}"
 
 
 def _build_device(op: CompiledOp, folder: Path, progress: Progress) -> tuple[str | None, tuple[str, ...]]:
