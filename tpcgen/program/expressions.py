@@ -275,7 +275,7 @@ class Expressions:
         endless = self.scope.inlined_calls > _MAX_CALLS
         inside = _FunctionBody(self.scope, self.place, function=function, local=local)
         body = inside.resolve(function.node.body) if not endless else None
-        if self.scope.inlined_calls > _MAX_CALLS or (body is not None and _too_large(body)):
+        if self.scope.inlined_calls > _MAX_CALLS or (body is not None and is_too_large(body)):
             hint = "name a part of it in an equation of its own"
             self._error("E233", f"{e.function} makes the expression too large when it is inlined", e.span, hint)
             return None
@@ -379,7 +379,8 @@ def _compare(operator: str, left: ir.Expr, right: ir.Expr, span: Span) -> ir.Exp
     return ir.Binary(operator, left, right, span=span)
 
 
-def _too_large(e: ir.Expr) -> bool:
+def is_too_large(e: ir.Expr) -> bool:
+    """More parts or levels than every pass can take."""
     nodes = 0
     stack = [(1, e)]
     while stack:

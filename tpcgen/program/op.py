@@ -92,6 +92,8 @@ class _Resolver:
         self._pins: list[ir.Pin] = []
         self._tensors: dict[str, ir.Tensor] = {}
         self._statements = _size(definition.node.body)
+        self._incomplete = False
+        """An applied op has errors of its own, reported where it was resolved first."""
 
     def resolve(self) -> ir.Program | None:
         errors = _errors(self._linker.found)
@@ -108,7 +110,7 @@ class _Resolver:
         statements = Body(scope, self._apply).resolve()
         contracts = resolve_contracts(scope)
         pins = resolve_schedule(scope)
-        if _errors(self._linker.found) > errors:
+        if self._incomplete or _errors(self._linker.found) > errors:
             return None
         own = [r for r in scope.ranges.values() if r is not None]
         return ir.Program(
@@ -188,6 +190,12 @@ class _Resolver:
         return tuple(tuple(sizes.expression(e) for e in t.shape) for t in program.outputs)
 
     def _apply(self, application: ast.Application, at: Position) -> list[ir.Statement]:
+        statements = self._inlined(application, at)
+        self._incomplete |= statements is None
+        return statements or []
+
+    def _inlined(self, application: ast.Application, at: Position) -> list[ir.Statement] | None:
+        """None when it cannot be, here or in the op itself."""
         scope = self._scope
         callee = self._callee(application, report=False)
         match = self._match(application, callee) if callee is not None else None
@@ -200,16 +208,16 @@ class _Resolver:
             for name in application.targets:
                 if name in scope.tensors:
                     scope.tensors[name].broken = True
-            return []
+            return None
         arguments = {p: _tensor(scope.tensors[name.id]) for p, name in match.tensors.items()}
         self._statements += _size(program.body)
         if self._statements > _MAX_STATEMENTS:
             self._too_large(application)
-            return []
+            return None
         result = inline(program, arguments, values, application.targets, self._fresh)
         fits = [self._result(t, application) for t in result.results]
         if not all(fits):
-            return []
+            return None
         self._indices += result.indices
         self._tensors |= {t.name: t for t in result.intermediates}
         self._pins += result.pins

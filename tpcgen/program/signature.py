@@ -6,7 +6,7 @@ from tpcgen.diagnostics import Label
 from tpcgen.program import ir
 from tpcgen.program.astwalk import walk
 from tpcgen.program.dtypes import DType
-from tpcgen.program.expressions import Expressions, finish
+from tpcgen.program.expressions import Expressions, finish, is_too_large
 from tpcgen.program.hints import did_you_mean
 from tpcgen.program.scope import Declared, Kind, OpScope, TensorInfo, index_mentions, index_place
 from tpcgen.syntax import ast
@@ -96,6 +96,10 @@ def resolve_lets(scope: OpScope) -> None:
         if not isinstance(statement, ast.Let) or statement.name in scope.lets:
             continue
         value = Expressions(scope, f"the let {statement.name}").resolve(statement.value)
+        if value is not None and is_too_large(value):
+            hint = "it holds what the lets it uses hold"
+            scope.found.error("E233", f"the let {statement.name} is too large", statement.value.span, hint)
+            value = None
         scope.lets[statement.name] = finish(value) if value is not None else None
 
 
