@@ -233,3 +233,17 @@ def test_without_a_head_dim_the_scale_is_infinite_and_the_glue_refuses(examples:
     for b in built:
         with pytest.raises(StageError, match="InstantiateTpcKernel refused"):
             b.run(values, inputs)
+
+
+# Long sums
+
+
+@pytest.mark.full
+@pytest.mark.xfail(
+    strict=True, reason="along the rows a kernel adds one weight after another in f32, N / CHAINS of them"
+)
+def test_equal_weights_over_thousands_of_keys(session: Session, tmp_path: Path) -> None:
+    program = load(str(EXAMPLES / "full.dsl")).program("full", T="f32")
+    built = build({"full": program}, tmp_path, session, ("gaudi2",))["full"]
+    values = {"B": 1, "H": 2, "M": 2, "N": 16384, "D": 64, "E": 64}
+    assert not failures(judged(built, values, drawn(program, values, "equal")))
