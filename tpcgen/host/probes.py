@@ -787,7 +787,6 @@ const int5 end = get_index_space_size() + start;
 int5 first = {{0, 0, 0, 0, 0}};
 const int iterations = s_i32_ld_g((__global__ int*)gen_addr(first, b));
 for (int member = start[0]; member < end[0]; member++) {{
-    int5 at = {{0, 0, 0, 0, 0}};
     float64 x = 1.0f;
     float64 y = 0.0f;
 {body}
@@ -805,6 +804,7 @@ for (int i = 0; i < iterations; i++) {
 """
 
 _LOADS = f"""
+int5 at = {{0, 0, 0, 0, 0}};
 for (int i = 0; i < iterations; i++) {{
     #pragma unroll(8)
     for (int k = 0; k < 8; k++) {{
@@ -815,6 +815,7 @@ for (int i = 0; i < iterations; i++) {{
 """
 
 _SCALAR_LOADS = f"""
+int5 at = {{0, 0, 0, 0, 0}};
 for (int i = 0; i < iterations; i++) {{
     #pragma unroll(8)
     for (int k = 0; k < 8; k++) {{
