@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 
 from tests.kernel.device import compile_kernels, run
 from tpcgen.host.api import HostLibrary, Session
-from tpcgen.kernel.functions import EXP_NONPOSITIVE, EXP_SCALED, LOG_AT_LEAST_ONE, RECIP_POSITIVE
+from tpcgen.kernel.functions import EXP_NONPOSITIVE, LOG_AT_LEAST_ONE, RECIP_POSITIVE
 from tpcgen.kernel.ir import OPS, Kernel, VectorOp
 from tpcgen.kernel.lower import lower
-from tpcgen.kernel.presence import ONE
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program import load_text
-from tpcgen.program.ir import Call, Equation, Expr
+from tpcgen.program.ir import Call, Equation
 from tpcgen.program.substitute import rewrite
 
 Array = NDArray[Any]
@@ -82,7 +81,6 @@ FUNCTIONS = (
     Function("erf", _each(math.erf)),
     Function("gelu", _gelu, rising=0),
     Function(EXP_NONPOSITIVE, np.exp, high=0.0, inner=True),
-    Function(EXP_SCALED, np.exp, high=0.0, inner=True),
     Function(RECIP_POSITIVE, lambda x: 1 / x, low=TINY, high=2.0**126, rising=-1, inner=True),
     Function(LOG_AT_LEAST_ONE, np.log, low=1.0, inner=True),
 )
@@ -116,16 +114,11 @@ def _kernel(dtype: str, inner: bool, functions: Sequence[Function]) -> Kernel:
     names = [f.name for f in functions]
     equations = [e for e in program.body if isinstance(e, Equation)]
     changed = tuple(
-        replace(e, value=rewrite(e.value, lambda x, n=n: _called(n, x.arguments) if isinstance(x, Call) else x))
+        replace(e, value=rewrite(e.value, lambda x, n=n: Call(n, x.arguments) if isinstance(x, Call) else x))
         for e, n in zip(equations, names, strict=True)
     )
     stage = TpcStage("every", replace(program, body=changed), "d")
     return lower(stage, target="gaudi2", name=f"{'inner' if inner else 'functions'}_{dtype}")
-
-
-def _called(name: str, arguments: tuple[Expr, ...]) -> Call:
-    """`exp_scaled` has its factor, 1 here, as a second argument."""
-    return Call(name, (*arguments, ONE) if name == EXP_SCALED else arguments)
 
 
 def apply(session: Session, library: HostLibrary, kernels: Sequence[Kernel], x: Array) -> dict[str, Array]:
@@ -235,9 +228,8 @@ VPU slots per 64 lanes for f32 and bf16 outputs; x2 forms do most of them for 12
 | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 
-The last four are what softmax and logsumexp are made of: `exp_nonpositive` sees a score minus its row's maximum,
-`recip_positive` a row's sum, `log_at_least_one` such a sum. `exp_scaled` is exp_nonpositive of c x with c folded into
-its constants (c = 1 here): the error of c log2 e grows with |x|, while what e^x weighs beside the row's largest falls.
+The last three are what softmax and logsumexp are made of: `exp_nonpositive` sees a score minus its row's maximum,
+`recip_positive` a row's sum, `log_at_least_one` such a sum.
 
 NaN gives NaN, infinities and zeros give what IEEE 754 says, exp(-inf) is 0 and exp(0) is 1. Results below 2^-126 are 0,
 as the TPC flushes them; exp and exp2 give 0 below 2^-125.5 already, silu below 2^-119 and gelu below 2^-123, whose last
