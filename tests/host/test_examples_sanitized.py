@@ -9,6 +9,7 @@ import pytest
 
 from tpcgen import session
 from tpcgen.compiler import Options, compile_spec
+from tpcgen.diagnostics import DiagnosticError
 from tpcgen.toolchain.host import build
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.dsl"))
@@ -25,7 +26,11 @@ def test_sanitized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: Path, 
         return built[-1]
 
     monkeypatch.setattr("tpcgen.check.build", sanitized)
-    compiled = compile_spec(spec, Options(target=target))
+    try:
+        compiled = compile_spec(spec, Options(target=target))
+    except DiagnosticError as refused:
+        assert {d.id[:2] for d in refused.diagnostics} == {"E4"}
+        pytest.skip("not lowered yet")
     produce = partial(session.produce, build=False, check=True, eager=lambda: None, progress=print)
     for op in compiled.ops:
         done = produce(op, tmp_path)
