@@ -32,14 +32,29 @@ MACHINES_HELP = "TOML file that changes or adds machine data; $TPCGEN_MACHINES o
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+def _sizes_and_dtypes(command: _Command) -> _Command:
+    """Options of every command that plans a spec."""
+    for decorate in (
+        click.option("--dtype", "dtypes", multiple=True, metavar="[VARIABLE=]DTYPE", help="Only this dtype."),
+        click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="A param, an attribute's default."),
+        click.option(
+            "--bind",
+            "binds",
+            multiple=True,
+            metavar="B=1,H=12,...",
+            help="Sizes to tune for, and to check or explain at.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
 def _compile_options(command: _Command) -> _Command:
     """Options of every command that compiles a spec."""
     decorators = (
         click.argument("spec", type=click.Path(path_type=Path)),
         click.option("--target", type=click.Choice(TARGETS), default="gaudi2", show_default=True, help="Device."),
-        click.option("--bind", "binds", multiple=True, metavar="B=1,H=12,...", help="Sizes to tune for and check at."),
-        click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="A param, an attribute's default."),
-        click.option("--dtype", "dtypes", multiple=True, metavar="[VARIABLE=]DTYPE", help="Compile only this dtype."),
+        _sizes_and_dtypes,
         click.option("--prefix", default="tpcgen", show_default=True, help="First part of every GUID."),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
     )
@@ -99,11 +114,7 @@ def check_command(spec: Path, as_json: bool, **options: Any) -> None:
 @cli.command(short_help="Explain the plans of a spec, or a diagnostic, as in E104.")
 @click.argument("what", metavar="SPEC|ID")
 @click.option("--target", default="gaudi2", show_default=True, help="Device: one of ours or of --machines.")
-@click.option(
-    "--bind", "binds", multiple=True, metavar="B=1,H=12,...", help="Sizes to explain; check blocks otherwise."
-)
-@click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="Override a param or a default.")
-@click.option("--dtype", "dtypes", multiple=True, metavar="[VARIABLE=]DTYPE", help="Only this dtype.")
+@_sizes_and_dtypes
 @click.option("--machines", type=click.Path(path_type=Path), help=MACHINES_HELP)
 @click.option("--trace", type=click.Path(path_type=Path), help="Also write a trace for ui.perfetto.dev there.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write one HTML page there.")
