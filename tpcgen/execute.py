@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tpcgen import interpreter
 from tpcgen.emit.artifact import Variant
 from tpcgen.host.api import HostLibrary, Launch, RunReport, Session
 from tpcgen.host.launch import Array
-from tpcgen.partition.plan import Buffer, MmeStage, MoveStage, Operand, Plan, TpcStage
+from tpcgen.partition.plan import Buffer, CopyStage, MmeStage, MoveStage, Operand, Plan, TpcStage
 from tpcgen.program.dtypes import DType
 from tpcgen.program.sizes import Binding, bind_shapes
 
@@ -60,6 +61,8 @@ class Executor:
                     arrays[stage.out.buffer] = _matmul(plan, stage, binding, arrays)
                 case MoveStage():
                     arrays[stage.target] = _move(plan, stage, arrays[stage.source])
+                case CopyStage():
+                    arrays[stage.copy.target] = _copy(plan, stage, binding, arrays)
                 case TpcStage():
                     launch = self._launch(stage, guids[stage.name], binding, arrays)
                     arrays |= self._outputs(stage, launch, seed, observe)
@@ -95,6 +98,18 @@ class Executor:
 def _move(plan: Plan, stage: MoveStage, array: Array) -> Array:
     source, target = plan.buffer(stage.source).order, plan.buffer(stage.target).order
     return np.ascontiguousarray(np.transpose(array, [source.index(axis) for axis in target]))
+
+
+def _copy(plan: Plan, stage: CopyStage, binding: Binding, arrays: Mapping[str, Array]) -> Array:
+    """By its equations: nothing is computed, so the interpreter is as good as any copy."""
+    given = {t.name: _program_order(plan.buffer(t.name), arrays[t.name]) for t in stage.program.inputs}
+    scalars = {a.name: binding.values[a.name] for a in stage.program.attributes}
+    (made,) = interpreter.run(stage.program, given, scalars, mode="device").values()
+    return np.ascontiguousarray(np.transpose(made, plan.buffer(stage.copy.target).order))
+
+
+def _program_order(buffer: Buffer, array: Array) -> Array:
+    return np.transpose(array, np.argsort(buffer.order))
 
 
 def _matmul(plan: Plan, stage: MmeStage, binding: Binding, arrays: Mapping[str, Array]) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tpcgen.interpreter import run
-from tpcgen.partition.plan import MmeStage, MoveStage, Operand, Plan, TpcStage
+from tpcgen.partition.plan import CopyStage, MmeStage, MoveStage, Operand, Plan, TpcStage
 from tpcgen.program import ir, load, sizes
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -39,6 +39,12 @@ def _execute(
                 given = {t.name: arrays[t.name] for t in stage.program.inputs}
                 scalars = {a.name: bound[a.name] for a in stage.program.attributes}
                 arrays |= run(stage.program, given, scalars, mode=mode)
+            case CopyStage():
+                sources = {t.name: plan.buffer(t.name).order for t in stage.program.inputs}
+                given = {name: arrays[name].transpose(np.argsort(order)) for name, order in sources.items()}
+                scalars = {a.name: bound[a.name] for a in stage.program.attributes}
+                (made,) = run(stage.program, given, scalars, mode=mode).values()
+                arrays[stage.copy.target] = made.transpose(plan.buffer(stage.copy.target).order)
             case MoveStage():
                 source, target = plan.buffer(stage.source), plan.buffer(stage.target)
                 axes = [source.order.index(a) for a in target.order]

@@ -14,7 +14,7 @@ from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
 from tpcgen.emit import glue, torch_ext, torch_package
 from tpcgen.emit.glue import GlueKernel
 from tpcgen.emit.names import plain
-from tpcgen.partition.plan import MmeStage, MoveStage, Plan, Stage, TpcStage
+from tpcgen.partition.plan import CopyStage, MmeStage, MoveStage, Plan, Stage, TpcStage
 from tpcgen.program import print as text
 from tpcgen.program.ir import Expr, Program, Tensor
 
@@ -203,6 +203,9 @@ def _stage(stage: Stage, guids: Mapping[str, str]) -> dict[str, object]:
             return {"name": stage.name, "engine": "mme", "out": stage.out.buffer}
         case MoveStage():
             return {"name": stage.name, "engine": "move", "source": stage.source, "target": stage.target}
+        case CopyStage():
+            sources = [p.source for p in stage.copy.pieces]
+            return {"name": stage.name, "engine": "move", "sources": sources, "target": stage.copy.target}
         case TpcStage():
             outputs = [_tensor(t) for t in stage.program.outputs]
             return {

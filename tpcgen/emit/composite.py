@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import reduce
 
 from tpcgen.diagnostics import file_label
+from tpcgen.emit.copytext import copy_lines
 from tpcgen.emit.pytext import TORCH_DTYPE, expression, identifier
-from tpcgen.partition.plan import Buffer, MmeStage, MoveStage, Operand, Plan, TpcStage
+from tpcgen.partition.plan import Buffer, CopyStage, MmeStage, MoveStage, Operand, Plan, Stage, TpcStage
 from tpcgen.program import print as text
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Binary, Equation, Expr, Program, Size, type_of
+from tpcgen.program.ir import Binary, Expr, Program, Size, type_of
 
 _INDENT = "    "
 Factors = tuple[str, ...]
@@ -64,7 +65,7 @@ def size_lines(program: Program) -> Iterator[str]:
         yield f"{identifier(size)} = {identifier(tensor)}.shape[{axis}]"
 
 
-def _stage_lines(plan: Plan, stage: MmeStage | TpcStage | MoveStage, stage_op: Callable[[TpcStage], str]) -> list[str]:
+def _stage_lines(plan: Plan, stage: Stage, stage_op: Callable[[TpcStage], str]) -> list[str]:
     match stage:
         case MmeStage():
             return [*_comments(stage.program), *_matmul(plan, stage)]
@@ -76,13 +77,16 @@ def _stage_lines(plan: Plan, stage: MmeStage | TpcStage | MoveStage, stage_op: C
             source, target = plan.buffer(stage.source), plan.buffer(stage.target)
             axes = [source.order.index(axis) for axis in target.order]
             return [f"{identifier(target.name)} = {_permute(identifier(source.name), axes)}.contiguous()"]
+        case CopyStage():
+            return [*_comments(stage.program), *copy_lines(plan, stage)]
 
 
 def _comments(program: Program) -> Iterator[str]:
     for statement in program.body:
-        if isinstance(statement, Equation):
-            place = f"{file_label(statement.span.file)}:{statement.span.line}  " if statement.span.line else ""
-            yield f"# {place}{text.equation(statement, program)}"
+        place = f"{file_label(statement.span.file)}:{statement.span.line}  " if statement.span.line else ""
+        first, *others = text.statement(statement, program).splitlines()
+        yield f"# {place}{first}"
+        yield from (f"# {line}" for line in others)
 
 
 def _matmul(plan: Plan, stage: MmeStage) -> list[str]:

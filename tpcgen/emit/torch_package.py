@@ -99,6 +99,7 @@ import torch
 from tpcgen.torch.hpu import hpu_stages
 from tpcgen.torch.runtime import (  # noqa: F401
     StageLibrary,
+    blocks,
     check_attribute,
     check_device,
     check_dtype,
@@ -106,6 +107,7 @@ from tpcgen.torch.runtime import (  # noqa: F401
     contiguous,
     mme_matmul,
     require,
+    window,
 )
 
 NAMESPACE = "{package.namespace}"

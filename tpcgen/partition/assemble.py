@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from tpcgen.diagnostics import Diagnostic, DiagnosticError
 from tpcgen.partition.contraction import Loops, Matmul, NotAMatmulError, Order, matmul
 from tpcgen.partition.groups import Group, names
-from tpcgen.partition.plan import Buffer, MoveStage, Plan, Stage, TpcStage
+from tpcgen.partition.plan import Buffer, CopyStage, MoveStage, Plan, Stage, TpcStage
 from tpcgen.partition.subprogram import subprogram
 from tpcgen.program import ir
 from tpcgen.program.substitute import FreshNames
+from tpcgen.rewrite.copies import copy_of
 from tpcgen.rewrite.support import Supports
 
 
@@ -20,7 +21,7 @@ def matmuls(program: ir.Program, groups: Sequence[Group]) -> dict[int, Matmul]:
     found: list[Diagnostic] = []
     result: dict[int, Matmul] = {}
     for position, group in enumerate(groups):
-        if group.mme:
+        if group.engine == "mme":
             try:
                 result[position] = matmul(group.equations[0], program)
             except NotAMatmulError as problem:
@@ -53,8 +54,10 @@ def notes(program: ir.Program, groups: Sequence[Group]) -> tuple[str, ...]:
     found: list[str] = []
     supports = Supports(program)
     for group in groups:
+        if group.engine != "mme":
+            continue
         value = group.equations[0].value
-        if not group.mme or not isinstance(value, ir.Reduce) or not isinstance(value.body, ir.Binary):
+        if not isinstance(value, ir.Reduce) or not isinstance(value.body, ir.Binary):
             continue
         sides = (value.body.left, value.body.right)
         for partial, other in (sides, sides[::-1]):
@@ -87,10 +90,13 @@ class _Builder:
         for tensor in (*self.program.inputs, *self.program.outputs):
             self._buffer(tensor, tensor.name, _identity(tensor), tensor.role)
         for position, group in enumerate(self.groups):
-            if group.mme:
-                self._mme(position, group)
-            else:
-                self._tpc(position, group)
+            match group.engine:
+                case "mme":
+                    self._mme(position, group)
+                case "copy":
+                    self._copy(position, group)
+                case "tpc" | "scan":
+                    self._tpc(position, group)
 
     def _buffer(self, tensor: ir.Tensor, name: str, order: Order, role: ir.Role) -> None:
         self.buffers[name] = Buffer(name, tensor.shape, tensor.dtype, order, role)
@@ -105,14 +111,27 @@ class _Builder:
             buffers[tensor] = self._at(tensor, self._wanted(tensor, indices, lane))
         afterwards: list[Stage] = []
         for e in group.equations:
+            if e.target not in group.targets:
+                continue
             tensor = self.program.tensor(e.target)
             order = self._wanted(e.target, tuple(ir.Index(i) for i in e.indices), lane)
             buffers[e.target] = self._made(tensor, order, afterwards)
         for buffer in buffers.values():
             orders[buffer] = self.buffers[buffer].order
         name = self.own_names[position]
-        piece = subprogram(self.program, group.equations, name, orders, buffers)
+        piece = subprogram(self.program, group.statements, name, orders, buffers)
         self.stages += [TpcStage(name, piece, lane or ""), *afterwards]
+
+    def _copy(self, position: int, group: Group) -> None:
+        target = group.targets[0]
+        tensor = self.program.tensor(target)
+        afterwards: list[Stage] = []
+        order = _identity(tensor) if tensor.role is ir.Role.OUTPUT else self._reader_order(position, target)
+        names = {name: self._at(name, None) for name in group.reads} | {target: self._made(tensor, order, afterwards)}
+        piece = subprogram(self.program, group.statements, self.own_names[position], None, names)
+        copy = copy_of([e for e in piece.body if isinstance(e, ir.Equation)], piece)
+        assert copy is not None, piece
+        self.stages += [CopyStage(self.own_names[position], piece, copy), *afterwards]
 
     def _wanted(self, tensor: str, indices: tuple[ir.Expr, ...], lane: str | None) -> Order | None:
         """The order with the lane fastest and the other axes as in the program; None where it has no such axis."""
@@ -152,7 +171,7 @@ class _Builder:
     def _reader_order(self, position: int, tensor: str) -> Order | None:
         """The order the first TPC reader of an intermediate wants."""
         for later, group in enumerate(self.groups[position + 1 :], position + 1):
-            if group.mme or tensor not in group.reads:
+            if group.engine not in ("tpc", "scan") or tensor not in group.reads:
                 continue
             for name, indices in _accesses(group):
                 if name == tensor:
@@ -205,8 +224,19 @@ class _Builder:
 
 def _accesses(group: Group) -> list[tuple[str, tuple[ir.Expr, ...]]]:
     """Tensors a group reads, with their indices, in text order."""
+    updates = [u for s in group.statements if isinstance(s, ir.Scan) for u in (*s.body, *s.states)]
     sides = [s for e in group.equations for s in (e.domain, e.value) if s is not None]
-    return [(x.tensor, x.indices) for s in sides for x in ir.walk(s) if isinstance(x, ir.Read)]
+    for u in updates:
+        match u:
+            case ir.Update():
+                sides += [s for s in (u.domain, u.value) if s is not None]
+            case ir.StateInit():
+                sides.append(u.initial)
+            case ir.Equation():
+                pass
+    own = group.writes
+    reads = [x for s in sides for x in ir.walk(s) if isinstance(x, ir.Read)]
+    return [(x.tensor, x.indices) for x in reads if x.tensor not in own]
 
 
 def _identity(tensor: ir.Tensor) -> Order:

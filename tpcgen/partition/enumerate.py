@@ -16,6 +16,7 @@ from tpcgen.partition.plan import Plan, TpcStage
 from tpcgen.program import ir
 from tpcgen.rewrite.normalise import normalise
 
+_KERNELS = ("tpc", "scan")
 MAX_PLANS = 64
 """Beyond this many combinations the last kernels keep their first lane."""
 
@@ -27,7 +28,7 @@ def enumerate_plans(program: ir.Program, target: str) -> tuple[Plan, ...]:
     """
     normal = normalise(program)
     parts = groups(normal)
-    options = [(None,) if g.mme else (lanes(g, normal) or (None,)) for g in parts]
+    options = [lanes(g, normal) or (None,) for g in parts]
     choices = _capped(_pinned(program, parts, options))
     shapes = matmuls(normal, parts)
     plans: list[Plan] = []
@@ -61,7 +62,7 @@ def _pinned(program: ir.Program, parts: Sequence[Group], options: _Options) -> l
         if pin.verb != "lane":
             continue
         tensor, index = pin.words
-        own = [n for n, g in enumerate(parts) if not g.mme and tensor in origins(g, program)]
+        own = [n for n, g in enumerate(parts) if g.engine in _KERNELS and tensor in origins(g, program)]
         if not own:
             hint = _free(program, parts, options)
             found.error("E410", f"no kernel of its own computes {tensor}: it has no lane", pin.span, hint)
@@ -82,7 +83,7 @@ def _free(program: ir.Program, parts: Sequence[Group], options: _Options) -> str
 def origins(group: Group, program: ir.Program) -> tuple[str, ...]:
     """Tensors of the op as written that the group computes: P for a normal form's P, P_r and P_sum."""
     known = [t.name for t in program.tensors]
-    return tuple(dict.fromkeys(_origin(e.target, known) for e in group.equations))
+    return tuple(dict.fromkeys(_origin(t, known) for t in group.targets))
 
 
 def _origin(target: str, known: Iterable[str]) -> str:
@@ -97,8 +98,8 @@ def schedule_of(plan: Plan) -> tuple[str, ...]:
     """
     normal = normalise(plan.program)
     parts = groups(normal)
-    options = [(None,) if g.mme else (lanes(g, normal) or (None,)) for g in parts]
-    placed = dict.fromkeys(origins(g, plan.program)[0] for g in parts if g.mme)
+    options = [lanes(g, normal) or (None,) for g in parts]
+    placed = dict.fromkeys(origins(g, plan.program)[0] for g in parts if g.engine == "mme")
     own = {s.name: s.lane for s in plan.stages if isinstance(s, TpcStage)}
     chosen = [own.get(n, "") for n in names(parts)]
     return (*(f"place {t} mme;" for t in placed), *_lane_entries(plan.program, parts, chosen, options))

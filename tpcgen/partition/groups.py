@@ -1,12 +1,17 @@
-"""Which equations run together: a contraction is a stage of its own, the rest goes into as few kernels as possible."""
+"""Which equations run together: a contraction, a copy and a scan are stages of their own, the rest goes into as few
+kernels as possible.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from tpcgen.diagnostics import Diagnostic, DiagnosticError, Label
 from tpcgen.program import ir
 from tpcgen.program.substitute import FreshNames
-from tpcgen.rewrite.drop_dead import reads
+from tpcgen.rewrite.copies import copy_of
+from tpcgen.rewrite.edit import reads, writes
 from tpcgen.rewrite.split_contractions import matmul_of
 
 MAX_TENSORS = 16
@@ -15,30 +20,64 @@ MAX_TENSORS = 16
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Equations of one stage, in text order; an `mme` group has exactly one."""
+    """Statements of one stage, in text order: one contraction, the equations of one copied tensor, one scan, or the
+    equations of a kernel. A scan writes what outlives it.
+    """
 
-    mme: bool
-    equations: tuple[ir.Equation, ...]
+    engine: Literal["mme", "tpc", "scan", "copy"]
+    statements: tuple[ir.Statement, ...]
+
+    @property
+    def equations(self) -> tuple[ir.Equation, ...]:
+        """Those of the stage; what a scan does at each step for a scan."""
+        scans = [s for s in self.statements if isinstance(s, ir.Scan)]
+        inside = [e for s in scans for e in s.body if isinstance(e, ir.Equation)]
+        return (*(s for s in self.statements if isinstance(s, ir.Equation)), *inside)
 
     @property
     def reads(self) -> frozenset[str]:
-        return frozenset[str]().union(*(reads(e) for e in self.equations))
+        return frozenset[str]().union(*(reads(s) for s in self.statements))
 
     @property
     def writes(self) -> frozenset[str]:
-        return frozenset(e.target for e in self.equations)
+        return frozenset[str]().union(*(writes(s) for s in self.statements))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Tensors the stage leaves in global memory, in text order."""
+        scans = [s for s in self.statements if isinstance(s, ir.Scan)]
+        steps = {e.target for s in scans for e in s.body if isinstance(e, ir.Equation) and s.index not in e.indices}
+        return tuple(dict.fromkeys(e.target for e in self.equations if e.target not in steps))
 
 
 def groups(program: ir.Program) -> tuple[Group, ...]:
-    """Groups of a normalised program, in an order in which each finds its inputs ready."""
+    """Groups of a normalised program, in an order in which each finds its inputs ready.
+
+    DiagnosticError (E402) for several equations of one tensor that are no copies.
+    """
     result: list[Group] = []
-    for equation in program.body:
-        assert isinstance(equation, ir.Equation)
-        if matmul_of(equation, program) is not None:
-            result.append(Group(True, (equation,)))
+    for statement in program.body:
+        if isinstance(statement, ir.Scan):
+            result.append(Group("scan", (statement,)))
             continue
-        _place(result, equation)
+        pieces = [e for e in program.body if isinstance(e, ir.Equation) and e.target == statement.target]
+        if copy_of(pieces, program) is not None:
+            if statement is pieces[-1]:
+                result.append(Group("copy", tuple(pieces)))
+        elif len(pieces) > 1:
+            raise DiagnosticError((_piecewise(pieces),))
+        elif matmul_of(statement, program) is not None:
+            result.append(Group("mme", (statement,)))
+        else:
+            _place(result, statement)
     return _sorted(result)
+
+
+def _piecewise(pieces: list[ir.Equation]) -> Diagnostic:
+    target, count = pieces[0].target, len(pieces)
+    labels = tuple(Label(e.span, "and here") for e in pieces[1:])
+    message = f"piecewise definitions are not lowered yet: {target} has {count} equations"
+    return Diagnostic("E402", message, pieces[0].span, labels=labels)
 
 
 def rows(equation: ir.Equation) -> frozenset[str]:
@@ -53,11 +92,11 @@ def bound(equation: ir.Equation) -> frozenset[str]:
 
 
 def _place(result: list[Group], equation: ir.Equation) -> None:
-    alone = Group(False, (equation,))
+    alone = Group("tpc", (equation,))
     for position, group in enumerate(result):
-        if group.mme or not _share_rows(group, equation):
+        if group.engine != "tpc" or not _share_rows(group, equation):
             continue
-        merged = Group(False, (*group.equations, equation))
+        merged = Group("tpc", (*group.equations, equation))
         others = [*result[:position], merged, *result[position + 1 :]]
         fits = len(merged.reads | merged.writes) <= MAX_TENSORS
         if fits and not merged.reads & merged.writes and _order(others) is not None:
@@ -80,9 +119,22 @@ def _share_rows(group: Group, equation: ir.Equation) -> bool:
 
 
 def names(parts: tuple[Group, ...]) -> tuple[str, ...]:
-    """One name per group: a contraction's tensor, a kernel's `kind`; numbered where they repeat."""
+    """One name per group: the tensor of a contraction or copy, a kernel's `kind`; numbered where they repeat."""
     fresh = FreshNames()
-    return tuple(fresh.fresh(p.equations[0].target.lower() if p.mme else kind(p)) for p in parts)
+    return tuple(fresh.fresh(_name(p)) for p in parts)
+
+
+def _name(group: Group) -> str:
+    target = group.targets[0].lower()
+    match group.engine:
+        case "mme":
+            return target
+        case "copy":
+            return f"copy_{target}"
+        case "scan":
+            return f"scan_{target}"
+        case "tpc":
+            return kind(group)
 
 
 def kind(group: Group) -> str:

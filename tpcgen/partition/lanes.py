@@ -11,8 +11,13 @@ def lanes(group: Group, program: ir.Program) -> tuple[str, ...]:
 
     A kernel that reduces may keep the reduced index in lanes (and reduce across them) or one of its rows (and reduce
     lane by lane, without any move between lanes). A map takes its fastest index, or the one before it where no input or
-    output of the op ties it down. Empty for a kernel of one number.
+    output of the op ties it down. A scan takes an index of its states that its steps do not reduce. Empty for a kernel
+    of one number and for what is no kernel.
     """
+    if group.engine == "scan":
+        return _of_scan(group)
+    if group.engine != "tpc":
+        return ()
     main = max(group.equations, key=lambda e: len(e.indices))
     reduced = [i for e in group.equations for i in _reduced(e)]
     if reduced:
@@ -25,6 +30,17 @@ def lanes(group: Group, program: ir.Program) -> tuple[str, ...]:
     if len(main.indices) == 1 or _tied(group, program):
         return (main.indices[-1],)
     return (main.indices[-1], main.indices[-2])
+
+
+def _of_scan(group: Group) -> tuple[str, ...]:
+    """Indices of every state that no step reduces; the last index of an output first."""
+    (scan,) = (s for s in group.statements if isinstance(s, ir.Scan))
+    values = [x.value for x in scan.body]
+    reduced = {i for v in values for e in ir.walk(v) if isinstance(e, ir.Reduce) for i in e.indices}
+    common = [i for i in scan.states[0].indices if all(i in s.indices for s in scan.states) and i not in reduced]
+    last = [e.indices[-1] for e in group.equations]
+    innermost_first = list(reversed(common))
+    return tuple(sorted(innermost_first, key=lambda i: i not in last))[:2]
 
 
 def _reduced(e: ir.Equation) -> list[str]:

@@ -23,7 +23,17 @@ What a stage's program looks like, so that lowering and emission can rely on it:
   With f32 operands the output is P: f32. `slope[h]`, `snk[h]` are further inputs; a tensor without the lane is
   broadcast along it. An output stores 0 where its equation is absent: outside a softmax's domain, for example.
 * Every tensor of a stage that has the lane among its indices has it as its FCD.
-* MME stages keep program order; layouts come from the buffers. Their program is one equation
+* A TPC stage may hold one scan instead of equations; the tensors that outlive it are its outputs, states and the
+  temporaries of a step stay in the kernel:
+
+      op scan_s_in(G: f32[B, H, Nc], U: f32[B, H, Nc, D, E]) -> S_in: f32[B, H, Nc, D, E]
+          scan n in 0 .. Nc {
+              state S[b,h,d,e]: f32 = 0
+              S_in[b,h,n,d,e] = S[b,h,d,e]
+              S[b,h,d,e] := G[b,h,n] * S[b,h,d,e] + U[b,h,n,d,e]
+          }
+
+* MME and copy stages keep program order; layouts come from the buffers. An MME stage's program is one equation
   `out[..] = sum[..](lhs[..] * rhs[..])` without a domain.
 """
 
@@ -34,6 +44,7 @@ from typing import Union
 
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Expr, Program, Role
+from tpcgen.rewrite.copies import Copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +126,19 @@ class MoveStage:
     target: str
 
 
-Stage = Union[MmeStage, TpcStage, MoveStage]
+@dataclass(frozen=True, slots=True)
+class CopyStage:
+    """Brings elements to other places without computing: blocks, windows, slices, parts side by side (copies.py).
+
+    `copy` says how in terms of the buffers; `program` is the same as equations. A torch op on HPU.
+    """
+
+    name: str
+    program: Program
+    copy: Copy
+
+
+Stage = Union[MmeStage, TpcStage, MoveStage, CopyStage]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,11 @@ from tpcgen.machine import Machine
 from tpcgen.machine.dma import copy, copy_seconds, traffic_seconds
 from tpcgen.machine.mme import Matmul, mme_cost
 from tpcgen.machine.tpc import TpcCost, tpc_time
-from tpcgen.partition.plan import Buffer, MmeStage, MoveStage, Plan, Stage, TpcStage
+from tpcgen.partition.plan import Buffer, CopyStage, MmeStage, MoveStage, Plan, Stage, TpcStage
 from tpcgen.partition.simulate import Node, Span, busy, makespan, overlap, simulate
-from tpcgen.program.ir import Role
+from tpcgen.program.ir import Expr, Role
 from tpcgen.program.sizes import Binding, Value, evaluate
+from tpcgen.rewrite.copies import Blocks, Merged, Slice
 
 TpcCostFunction = Callable[[TpcStage, Machine, Mapping[str, Value]], TpcCost]
 
@@ -121,6 +122,8 @@ def written(stage: Stage) -> tuple[str, ...]:
             return tuple(t.name for t in stage.program.outputs)
         case MoveStage():
             return (stage.target,)
+        case CopyStage():
+            return (stage.copy.target,)
 
 
 def matmul_of(plan: Plan, stage: MmeStage, values: Mapping[str, Value]) -> Matmul:
@@ -149,6 +152,8 @@ def touched(stage: Stage) -> tuple[str, ...]:
             return tuple(t.name for t in (*stage.program.inputs, *stage.program.outputs))
         case MoveStage():
             return (stage.source, stage.target)
+        case CopyStage():
+            return tuple(dict.fromkeys((*(p.source for p in stage.copy.pieces), stage.copy.target)))
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,11 @@ class _Pricer:
             case TpcStage():
                 return self._tpc(stage)
             case MoveStage():
-                return self._move(stage)
+                return self._copied(stage, stage.target)
+            case CopyStage() if self._is_view(stage):
+                return self._view(stage)
+            case CopyStage():
+                return self._copied(stage, stage.copy.target)
 
     def peak(self) -> int:
         """Inputs and outputs live all along, a buffer in between from its first to its last stage."""
@@ -191,17 +200,16 @@ class _Pricer:
     def _tpc(self, stage: TpcStage) -> StagePrice:
         cost = self.tpc_cost(stage, self.machine, self.values)
         time = tpc_time(self.machine, cost)
-        shapes = " -> ".join(
-            ", ".join(f"{t.name} {self._sizes(t.name)}" for t in side)
-            for side in (stage.program.inputs, stage.program.outputs)
-        )
+        sides = (stage.program.inputs, stage.program.outputs)
+        shapes = " -> ".join(self._described([t.name for t in side]) for side in sides)
         engine = StagePrice(stage.name, "TPC", shapes, time.seconds, time.bound, 0, 0, time.formula)
         return self._with_memory(stage, replace(engine, known_by=cost.known_by))
 
-    def _move(self, stage: MoveStage) -> StagePrice:
-        payload = self._bytes(self.plan.buffer(stage.source))
+    def _copied(self, stage: MoveStage | CopyStage, target: str) -> StagePrice:
+        """Every element of the target is read once and written once."""
+        payload = self._bytes(self.plan.buffer(target))
         work = copy(self.machine, payload)
-        shapes = f"{stage.source} {self._sizes(stage.source)} -> {stage.target} {self._sizes(stage.target)}"
+        shapes = " -> ".join(self._described(names) for names in (touched(stage)[:-1], (target,)))
         return StagePrice(
             stage.name,
             "DMA",
@@ -215,6 +223,44 @@ class _Pricer:
             work.hbm,
             "vendor formula",
         )
+
+    def _view(self, stage: CopyStage) -> StagePrice:
+        shapes = " -> ".join(self._described((name,)) for name in touched(stage))
+        return StagePrice(
+            stage.name, "DMA", shapes, 0.0, "view", 0, 0, "the same bytes under another shape", known_by="proof"
+        )
+
+    def _is_view(self, stage: CopyStage) -> bool:
+        """Whether source and target are the same bytes in the same order at these sizes."""
+        piece = stage.copy.pieces[0]
+        orders = [self.plan.buffer(name).order for name in touched(stage)]
+        if len(stage.copy.pieces) > 1 or any(order != tuple(range(len(order))) for order in orders):
+            return False
+        made = [i for a in piece.axes for i in ((a.outer, a.inner) if isinstance(a, Blocks) else (a.index,))]
+        if tuple(made) != stage.copy.indices:
+            return False
+        sizes = self._shape(self.plan.buffer(piece.source))
+        extents = dict(zip(made, self._shape(self.plan.buffer(stage.copy.target)), strict=True))
+        axis = 0
+        for a in piece.axes:
+            match a:
+                case Slice():
+                    same = self._value(a.start) == 0 and sizes[axis] == extents[a.index]
+                case Blocks():
+                    whole = a.step * extents[a.outer] == sizes[axis] and a.step == extents[a.inner]
+                    same = self._value(a.start) == 0 and whole
+                case Merged():
+                    same = sizes[axis] * sizes[axis + 1] == extents[a.index]
+            if not same:
+                return False
+            axis += 2 if isinstance(a, Merged) else 1
+        return True
+
+    def _value(self, e: Expr) -> int:
+        return int(evaluate(e, self.values))
+
+    def _described(self, names: Sequence[str]) -> str:
+        return ", ".join(f"{name} {self._sizes(name)}" for name in names)
 
     def _with_memory(self, stage: MmeStage | TpcStage, engine: StagePrice) -> StagePrice:
         """Engine time against memory time, plus the launch."""

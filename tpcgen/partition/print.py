@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tpcgen.partition.plan import Buffer, MmeStage, MoveStage, Operand, Plan, Stage, TpcStage
+from tpcgen.partition.plan import Buffer, CopyStage, MmeStage, MoveStage, Operand, Plan, Stage, TpcStage
 from tpcgen.program import ir
 from tpcgen.program import print as text
 
@@ -51,6 +51,9 @@ def _stage(p: Plan, stage: Stage) -> Iterator[str]:
         case MoveStage():
             yield f"move {stage.name}"
             yield f"  {stage.target} = {stage.source}"
+        case CopyStage():
+            yield f"move {stage.name}"
+            yield from _equations(stage.program)
 
 
 def _operand(p: Plan, o: Operand) -> str:
@@ -60,5 +63,4 @@ def _operand(p: Plan, o: Operand) -> str:
 
 def _equations(program: ir.Program) -> Iterator[str]:
     for s in program.body:
-        assert isinstance(s, ir.Equation)
-        yield f"  {text.equation(s, program)}"
+        yield from (f"  {line}" for line in text.statement(s, program).splitlines())

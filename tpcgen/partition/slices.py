@@ -19,7 +19,7 @@ from tpcgen.machine.dma import copy
 from tpcgen.machine.mme import mme_cost
 from tpcgen.machine.tpc import TpcCost, tpc_time
 from tpcgen.partition.groups import bound
-from tpcgen.partition.plan import Buffer, MmeStage, Plan, Stage, TpcStage
+from tpcgen.partition.plan import Buffer, CopyStage, MmeStage, MoveStage, Plan, Stage, TpcStage
 from tpcgen.partition.price import TpcCostFunction, matmul_of, touched, waits, written
 from tpcgen.partition.simulate import Node, Span, busy, makespan, overlap, simulate
 from tpcgen.program import ir
@@ -179,7 +179,9 @@ class _Cut:
                 names = _row_axes(stage.program, name)
                 loops = [(n, self._extent(buffer, a)) for n, a in zip(names, buffer.order, strict=True)]
                 apart = frozenset(n for n in names if n)
-            case _:
+            case CopyStage():
+                return []  # its pieces lie along any axis
+            case MoveStage():
                 loops = [(str(axis), self._extent(buffer, axis)) for axis in buffer.order[:-1]]
                 apart = frozenset(n for n, _ in loops)
         return list(takewhile(lambda loop: loop[0] in apart, loops))
@@ -201,8 +203,8 @@ class _Cut:
                 cost = self.costs[stage.name]
                 part = TpcCost(cost.bundles / parts, cost.accesses / parts, ceil(cost.members / parts), cost.known_by)
                 return Node(stage.name, "TPC", max(tpc_time(self.machine, part).seconds, local), launch, hbm)
-            case _:
-                work = copy(self.machine, ceil(self._bytes(stage.source) / parts))
+            case MoveStage() | CopyStage():
+                work = copy(self.machine, ceil(self._bytes(touched(stage)[-1]) / parts))
                 return Node(stage.name, "DMA", work.seconds, work.least, work.hbm)
 
     def _traffic(self, s: int, first: bool) -> tuple[float, float]:

@@ -99,6 +99,11 @@ def _statement(s: Statement, p: Program) -> Iterable[str]:
     yield "    }"
 
 
+def statement(s: Statement, p: Program) -> str:
+    """An equation on one line, a scan on several."""
+    return "\n".join(line.removeprefix("    ") for line in _statement(s, p))
+
+
 def equation(e: Equation, p: Program) -> str:
     """`S[q, k]: f32 = value where domain`, on one line."""
     tensor = p.tensor(e.target)

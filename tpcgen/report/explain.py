@@ -14,13 +14,13 @@ from tpcgen.machine import Machine
 from tpcgen.machine.mme import choices
 from tpcgen.partition.choose import Choice
 from tpcgen.partition.enumerate import schedule_of
-from tpcgen.partition.plan import MmeStage, Stage, TpcStage
+from tpcgen.partition.plan import MmeStage, MoveStage, Stage, TpcStage
 from tpcgen.partition.price import StagePrice, TpcCostFunction, matmul_of
 from tpcgen.partition.simulate import Span
 from tpcgen.partition.slices import Sliced, pipelined
 from tpcgen.partition.table import duration, size
 from tpcgen.program import ir
-from tpcgen.program.print import equation
+from tpcgen.program.print import statement
 from tpcgen.program.sizes import Binding
 from tpcgen.report.formulas import time_lines
 from tpcgen.report.tables import bindings, table
@@ -90,13 +90,13 @@ def explain(
 
 
 def _equations(stage: Stage) -> tuple[str, ...]:
-    if not isinstance(stage, MmeStage | TpcStage):
+    if isinstance(stage, MoveStage):
         return (f"{stage.target} = {stage.source}, in another memory order",)
     lines: list[str] = []
-    for e in stage.program.body:
-        assert isinstance(e, ir.Equation)
-        place = f"  # {file_label(e.span.file)}:{e.span.line}" if e.span.line else ""
-        lines.append(f"{equation(e, stage.program)}{place}")
+    for s in stage.program.body:
+        first, *others = statement(s, stage.program).splitlines()
+        place = f"  # {file_label(s.span.file)}:{s.span.line}" if s.span.line else ""
+        lines += [f"{first}{place}", *others]
     return tuple(lines)
 
 

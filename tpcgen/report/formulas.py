@@ -8,7 +8,7 @@ from tpcgen.kernel.ir import Kernel
 from tpcgen.machine import Machine
 from tpcgen.machine.mme import least_step, mme_cost
 from tpcgen.machine.tpc import TpcCost
-from tpcgen.partition.plan import Buffer, MmeStage, MoveStage, Plan, Stage, TpcStage
+from tpcgen.partition.plan import Buffer, CopyStage, MmeStage, MoveStage, Plan, Stage, TpcStage
 from tpcgen.partition.price import matmul_of, touched
 from tpcgen.partition.table import duration
 from tpcgen.program import ir
@@ -26,9 +26,10 @@ def time_lines(
         case TpcStage():
             assert kernel is not None and cost is not None
             lines = _tpc(kernel, cost, machine, values)
-        case MoveStage():
+        case MoveStage() | CopyStage():
             rate = _rate(machine.memory.dma_rate)
-            lines = [f"engine   {_bytes(plan.buffer(stage.source))} / {rate} + {duration(machine.memory.dma_seconds)}"]
+            target = plan.buffer(touched(stage)[-1])
+            lines = [f"engine   {_bytes(target)} / {rate} + {duration(machine.memory.dma_seconds)}"]
     return [*lines, *_memory(plan, stage, machine, values)]
 
 
@@ -72,9 +73,9 @@ def _memory(plan: Plan, stage: Stage, machine: Machine, values: Mapping[str, Val
     lines: list[str] = []
     for name, rate, inside in (("HBM", machine.memory.hbm_rate, False), ("SRAM", machine.memory.sram_rate, True)):
         own = [b for b in buffers if (b.role is ir.Role.INTERMEDIATE and size_of(b, values) <= half) is inside]
-        if not own or (isinstance(stage, MoveStage) and inside):
+        if not own or (isinstance(stage, MoveStage | CopyStage) and inside):
             continue
-        own = buffers if isinstance(stage, MoveStage) else own
+        own = buffers if isinstance(stage, MoveStage | CopyStage) else own
         total = sum(size_of(b, values) for b in own)
         lines.append(f"{name:<8} ({' + '.join(map(_bytes, own))}) bytes / {_rate(rate)}")
         lines.append(f"       = {total:,} bytes = {duration(total / rate)}")

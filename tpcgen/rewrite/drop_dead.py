@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from tpcgen.program import ir
-from tpcgen.rewrite.edit import definitions, rebuilt
+from tpcgen.rewrite.edit import Part, Recurrence, parts_of, reads, rebuilt
 
 
 def drop_dead(program: ir.Program) -> ir.Program:
-    parts = definitions(program)
-    needed: set[str] = set()
-    kept = list[int]()
-    for position in reversed(range(len(parts))):
-        part = parts[position]
-        if part.tensor.role is ir.Role.INTERMEDIATE and part.tensor.name not in needed:
-            continue
-        kept.append(position)
-        needed |= reads(part.equation)
-    return rebuilt(program, [parts[i] for i in reversed(kept)])
-
-
-def reads(equation: ir.Equation) -> frozenset[str]:
-    """Names of the tensors an equation reads."""
-    sides = [e for e in (equation.value, equation.domain) if e is not None]
-    return frozenset(e.tensor for side in sides for e in ir.walk(side) if isinstance(e, ir.Read))
+    needed = {t.name for t in program.outputs}
+    kept: list[Part] = []
+    for part in reversed(parts_of(program)):
+        made, statement = (
+            ({t.name for t in part.tensors}, part.scan)
+            if isinstance(part, Recurrence)
+            else ({part.tensor.name}, part.equation)
+        )
+        if made & needed:
+            kept.append(part)
+            needed |= reads(statement)
+    return rebuilt(program, kept[::-1])

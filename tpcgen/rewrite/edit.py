@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Union
 
 from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
@@ -18,25 +19,74 @@ class Definition:
     equation: ir.Equation
 
 
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """A scan and every tensor it defines: states, what outlives it, temporaries of a step."""
+
+    tensors: tuple[ir.Tensor, ...]
+    scan: ir.Scan
+
+
+Part = Union[Definition, Recurrence]
+
+
+def parts_of(program: ir.Program) -> tuple[Part, ...]:
+    """The program's statements with their tensors, in text order."""
+    return tuple(_part(program, s) for s in program.body)
+
+
 def definitions(program: ir.Program) -> tuple[Definition, ...]:
-    """The program's equations with their tensors, in text order. TypeError when it has a scan."""
-    found: list[Definition] = []
-    for statement in program.body:
-        if not isinstance(statement, ir.Equation):
-            raise TypeError("scans have no definitions")
-        found.append(Definition(program.tensor(statement.target), statement))
-    return tuple(found)
+    """The program's equations outside scans with their tensors, in text order."""
+    return tuple(p for p in parts_of(program) if isinstance(p, Definition))
 
 
-def rebuilt(program: ir.Program, parts: Sequence[Definition], new_indices: Iterable[ir.IndexRange] = ()) -> ir.Program:
-    """The program with these equations; tensors nobody defines any more are gone, declarations follow the text."""
-    made = [p.tensor for p in parts if p.tensor.role is ir.Role.INTERMEDIATE]
+def _part(program: ir.Program, statement: ir.Statement) -> Part:
+    match statement:
+        case ir.Equation():
+            return Definition(program.tensor(statement.target), statement)
+        case ir.Scan():
+            names = [s.state for s in statement.states]
+            names += [s.target for s in statement.body if isinstance(s, ir.Equation)]
+            return Recurrence(tuple(program.tensor(n) for n in dict.fromkeys(names)), statement)
+
+
+def rebuilt(program: ir.Program, parts: Sequence[Part], new_indices: Iterable[ir.IndexRange] = ()) -> ir.Program:
+    """The program with these statements; tensors nobody defines any more are gone, declarations follow the text."""
+    made = dict.fromkeys(
+        t
+        for p in parts
+        for t in (p.tensors if isinstance(p, Recurrence) else (p.tensor,))
+        if t.role in (ir.Role.INTERMEDIATE, ir.Role.STATE)
+    )
     return replace(
         program,
         tensors=(*program.inputs, *program.outputs, *made),
         indices=(*program.indices, *new_indices),
-        body=tuple(p.equation for p in parts),
+        body=tuple(p.scan if isinstance(p, Recurrence) else p.equation for p in parts),
     )
+
+
+def reads(statement: ir.Statement) -> frozenset[str]:
+    """Names of the tensors a statement reads from outside itself."""
+    match statement:
+        case ir.Equation():
+            sides = [e for e in (statement.value, statement.domain) if e is not None]
+            own = frozenset[str]()
+        case ir.Scan():
+            sides = [s.initial for s in statement.states]
+            sides += [e for s in statement.body for e in (s.value, s.domain) if e is not None]
+            own = writes(statement) | {s.state for s in statement.states}
+    return frozenset(e.tensor for side in sides for e in ir.walk(side) if isinstance(e, ir.Read)) - own
+
+
+def writes(statement: ir.Statement) -> frozenset[str]:
+    """Names of the tensors a statement defines; those of a scan include its states and the temporaries of a step."""
+    match statement:
+        case ir.Equation():
+            return frozenset({statement.target})
+        case ir.Scan():
+            inside = {s.target for s in statement.body if isinstance(s, ir.Equation)}
+            return frozenset(inside | {s.state for s in statement.states})
 
 
 def names_in_use(program: ir.Program) -> FreshNames:

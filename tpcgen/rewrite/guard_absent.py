@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tpcgen.diagnostics import Diagnostics
 from tpcgen.program import ir
-from tpcgen.rewrite.edit import Definition, conjunction, definitions, rebuilt
+from tpcgen.rewrite.edit import Definition, Part, Recurrence, conjunction, definitions, parts_of, rebuilt
 from tpcgen.rewrite.inline_maps import phases
 from tpcgen.rewrite.split_contractions import matmul_of
 from tpcgen.rewrite.support import Supports, UndeterminedError
@@ -20,8 +20,11 @@ def guard_absent(program: ir.Program, found: Diagnostics) -> ir.Program:
     parts = definitions(program)
     phase = phases(program)
     inlined: dict[str, ir.Equation] = {}
-    result: list[Definition] = []
-    for d in parts:
+    result: list[Part] = []
+    for d in parts_of(program):
+        if isinstance(d, Recurrence):
+            result.append(d)
+            continue
         e = d.equation
         if matmul_of(e, program) is None:
             usable = {name: x for name, x in inlined.items() if phase[name] == phase[d.tensor.name]}
@@ -46,6 +49,7 @@ def _plain(d: Definition, parts: tuple[Definition, ...]) -> bool:
     """Whether every reader reads it at its own indices, so that its right side can stand in as it is."""
     own = tuple(ir.Index(i) for i in d.equation.indices)
     rounds = d.tensor.dtype.is_float and d.tensor.dtype.size < 4
+    pieces = sum(p.tensor.name == d.tensor.name for p in parts)
     sides = [s for p in parts for s in (p.equation.value, p.equation.domain) if s is not None]
     reads = [x for s in sides for x in ir.walk(s) if isinstance(x, ir.Read) and x.tensor == d.tensor.name]
-    return not rounds and all(r.indices == own for r in reads)
+    return not rounds and pieces == 1 and all(r.indices == own for r in reads)

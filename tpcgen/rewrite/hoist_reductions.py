@@ -11,8 +11,7 @@ from __future__ import annotations
 from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import with_children
-from tpcgen.rewrite.drop_dead import reads
-from tpcgen.rewrite.edit import Definition, definitions, intermediate, names_in_use, rebuilt
+from tpcgen.rewrite.edit import Definition, Part, Recurrence, intermediate, names_in_use, parts_of, reads, rebuilt
 from tpcgen.rewrite.inline_maps import phases
 from tpcgen.rewrite.split_contractions import matmul_of
 
@@ -21,8 +20,11 @@ def hoist_reductions(program: ir.Program) -> ir.Program:
     """Real-valued sum, max, min and logsumexp of an earlier phase than the equation around them."""
     phase = phases(program)
     names = names_in_use(program)
-    result: list[Definition] = []
-    for d in definitions(program):
+    result: list[Part] = []
+    for d in parts_of(program):
+        if isinstance(d, Recurrence):
+            result.append(d)
+            continue
         e = d.equation
         if matmul_of(e, program) is not None:
             result.append(d)

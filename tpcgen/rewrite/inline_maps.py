@@ -14,24 +14,25 @@ from dataclasses import dataclass, field
 
 from tpcgen.program import ir
 from tpcgen.program.substitute import substitute, with_children
-from tpcgen.rewrite.drop_dead import reads
-from tpcgen.rewrite.edit import Definition, definitions, names_in_use, rebuilt
+from tpcgen.rewrite.copies import copy_of
+from tpcgen.rewrite.edit import Definition, Part, Recurrence, names_in_use, parts_of, reads, rebuilt, writes
 from tpcgen.rewrite.split_contractions import matmul_of
 
 
 def inline_maps(program: ir.Program) -> ir.Program:
     inliner = _Inliner(program)
-    parts = [inliner.part(d) for d in definitions(program)]
+    parts = [inliner.part(p) for p in parts_of(program)]
     return rebuilt(program, parts, inliner.new_indices)
 
 
 def phases(program: ir.Program) -> dict[str, int]:
-    """Per tensor: the most contractions on a path that leads to it."""
+    """Per tensor: the most contractions and scans on a path that leads to it."""
     result = dict.fromkeys((t.name for t in program.inputs), 0)
-    for d in definitions(program):
-        before = max((result[t] for t in reads(d.equation)), default=0)
-        here = before + (matmul_of(d.equation, program) is not None)
-        result[d.tensor.name] = max(here, result.get(d.tensor.name, 0))
+    for statement in program.body:
+        before = max((result[t] for t in reads(statement)), default=0)
+        alone = isinstance(statement, ir.Scan) or matmul_of(statement, program) is not None
+        for name in writes(statement):
+            result[name] = max(before + alone, result.get(name, 0))
     return result
 
 
@@ -45,9 +46,11 @@ class _Inliner:
         self.phase = phases(self.program)
         self.names = names_in_use(self.program)
 
-    def part(self, d: Definition) -> Definition:
+    def part(self, d: Part) -> Part:
+        if isinstance(d, Recurrence):
+            return d
         e = d.equation
-        if matmul_of(e, self.program) is None:
+        if matmul_of(e, self.program) is None and copy_of([e], self.program) is None:
             phase = max((self.phase[t] for t in reads(e)), default=0)
             domain = self._visit(e.domain, phase) if e.domain is not None else None
             value = _stored(self._visit(e.value, phase), d.tensor)

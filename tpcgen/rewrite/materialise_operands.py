@@ -17,7 +17,17 @@ from tpcgen.program import ir
 from tpcgen.program.contractions import Contraction
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import FreshNames
-from tpcgen.rewrite.edit import Definition, conjunction, conjuncts, definitions, intermediate, names_in_use, rebuilt
+from tpcgen.rewrite.edit import (
+    Definition,
+    Part,
+    Recurrence,
+    conjunction,
+    conjuncts,
+    intermediate,
+    names_in_use,
+    parts_of,
+    rebuilt,
+)
 from tpcgen.rewrite.split_contractions import contraction_of
 from tpcgen.rewrite.support import Supports, UndeterminedError, exists, implies
 
@@ -25,10 +35,10 @@ from tpcgen.rewrite.support import Supports, UndeterminedError, exists, implies
 def materialise_operands(program: ir.Program, found: Diagnostics) -> ir.Program:
     """Reports E405 for a part of a domain that no single operand has the indices of."""
     names = names_in_use(program)
-    result: list[Definition] = []
-    for part in definitions(program):
-        contraction = contraction_of(part.equation, program)
-        if contraction is None:
+    result: list[Part] = []
+    for part in parts_of(program):
+        contraction = None if isinstance(part, Recurrence) else contraction_of(part.equation, program)
+        if contraction is None or isinstance(part, Recurrence):
             result.append(part)
             continue
         step = _Step(rebuilt(program, [*result, part]), part, contraction, names, result, found)
@@ -47,7 +57,7 @@ class _Step:
     part: Definition
     contraction: Contraction
     names: FreshNames
-    made: list[Definition]
+    made: list[Part]
     found: Diagnostics
 
     def run(self) -> Definition:
@@ -108,6 +118,8 @@ class _Step:
     def _new(self, value: ir.Expr, dtype: DType, domain: ir.Expr | None, suffix: str) -> ir.Read:
         indices = self._indices(value)
         for made in self.made:
+            if isinstance(made, Recurrence):
+                continue
             e = made.equation
             if (e.value, e.domain, e.indices, made.tensor.dtype) == (value, domain, indices, dtype):
                 return _read(made.tensor, indices, value)

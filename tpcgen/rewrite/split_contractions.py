@@ -18,13 +18,16 @@ from tpcgen.program import ir
 from tpcgen.program.contractions import Contraction, match_contraction
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import FreshNames, with_children
-from tpcgen.rewrite.edit import Definition, definitions, intermediate, names_in_use, rebuilt
+from tpcgen.rewrite.edit import Definition, Part, Recurrence, intermediate, names_in_use, parts_of, rebuilt
 
 
 def split_contractions(program: ir.Program) -> ir.Program:
     names = names_in_use(program)
-    result: list[Definition] = []
-    for part in definitions(program):
+    result: list[Part] = []
+    for part in parts_of(program):
+        if isinstance(part, Recurrence):
+            result.append(part)
+            continue
         splitter = _Splitter(program, part, names)
         equation = splitter.equation()
         result += [*splitter.made, Definition(part.tensor, equation)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 from tpcgen.program import affine, ir
 from tpcgen.program.dtypes import DType
@@ -97,14 +98,18 @@ class Supports:
                 inner.value, conjunction([self.domain(substitute(equation.domain, values)), inner.where]), False
             )
         defined = [s for s in self.program.body if isinstance(s, ir.Equation) and s.target == e.tensor]
-        if len(defined) != 1:
+        pieces = [self._covered(equation, e) for equation in defined]
+        known = [p for p in pieces if p is not None]
+        if len(known) < len(pieces) or not known:
             return Presence(e, None, False)
-        equation = defined[0]
+        return Presence(e, reduce(lambda a, b: ir.Binary("or", a, b), known), True)
+
+    def _covered(self, equation: ir.Equation, read: ir.Read) -> ir.Expr | None:
+        """Where an equation makes what is read present; None for everywhere."""
         where = conjunction([equation.domain, Supports(self.program).of(equation.value).where])
         if where is None:
-            return Presence(e, None, False)
-        values = dict(zip(equation.indices, e.indices, strict=True))
-        return Presence(e, substitute(where, values), True)
+            return None
+        return substitute(where, dict(zip(equation.indices, read.indices, strict=True)))
 
     def _product(self, e: ir.Binary) -> Presence:
         """An absent factor leaves the other unvisited: 0 only if that is finite whatever the data."""
@@ -198,7 +203,7 @@ def facts(program: ir.Program) -> affine.Facts:
         if contract.on_values or contract.indices:
             continue
         for condition in conjuncts(contract.condition):
-            known += _at_least_zero(condition) or []
+            known += at_least_zero(condition) or []
     return affine.Facts(known)
 
 
@@ -211,7 +216,7 @@ def _without(where: ir.Expr | None, index: str, program: ir.Program) -> ir.Expr 
     r = program.range_of(index)
     low, high = [affine.polynomial(r.low)], [_minus_one(affine.polynomial(r.high))]
     for condition in bound:
-        for p in _at_least_zero(condition) or [None]:
+        for p in at_least_zero(condition) or [None]:
             factor = affine.coefficient_of(p, index) if p is not None else None
             if p is None or factor not in (1, -1):
                 rest = conjunction(bound)
@@ -227,11 +232,11 @@ def _without(where: ir.Expr | None, index: str, program: ir.Program) -> ir.Expr 
 
 def implies(given: ir.Expr | None, wanted: ir.Expr | None, program: ir.Program) -> bool:
     """Whether `wanted` provably holds wherever `given` does; False says nothing."""
-    assumed = [p for c in conjuncts(given) for p in _at_least_zero(c) or []]
+    assumed = [p for c in conjuncts(given) for p in at_least_zero(c) or []]
     known = facts(program).extended(assumed)
     stated = set(conjuncts(given))
     for condition in conjuncts(wanted):
-        parts = _at_least_zero(condition)
+        parts = at_least_zero(condition)
         if condition not in stated and (parts is None or not all(known.prove(p) for p in parts)):
             return False
     return True
@@ -249,7 +254,7 @@ def _independent(goals: list[affine.Polynomial], known: affine.Facts) -> list[ir
     return [_non_negative(g) for g in needed]
 
 
-def _at_least_zero(condition: ir.Expr) -> list[affine.Polynomial] | None:
+def at_least_zero(condition: ir.Expr) -> list[affine.Polynomial] | None:
     """The condition as polynomials that must be >= 0; None where it is not a comparison of integers, or is `!=`."""
     if not isinstance(condition, ir.Binary) or condition.operator not in ir.COMPARISONS or condition.operator == "!=":
         return None

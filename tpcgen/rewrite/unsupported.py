@@ -16,19 +16,11 @@ _MAX_AXES = 5
 
 
 def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
-    """E401 scan, E402 several equations of one tensor, E403 gather, E404 rank, E408 dtype, E409 rank of a tensor, E410
-    an entry of `schedule` that no plan keeps.
-    """
-    scans = [s for s in program.body if isinstance(s, ir.Scan)]
-    _construct("E401", "scan is not lowered yet: this recurrence has no kernel", scans, found)
+    """E403 gather, E404 rank, E408 dtype, E409 rank of a tensor, E410 an entry of `schedule` that no plan keeps."""
     of: dict[str, list[ir.Equation]] = {}
     for statement in program.body:
         if isinstance(statement, ir.Equation):
             of.setdefault(statement.target, []).append(statement)
-    for target, equations in of.items():
-        if len(equations) > 1:
-            message = f"piecewise definitions are not lowered yet: {target} has {len(equations)} equations"
-            _construct("E402", message, equations, found)
     expressions = [e for equations in of.values() for equation in equations for e in _expressions(equation)]
     gathers = [e for e in expressions if isinstance(e, ir.Read) and _gathers(e)]
     if gathers:

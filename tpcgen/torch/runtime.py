@@ -15,6 +15,7 @@ from tpcgen.torch.stages import StageLibrary
 
 __all__ = [
     "StageLibrary",
+    "blocks",
     "check_attribute",
     "check_device",
     "check_dtype",
@@ -22,6 +23,7 @@ __all__ = [
     "contiguous",
     "mme_matmul",
     "require",
+    "window",
 ]
 
 # triton_op warns when Triton is missing; only its tracing is used here, which needs no Triton.
@@ -42,6 +44,26 @@ def mme_matmul(lhs: torch.Tensor, rhs: torch.Tensor, dtype: torch.dtype) -> torc
     if lhs.dtype != rhs.dtype:
         lhs, rhs = lhs.float(), rhs.float()
     return torch.matmul(lhs, rhs).to(dtype)
+
+
+def window(x: torch.Tensor, axis: int, start: int, length: int) -> torch.Tensor:
+    """Elements `start` to `start + length` of an axis, 0 where the tensor has none. A view where it has all."""
+    size = x.shape[axis]
+    low, high = min(max(start, 0), size), min(max(start + length, 0), size)
+    inside = x.narrow(axis, low, high - low)
+    if high - low == length:
+        return inside
+    front = min(max(-start, 0), length)
+    pads = [0, 0] * (x.dim() - 1 - axis) + [front, length - front - (high - low)]
+    return torch.nn.functional.pad(inside, pads)
+
+
+def blocks(x: torch.Tensor, axis: int, start: int, count: int, step: int, length: int) -> torch.Tensor:
+    """`count` windows of `length` elements of an axis, `step` apart, the first at `start`: a new axis after it."""
+    if not count:
+        return x.new_zeros(*x.shape[:axis], 0, length, *x.shape[axis + 1 :])
+    whole = window(x, axis, start, (count - 1) * step + length)
+    return whole.unfold(axis, length, step).movedim(-1, axis + 1)
 
 
 def check_dtype(op: str, tensors: Mapping[str, object], variants: Mapping[tuple[torch.dtype, ...], _Choice]) -> _Choice:
