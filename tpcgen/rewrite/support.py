@@ -199,12 +199,24 @@ def facts(program: ir.Program) -> affine.Facts:
         index = affine.polynomial(ir.Index(r.name))
         known.append(affine.subtract(index, affine.polynomial(r.low)))
         known.append(_minus_one(affine.subtract(affine.polynomial(r.high), index)))
+        known += _below_quotient(r)
     for contract in program.contracts:
         if contract.on_values or contract.indices:
             continue
         for condition in conjuncts(contract.condition):
             known += at_least_zero(condition) or []
     return affine.Facts(known)
+
+
+def _below_quotient(r: ir.IndexRange) -> list[affine.Polynomial]:
+    """n < (N + 63) // 64 says 64 * n <= N - 1."""
+    match r.high:
+        case ir.Binary(operator="//", left=left, right=ir.Literal(value=int(divisor))) if divisor > 0:
+            multiple = affine.scale(affine.polynomial(ir.Index(r.name)), divisor)
+            room = affine.subtract(affine.polynomial(left), affine.constant(divisor))
+            return [affine.subtract(room, multiple)]
+        case _:
+            return []
 
 
 def _without(where: ir.Expr | None, index: str, program: ir.Program) -> ir.Expr | None:

@@ -16,11 +16,14 @@ _MAX_AXES = 5
 
 
 def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
-    """E403 gather, E404 rank, E408 dtype, E409 rank of a tensor, E410 an entry of `schedule` that no plan keeps."""
+    """E401 a state read after its scan, E403 gather, E404 rank, E408 dtype, E409 rank of a tensor, E410 an entry of
+    `schedule` that no plan keeps.
+    """
     of: dict[str, list[ir.Equation]] = {}
     for statement in program.body:
         if isinstance(statement, ir.Equation):
             of.setdefault(statement.target, []).append(statement)
+    _last_states(program, found)
     expressions = [e for equations in of.values() for equation in equations for e in _expressions(equation)]
     gathers = [e for e in expressions if isinstance(e, ir.Read) and _gathers(e)]
     if gathers:
@@ -33,6 +36,15 @@ def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
             _tensor(tensor, found)
     for pin in program.pins:
         _pin(pin, {name: equations[0] for name, equations in of.items()}, program, found)
+
+
+def _last_states(program: ir.Program, found: Diagnostics) -> None:
+    states = {s.state for scan in program.body if isinstance(scan, ir.Scan) for s in scan.states}
+    outside = [e for s in program.body if isinstance(s, ir.Equation) for e in _expressions(s)]
+    late = [e for e in outside if isinstance(e, ir.Read) and e.tensor in states]
+    if late:
+        message = f"the last value of a state is not lowered yet: {late[0].tensor} is read after its scan"
+        _construct("E401", message, late, found)
 
 
 def report_vjps(vjps: Iterable[Vjp], found: Diagnostics) -> None:
