@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from tpcgen.diagnostics import Diagnostic, DiagnosticError
 from tpcgen.machine import Machine, machines
 from tpcgen.machine.tpc import TpcCost
 from tpcgen.partition.baseline import baselines
-from tpcgen.partition.enumerate import enumerate_plans
-from tpcgen.partition.estimate import estimate
+from tpcgen.partition.enumerate import plans_of
+from tpcgen.partition.estimate import at_least, estimate
 from tpcgen.partition.plan import Plan, TpcStage
 from tpcgen.partition.price import PlanPrice, TpcCostFunction, price
 from tpcgen.program import ir
 from tpcgen.program.sizes import Binding, Value
+from tpcgen.rewrite.alternatives import alternatives
+from tpcgen.rewrite.outcome import Refused
+
+BUDGET = 24
+"""Plans whose kernels are made to price them: about 20 ms each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """`rejected`: the other plans, cheapest first. `baselines`: what the vendor's stack would run instead.
 
-    `impossible`: plans whose kernels are not lowered yet, by label, with what is in the way.
+    `impossible`: plans whose kernels are not lowered yet, by label, with what is in the way. `unpriced`: plans that
+    were not looked at closer, each with the seconds it takes at least; `refused`: rewrites that did not fire, and why.
     """
 
     plan: Plan
@@ -29,6 +36,14 @@ class Choice:
     rejected: tuple[tuple[str, PlanPrice], ...]
     baselines: tuple[PlanPrice, ...]
     impossible: tuple[tuple[str, Diagnostic], ...] = ()
+    unpriced: tuple[tuple[str, float], ...] = ()
+    refused: tuple[tuple[str, Refused], ...] = ()
+
+    @property
+    def loss(self) -> float:
+        """At most how many times slower than the best plan this one is, by the model; 1.0 when it is the best."""
+        least = min((seconds for _, seconds in self.unpriced), default=self.price.seconds)
+        return max(self.price.seconds / least, 1.0) if least > 0 else 1.0
 
     @property
     def better_baseline(self) -> PlanPrice | None:
@@ -48,27 +63,32 @@ def choose(
 ) -> Choice:
     """The cheapest plan for a program at the sizes of `binding`; plans that HBM cannot hold come last.
 
+    Branch and bound: plans are priced in the order of an estimate, those whose lower bound is above the best price are
+    not; after `BUDGET` plans the others are left too, and `Choice.loss` says what that may cost.
     `pin` names a plan by its label instead. `cost` says what a TPC stage issues. `known`: the devices by name,
     `machines()` where it is None. Deterministic: ties go to the plan listed first. KeyError for an unknown target;
     ValueError for a label no plan has; DiagnosticError (E4xx) for what no plan lowers yet.
     """
     machine = (machines() if known is None else known)[target]
-    plans = enumerate_plans(program, machine.name)
-    priced, impossible = _priced(plans, machine, binding, cost)
+    found = alternatives(program)
+    plans = plans_of(program, found, machine.name)
+    priced, impossible, unpriced = _priced(plans, machine, binding, cost, pin)
     if not priced:
         raise DiagnosticError((impossible[0][1],))
     ranked = sorted(priced, key=lambda item: (not item[1].fits, item[1].seconds))
     best = ranked[0] if pin is None else next((item for item in ranked if item[0].label == pin), None)
     if best is None:
-        raise ValueError(f"no plan is called {pin!r}; there are {', '.join(repr(p.label) for p, _ in ranked)}")
+        raise ValueError(f"no plan is called {pin!r}; there are {', '.join(repr(p.label) for p in plans)}")
     rejected = tuple((plan.label, p) for plan, p in ranked if plan is not best[0])
-    return Choice(*best, rejected, baselines(plans[0], machine, binding), impossible)
+    return Choice(*best, rejected, baselines(plans[0], machine, binding), impossible, unpriced, found.refused)
 
 
 def _priced(
-    plans: Sequence[Plan], machine: Machine, binding: Binding, cost: TpcCostFunction
-) -> tuple[list[tuple[Plan, PlanPrice]], tuple[tuple[str, Diagnostic], ...]]:
-    """Plans with their prices, and those that have none. A stage that plans share is costed once."""
+    plans: Sequence[Plan], machine: Machine, binding: Binding, cost: TpcCostFunction, pin: str | None
+) -> tuple[list[tuple[Plan, PlanPrice]], tuple[tuple[str, Diagnostic], ...], tuple[tuple[str, float], ...]]:
+    """Plans with their prices, those that have none, and those not worth one. A stage that plans share is costed once;
+    the plan called `pin` is priced whatever its bound.
+    """
     known: dict[TpcStage, TpcCost] = {}
 
     def once(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> TpcCost:
@@ -78,9 +98,16 @@ def _priced(
 
     priced: list[tuple[Plan, PlanPrice]] = []
     impossible: list[tuple[str, Diagnostic]] = []
-    for plan in plans:
+    unpriced: list[tuple[str, float]] = []
+    guesses = [price(plan, machine, binding, estimate).seconds for plan in plans]
+    for _, plan in sorted(zip(guesses, plans, strict=True), key=lambda item: item[0]):
+        least = price(plan, machine, binding, at_least)
+        best = min((p.seconds for _, p in priced if p.fits), default=inf)
+        if plan.label != pin and (least.seconds > best or len(priced) >= BUDGET):
+            unpriced.append((plan.label, least.seconds))
+            continue
         try:
             priced.append((plan, price(plan, machine, binding, once)))
         except DiagnosticError as error:
             impossible.append((plan.label, error.diagnostics[0]))
-    return priced, tuple(impossible)
+    return priced, tuple(impossible), tuple(unpriced)

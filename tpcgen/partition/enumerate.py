@@ -1,4 +1,5 @@
-"""Every plan of a program: one per choice of lanes. The structure of a plan does not depend on bound sizes.
+"""Every plan of a program: its alternative algorithms, each with every choice of lanes. The structure of a plan does
+not depend on bound sizes.
 
 `schedule { lane P q; }` keeps the plans whose kernel of P runs q along its lanes; `schedule_of` writes such a block.
 """
@@ -8,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import product
 
-from tpcgen.diagnostics import Diagnostics
+from tpcgen.diagnostics import DiagnosticError, Diagnostics
 from tpcgen.partition.assemble import assemble, matmuls
 from tpcgen.partition.groups import Group, groups, names
 from tpcgen.partition.lanes import lanes
 from tpcgen.partition.plan import Plan, TpcStage
 from tpcgen.program import ir
+from tpcgen.rewrite.alternatives import Alternative, Alternatives, alternatives
 from tpcgen.rewrite.normalise import normalise
 
 _KERNELS = ("tpc", "scan")
@@ -24,8 +26,28 @@ MAX_PLANS = 64
 def enumerate_plans(program: ir.Program, target: str) -> tuple[Plan, ...]:
     """Plans legal at every size the contract allows, the one closest to the program's own layout first.
 
-    Labels are unique: "softmax along k", "softmax along q". DiagnosticError (E4xx) for what is not lowered yet.
+    Labels are unique: "softmax along k", "softmax along q", "bands of 64: softmax along j". DiagnosticError (E4xx) for
+    what no alternative lowers yet.
     """
+    return plans_of(program, alternatives(program), target)
+
+
+def plans_of(program: ir.Program, found: Alternatives, target: str) -> tuple[Plan, ...]:
+    """The plans of every alternative that is lowered. DiagnosticError (E4xx) of the first one where none is."""
+    plans: list[Plan] = []
+    problems: list[DiagnosticError] = []
+    for alternative in found.programs:
+        try:
+            plans += _plans(program, alternative, target)
+        except DiagnosticError as error:
+            problems.append(error)
+    if not plans:
+        raise problems[0]
+    return tuple(plans)
+
+
+def _plans(source: ir.Program, alternative: Alternative, target: str) -> tuple[Plan, ...]:
+    program = alternative.program
     normal = normalise(program)
     parts = groups(normal)
     options = [lanes(g, normal) or (None,) for g in parts]
@@ -36,8 +58,8 @@ def enumerate_plans(program: ir.Program, target: str) -> tuple[Plan, ...]:
         named = [
             f"{n} along {lane}" for n, lane, free in zip(names(parts), chosen, options, strict=True) if len(free) > 1
         ]
-        label = ", ".join(named) or "the only one"
-        plans.append(assemble(program, normal, parts, shapes, dict(enumerate(chosen)), target, label))
+        label = ": ".join(x for x in (alternative.label, ", ".join(named)) if x) or "the only one"
+        plans.append(assemble(source, normal, parts, shapes, dict(enumerate(chosen)), target, label))
     return tuple(plans)
 
 

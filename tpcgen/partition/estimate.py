@@ -25,11 +25,18 @@ LANES = 64
 def estimate(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> TpcCost:
     """`values` binds every size and attribute of the op."""
     counter = _Counter(stage, values)
-    bundles = sum(counter.equation(e) for e in stage.program.body if isinstance(e, ir.Equation))
+    bundles = sum(counter.bundles(s) for s in stage.program.body)
     accesses = sum(
         counter.accesses(t, machine.tpc.vector_bytes) for t in (*stage.program.inputs, *stage.program.outputs)
     )
     return TpcCost(bundles, accesses, counter.members(), "slot estimate")
+
+
+def at_least(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> TpcCost:
+    """What no kernel of the stage can do without: one bundle and one access per vector of its outputs."""
+    counter = _Counter(stage, values)
+    stored = sum(counter.accesses(t, machine.tpc.vector_bytes) for t in stage.program.outputs)
+    return TpcCost(stored, stored, counter.members(), "lower bound")
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,11 @@ class _Counter:
 
     def members(self) -> int:
         """Index-space members: one per row, one per vector of rows where the lane is a row."""
-        first = self.stage.program.body[0]
-        assert isinstance(first, ir.Equation)
-        rows = [i for i in first.indices if not _binds(first, i)]
+        match self.stage.program.body[0]:
+            case ir.Equation() as first:
+                rows = [i for i in first.indices if not _binds(first, i)]
+            case ir.Scan() as scan:
+                rows = [i for i in scan.states[0].indices if not any(_binds(s, i) for s in scan.body)]
         return prod(ceil(self.extent(i) / LANES) if i == self.stage.lane else self.extent(i) for i in rows)
 
     def vectors(self, indices: frozenset[str]) -> float:
@@ -56,16 +65,27 @@ class _Counter:
         shape = [int(evaluate(e, self.values)) for e in tensor.shape] or [1]
         return prod(shape[:-1]) * ceil(shape[-1] * tensor.dtype.size / vector_bytes)
 
-    def equation(self, e: ir.Equation) -> float:
-        """Bundles of one output: a slot holds one operation a cycle, so the busiest slot decides."""
+    def bundles(self, s: ir.Statement) -> float:
+        """Of an output or of a scan: a slot holds one operation a cycle, so the busiest slot decides."""
+        match s:
+            case ir.Equation():
+                dtype = self.stage.program.tensor(s.target).dtype
+                return self._stored(s.value, s.domain, frozenset(s.indices), dtype)
+            case ir.Scan():
+                return sum(self._step(x, s.index) for x in s.body)
+
+    def _step(self, x: ir.Equation | ir.Update, index: str) -> float:
+        name = x.target if isinstance(x, ir.Equation) else x.state
+        return self._stored(x.value, x.domain, frozenset({*x.indices, index}), self.stage.program.tensor(name).dtype)
+
+    def _stored(self, value: ir.Expr, domain: ir.Expr | None, indices: frozenset[str], dtype: DType) -> float:
         words = _Words()
-        self._visit(e.value, frozenset(e.indices), words, {})
-        if e.domain is not None:
-            self._visit(e.domain, frozenset(e.indices), words, {})
-            words.add(SIMPLE, self.vectors(frozenset(e.indices)))
-        target = self.stage.program.tensor(e.target)
-        points = self.vectors(frozenset(e.indices))
-        if target.dtype is DType.BF16:
+        self._visit(value, indices, words, {})
+        points = self.vectors(indices)
+        if domain is not None:
+            self._visit(domain, indices, words, {})
+            words.add(SIMPLE, points)
+        if dtype is DType.BF16:
             words.add(CONVERT, points)
         return max(words.vpu, words.load, points)
 
@@ -127,6 +147,6 @@ class _Words:
         self.load += words.load * times
 
 
-def _binds(e: ir.Equation, index: str) -> bool:
+def _binds(e: ir.Equation | ir.Update, index: str) -> bool:
     sides = [s for s in (e.value, e.domain) if s is not None]
     return any(isinstance(x, ir.Reduce) and index in x.indices for s in sides for x in ir.walk(s))

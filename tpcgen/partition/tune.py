@@ -43,7 +43,10 @@ def tune(
         return (Tuned(enumerate_plans(program, devices[target].name)[0], (), ()),)
     choices = [choose(program, target, b, cost=cost, known=devices) for b in bindings]
     labels = dict.fromkeys(c.plan.label for c in choices)
-    default = min(labels, key=lambda label: max(_slowdown(label, c) for c in choices))
+    pairs = list(zip(bindings, choices, strict=True))
+    default = min(
+        labels, key=lambda label: max(_slowdown(label, program, target, b, c, cost, devices) for b, c in pairs)
+    )
     taken: dict[str, TpcStage] = {}
     result: list[Tuned] = []
     for label in (default, *(x for x in labels if x != default)):
@@ -53,9 +56,18 @@ def tune(
     return (*result[1:], result[0])
 
 
-def _slowdown(label: str, choice: Choice) -> tuple[bool, float]:
+def _slowdown(
+    label: str,
+    program: ir.Program,
+    target: str,
+    binding: Binding,
+    choice: Choice,
+    cost: TpcCostFunction,
+    known: Mapping[str, Machine],
+) -> tuple[bool, float]:
     """Whether HBM cannot hold the plan of that label, then its time as a multiple of the chosen one's."""
-    price = next(p for known, p in ((choice.plan.label, choice.price), *choice.rejected) if known == label)
+    priced = dict(((choice.plan.label, choice.price), *choice.rejected))
+    price = priced.get(label) or choose(program, target, binding, cost=cost, pin=label, known=known).price
     return not price.fits, price.seconds / choice.price.seconds
 
 
