@@ -5,7 +5,7 @@ use "linear.dsl"
 dtype T in bf16, f32
 
 op gformer(Q: T[B, H, N, D], K: T[B, H, N, D], V: T[B, H, N, E], snk: f32[H], Hs: int, W: int = 256) -> O: T[B, H, N, E]
-    where 0 <= Hs <= H
+    where 0 <= Hs <= H, W >= 1
 {
     A = window(Q, K, V, snk, W)
     C = linear(Q, K, V)

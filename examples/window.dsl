@@ -2,6 +2,7 @@
 dtype T in bf16, f32
 
 op window(Q: T[B, H, N, D], K: T[B, H, N, D], V: T[B, H, N, E], snk: f32[H], W: int = 256) -> O: T[B, H, N, E]
+    where W >= 1
 {
     S[b,h,q,k] = rsqrt(D) * sum[d](Q[b,h,q,d] * K[b,h,k,d])
     P[b,h,q,k] = softmax[k where q - W < k <= q sink snk[h]](S[b,h,q,k])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tpcgen.program import ir
+from tpcgen.rewrite.band import band
 from tpcgen.rewrite.outcome import Refused
 
 MAX_ALTERNATIVES = 32
@@ -30,7 +32,9 @@ class Alternatives:
     refused: tuple[tuple[str, Refused], ...]
 
 
-FAMILIES: tuple[tuple[str, tuple[tuple[str, Rewrite], ...]], ...] = ()
+FAMILIES: tuple[tuple[str, tuple[tuple[str, Rewrite], ...]], ...] = (
+    ("bands", tuple((f"bands of {tile}", partial(band, tile=tile)) for tile in (64, 128, 256))),
+)
 """Rewrites by what they do, in the order they are applied; of a family a program takes one or none."""
 
 

@@ -200,6 +200,7 @@ def facts(program: ir.Program) -> affine.Facts:
         known.append(affine.subtract(index, affine.polynomial(r.low)))
         known.append(_minus_one(affine.subtract(affine.polynomial(r.high), index)))
         known += _below_quotient(r)
+        known += _above_arguments(r.high)
     for contract in program.contracts:
         if contract.on_values or contract.indices:
             continue
@@ -217,6 +218,12 @@ def _below_quotient(r: ir.IndexRange) -> list[affine.Polynomial]:
             return [affine.subtract(room, multiple)]
         case _:
             return []
+
+
+def _above_arguments(e: ir.Expr) -> list[affine.Polynomial]:
+    """max(a, b) is at least a and at least b."""
+    found = [x for x in ir.walk(e) if isinstance(x, ir.Call) and x.function == "max"]
+    return [affine.subtract(affine.polynomial(x), affine.polynomial(a)) for x in found for a in x.arguments]
 
 
 def _without(where: ir.Expr | None, index: str, program: ir.Program) -> ir.Expr | None:
