@@ -8,6 +8,7 @@ from tpcgen.diagnostics import Diagnostics
 from tpcgen.program import ir
 from tpcgen.program.verify import verify
 from tpcgen.rewrite.drop_dead import drop_dead
+from tpcgen.rewrite.gather_operands import gather_operands
 from tpcgen.rewrite.guard_absent import guard_absent
 from tpcgen.rewrite.hoist_reductions import hoist_reductions
 from tpcgen.rewrite.inline_maps import inline_maps
@@ -19,6 +20,7 @@ Rewrite = Callable[[ir.Program, Diagnostics], ir.Program]
 
 REWRITES: tuple[tuple[str, Rewrite], ...] = (
     ("split_contractions", lambda program, _: split_contractions(program)),
+    ("gather_operands", lambda program, _: gather_operands(program)),
     ("materialise_operands", materialise_operands),
     ("hoist_reductions", lambda program, _: hoist_reductions(program)),
     ("inline_maps", lambda program, _: inline_maps(program)),

@@ -16,7 +16,7 @@ _MAX_AXES = 5
 
 
 def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
-    """E401 a state read after its scan, E403 gather, E404 rank, E408 dtype, E409 rank of a tensor, E410 an entry of
+    """E401 a state read after its scan, E404 rank, E408 dtype, E409 rank of a tensor, E410 an entry of
     `schedule` that no plan keeps.
     """
     of: dict[str, list[ir.Equation]] = {}
@@ -25,10 +25,6 @@ def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
             of.setdefault(statement.target, []).append(statement)
     _last_states(program, found)
     expressions = [e for equations in of.values() for equation in equations for e in _expressions(equation)]
-    gathers = [e for e in expressions if isinstance(e, ir.Read) and _gathers(e)]
-    if gathers:
-        message = f"gather is not lowered yet: an index of {gathers[0].tensor} is read from a tensor"
-        _construct("E403", message, gathers, found)
     ranks = [e for e in expressions if isinstance(e, ir.Reduce) and e.kind == "rank"]
     _construct("E404", "rank is not lowered yet", ranks, found)
     for tensor in program.tensors:
@@ -80,10 +76,6 @@ def _construct(id: str, message: str, places: Sequence[ir.Expr | ir.Statement], 
     if places:
         first, *others = dict.fromkeys(p.span for p in places)
         found.error(id, message, first, labels=tuple(Label(span, "and here") for span in others))
-
-
-def _gathers(read: ir.Read) -> bool:
-    return any(isinstance(x, ir.Read) for index in read.indices for x in ir.walk(index))
 
 
 def _tensor(tensor: ir.Tensor, found: Diagnostics) -> None:
