@@ -29,8 +29,8 @@ TpcCostFunction = Callable[[TpcStage, Machine, Mapping[str, Value]], TpcCost]
 class StagePrice:
     """`seconds` of the stage when nothing else runs, launch included, of which `engine_seconds` without memory and
     launch. `bound`: "MME compute", "MME rollup", "MME input read", "TPC slots", "TPC loads and stores", "HBM", "SRAM",
-    "DMA" or "launch". `traffic`: bytes read and written, `hbm` those of HBM. `formula` says where the time comes from,
-    `known_by` how that is known.
+    "DMA", "launch", "view" or "nothing". `traffic`: bytes read and written, `hbm` those of HBM. `formula` says where
+    the time comes from, `known_by` how that is known.
     """
 
     name: str
@@ -164,6 +164,8 @@ class _Pricer:
     tpc_cost: TpcCostFunction
 
     def stage(self, stage: Stage) -> StagePrice:
+        if not any(self._bytes(self.plan.buffer(name)) for name in written(stage)):
+            return self._nothing(stage)
         match stage:
             case MmeStage():
                 return self._mme(stage)
@@ -224,6 +226,12 @@ class _Pricer:
             "vendor formula",
         )
 
+    def _nothing(self, stage: Stage) -> StagePrice:
+        """A stage without an element to write is not launched."""
+        engine = "MME" if isinstance(stage, MmeStage) else "TPC" if isinstance(stage, TpcStage) else "DMA"
+        shapes = self._described(written(stage))
+        return StagePrice(stage.name, engine, shapes, 0.0, "nothing", 0, 0, "nothing to write", known_by="proof")
+
     def _view(self, stage: CopyStage) -> StagePrice:
         shapes = " -> ".join(self._described((name,)) for name in touched(stage))
         return StagePrice(
@@ -231,7 +239,7 @@ class _Pricer:
         )
 
     def _is_view(self, stage: CopyStage) -> bool:
-        """Whether source and target are the same bytes in the same order at these sizes."""
+        """Whether the target is a run of the source's bytes in the same order at these sizes."""
         piece = stage.copy.pieces[0]
         orders = [self.plan.buffer(name).order for name in touched(stage)]
         if len(stage.copy.pieces) > 1 or any(order != tuple(range(len(order))) for order in orders):
@@ -242,17 +250,23 @@ class _Pricer:
         sizes = self._shape(self.plan.buffer(piece.source))
         extents = dict(zip(made, self._shape(self.plan.buffer(stage.copy.target)), strict=True))
         axis = 0
+        outer = 1  # elements of the target's axes before this one: a part of an axis is one run where it is one
         for a in piece.axes:
             match a:
                 case Slice():
-                    same = self._value(a.start) == 0 and sizes[axis] == extents[a.index]
+                    start, own = self._value(a.start), extents[a.index]
+                    part = outer == 1 and start >= 0 and start + own <= sizes[axis]
+                    same = (start == 0 and sizes[axis] == own) or part
                 case Blocks():
+                    own = extents[a.outer] * extents[a.inner]
                     whole = a.step * extents[a.outer] == sizes[axis] and a.step == extents[a.inner]
                     same = self._value(a.start) == 0 and whole
                 case Merged():
-                    same = sizes[axis] * sizes[axis + 1] == extents[a.index]
+                    own = extents[a.index]
+                    same = sizes[axis] * sizes[axis + 1] == own
             if not same:
                 return False
+            outer *= own
             axis += 2 if isinstance(a, Merged) else 1
         return True
 

@@ -90,13 +90,20 @@ def copy_of(equations: Sequence[ir.Equation], program: ir.Program) -> Copy | Non
 
 
 def _single(e: ir.Equation, axes: tuple[AxisCopy, ...], program: ir.Program) -> Copy | None:
-    if all(isinstance(a, Slice) and affine.equal(a.start, _ZERO) for a in axes):
+    if all(isinstance(a, Slice) and affine.equal(a.start, _ZERO) for a in axes) and _all_of(e, program):
         return None
     rest = [p for p in _conditions(e) if not _inside(p, e, program)]
     if rest or None in _conditions(e):
         return None
     extent = program.range_of(e.indices[0]).high
     return Copy(e.target, e.indices, 0, (Piece(_source(e).tensor, axes, _ZERO, extent),))
+
+
+def _all_of(e: ir.Equation, program: ir.Program) -> bool:
+    """Whether a read at plain indices takes the whole tensor."""
+    read = _source(e)
+    extents = [program.range_of(i.name).high for i in read.indices if isinstance(i, ir.Index)]
+    return all(affine.equal(a, b) for a, b in zip(extents, program.tensor(read.tensor).shape, strict=True))
 
 
 def _side_by_side(

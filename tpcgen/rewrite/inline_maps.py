@@ -15,7 +15,17 @@ from dataclasses import dataclass, field
 from tpcgen.program import ir
 from tpcgen.program.substitute import substitute, with_children
 from tpcgen.rewrite.copies import copy_of
-from tpcgen.rewrite.edit import Definition, Part, Recurrence, names_in_use, parts_of, reads, rebuilt, writes
+from tpcgen.rewrite.edit import (
+    Definition,
+    Part,
+    Recurrence,
+    definitions,
+    names_in_use,
+    parts_of,
+    reads,
+    rebuilt,
+    writes,
+)
 from tpcgen.rewrite.split_contractions import matmul_of
 
 
@@ -44,13 +54,16 @@ class _Inliner:
 
     def __post_init__(self) -> None:
         self.phase = phases(self.program)
+        self.pieces: dict[str, list[ir.Equation]] = {}
+        for d in definitions(self.program):
+            self.pieces.setdefault(d.tensor.name, []).append(d.equation)
         self.names = names_in_use(self.program)
 
     def part(self, d: Part) -> Part:
         if isinstance(d, Recurrence):
             return d
         e = d.equation
-        if matmul_of(e, self.program) is None and copy_of([e], self.program) is None:
+        if matmul_of(e, self.program) is None and copy_of(self.pieces[e.target], self.program) is None:
             phase = max((self.phase[t] for t in reads(e)), default=0)
             domain = self._visit(e.domain, phase) if e.domain is not None else None
             value = _stored(self._visit(e.value, phase), d.tensor)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tpcgen.diagnostics import Diagnostics
-from tpcgen.program import ir
+from tpcgen.program import affine, ir
 from tpcgen.program.contractions import Contraction
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import FreshNames
@@ -92,7 +92,7 @@ class _Step:
 
     def _stored(self, operand: ir.Expr, dtype: DType, domain: ir.Expr | None) -> ir.Read:
         inner = operand.operand if isinstance(operand, ir.Cast) and operand.dtype is dtype else operand
-        stored = isinstance(inner, ir.Read) and inner.dtype is dtype and _readable(inner)
+        stored = isinstance(inner, ir.Read) and inner.dtype is dtype and _readable(inner, self.program)
         if isinstance(inner, ir.Read) and stored and (domain is None or self._implied(inner, domain)):
             return inner
         suffix = "r" if isinstance(operand, ir.Cast) and isinstance(inner, ir.Read) else "op"
@@ -129,12 +129,13 @@ class _Step:
         return _read(tensor, indices, value)
 
     def _indices(self, value: ir.Expr) -> tuple[str, ...]:
-        """As in the first read that has them all as plain indices, else as declared."""
+        """As in the axes of the first read that has them all, else as declared."""
         free = ir.free_indices(value)
+        declared = tuple(r.name for r in self.program.indices if r.name in free)
         for e in ir.walk(value):
-            if isinstance(e, ir.Read) and frozenset(operand_indices(e)) == free:
-                return operand_indices(e)
-        return tuple(r.name for r in self.program.indices if r.name in free)
+            if isinstance(e, ir.Read) and ir.free_indices(e) == free:
+                return tuple(dict.fromkeys(n for i in e.indices for n in declared if n in ir.free_indices(i)))
+        return declared
 
 
 def operand_indices(read: ir.Read) -> tuple[str, ...]:
@@ -142,17 +143,25 @@ def operand_indices(read: ir.Read) -> tuple[str, ...]:
     return tuple(i.name for i in read.indices if isinstance(i, ir.Index))
 
 
-def _readable(read: ir.Read) -> bool:
-    """Whether the MME can address it: each axis one index, or a quotient or remainder of one."""
-    return all(_is_axis(i) for i in read.indices)
+def _readable(read: ir.Read, program: ir.Program) -> bool:
+    """Whether the MME can address it: each axis one index, or a quotient or remainder of one, that runs over all of it.
+
+    A part of an axis is copied out: a batched matmul takes whole tensors.
+    """
+    shape = program.tensor(read.tensor).shape
+    return all(_is_axis(i, extent, program) for i, extent in zip(read.indices, shape, strict=True))
 
 
-def _is_axis(e: ir.Expr) -> bool:
+def _is_axis(e: ir.Expr, extent: ir.Expr, program: ir.Program) -> bool:
     match e:
         case ir.Index():
-            return True
-        case ir.Binary(operator="//" | "%", left=ir.Index()):
-            return not ir.free_indices(e.right)
+            return affine.equal(program.range_of(e.name).high, extent)
+        case ir.Binary(operator="//", left=ir.Index(name=name)) if not ir.free_indices(e.right):
+            whole = program.range_of(name).high
+            exact = affine.equal(whole, ir.Binary("*", extent, e.right))
+            return exact or affine.equal(e.right, ir.Binary("//", whole, extent))
+        case ir.Binary(operator="%", left=ir.Index()) if not ir.free_indices(e.right):
+            return affine.equal(e.right, extent)
         case _:
             return False
 
