@@ -13,6 +13,4 @@ op gformer(Q: T[B, H, N, D], K: T[B, H, N, D], V: T[B, H, N, E], snk: f32[H], Hs
     O[b,h,q,e] = C[b,h,q,e] where h >= Hs
 }
 
-vjp gformer wrt Q, K, V
-
 check small { B = 2, H = 4, N = 96, D = 64, E = 64, W = 32, Hs = 2 }

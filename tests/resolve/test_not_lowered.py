@@ -29,12 +29,6 @@ def shown(d: Diagnostic) -> list[str]:
     "name, id, word, places",
     [
         ("gated_linear", "E422", "scan", ["scan t in 0 .. N {"]),
-        (
-            "gformer",
-            "E402",
-            "piecewise",
-            ["O[b,h,q,e] = A[b,h,q,e] where h < Hs", "O[b,h,q,e] = C[b,h,q,e] where h >= Hs"],
-        ),
     ],
 )
 def test_an_example_names_what_is_missing(name: str, id: str, word: str, places: list[str]) -> None:
@@ -64,6 +58,12 @@ def test_an_example_names_what_is_missing(name: str, id: str, word: str, places:
             "E401",
             "the last value of a state is not lowered yet: s is read after its scan",
             ["s[k]", "s[k]"],
+        ),
+        (
+            "y[i,k] = 2 * x[i,k] where k <= i\n y[i,k] = -x[i,k] where k > i",
+            "E402",
+            "pieces of this kind are not lowered yet: the equations of y do not divide one index at a threshold",
+            ["y[i,k] = 2 * x[i,k] where k <= i", "y[i,k] = -x[i,k] where k > i"],
         ),
     ],
 )

@@ -74,10 +74,13 @@ def groups(program: ir.Program) -> tuple[Group, ...]:
 
 
 def _piecewise(pieces: list[ir.Equation]) -> Diagnostic:
-    target, count = pieces[0].target, len(pieces)
+    target = pieces[0].target
     labels = tuple(Label(e.span, "and here") for e in pieces[1:])
-    message = f"piecewise definitions are not lowered yet: {target} has {count} equations"
-    return Diagnostic("E402", message, pieces[0].span, labels=labels)
+    message = (
+        f"pieces of this kind are not lowered yet: the equations of {target} do not divide one index at a threshold"
+    )
+    hint = "divide it at sizes or attributes whose order a contract states, as in `where 0 <= Hs <= H`; or use `select`"
+    return Diagnostic("E402", message, pieces[0].span, hint, labels)
 
 
 def rows(equation: ir.Equation) -> frozenset[str]:

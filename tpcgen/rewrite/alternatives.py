@@ -9,6 +9,7 @@ from functools import partial
 from tpcgen.program import ir
 from tpcgen.rewrite.band import band
 from tpcgen.rewrite.outcome import Refused
+from tpcgen.rewrite.split_pieces import split_pieces
 
 MAX_ALTERNATIVES = 32
 """Programs of one op: each is normalised, about 10 ms."""
@@ -33,6 +34,7 @@ class Alternatives:
 
 
 FAMILIES: tuple[tuple[str, tuple[tuple[str, Rewrite], ...]], ...] = (
+    ("pieces", (("pieces apart", split_pieces),)),
     ("bands", tuple((f"bands of {tile}", partial(band, tile=tile)) for tile in (64, 128, 256))),
 )
 """Rewrites by what they do, in the order they are applied; of a family a program takes one or none."""
