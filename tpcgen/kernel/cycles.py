@@ -16,6 +16,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from tpcgen.diagnostics import NOWHERE
+from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.ir import (
     OPS,
     Broadcast,
@@ -23,6 +25,8 @@ from tpcgen.kernel.ir import (
     Kernel,
     Lanes,
     Load,
+    LocalLoad,
+    LocalStore,
     Loop,
     ScalarLet,
     ScalarLoad,
@@ -95,6 +99,7 @@ def kernel_cost(kernel: Kernel, values: Mapping[str, Value]) -> TpcCost:
     """Totals over all members; `values` has the sizes and attributes of the kernel's stage."""
     extents = [int(evaluate(d.extent, values)) for d in kernel.index_space]
     members = prod(extents)
+    _fits_local_memory(kernel, values)
     if members == 0:
         return TpcCost(0, 0, 0, "schedule estimate")
     coordinates = _coordinates(kernel, extents)
@@ -105,6 +110,14 @@ def kernel_cost(kernel: Kernel, values: Mapping[str, Value]) -> TpcCost:
             scope[s.name] = _number(s.value, scope) if isinstance(s, ScalarLet) else _UNKNOWN
     bundles, accesses = _block(kernel, kernel.body, scope)
     return TpcCost(float(np.mean(bundles)) * members, float(np.mean(accesses)) * members, members, "schedule estimate")
+
+
+def _fits_local_memory(kernel: Kernel, values: Mapping[str, Value]) -> None:
+    for a in kernel.arrays:
+        used = int(evaluate(a.used, values))
+        if used > a.rows:
+            message = f"a state of {used} rows does not fit local memory, which has room for {a.rows}"
+            raise not_lowered("E428", message, NOWHERE)
 
 
 def _coordinates(kernel: Kernel, extents: Sequence[int]) -> dict[str, _Number]:
@@ -193,6 +206,10 @@ def _slots(kernel: Kernel, s: Statement) -> Slots:
         case Store():
             count = kernel.lanes.parts if s.value.type is VType.F32 and not s.single else 1
             return Slots(store=count, spu=count, accesses=count)
+        case LocalLoad():
+            return Slots(load=s.array.parts, spu=s.array.parts)
+        case LocalStore():
+            return Slots(store=s.array.parts, spu=s.array.parts)
         case ScalarLet():
             return Slots(spu=1)
         case _:

@@ -206,6 +206,34 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalArray:
+    """Vectors in local memory: `rows` elements of `parts` vectors each, of which a kernel uses `used`."""
+
+    name: str
+    rows: int
+    parts: int
+    used: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLoad:
+    """Element `at` of an array. It must have been stored."""
+
+    dest: Reg
+    array: LocalArray
+    at: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStore:
+    """`value` has the array's parts."""
+
+    array: LocalArray
+    at: Expr
+    value: Reg
+
+
+@dataclass(frozen=True, slots=True)
 class Loop:
     """for (var = low; var < high; var += step). `high` need not be low plus a multiple of step."""
 
@@ -224,7 +252,7 @@ class Note:
     span: Span = NOWHERE
 
 
-Statement = Union[VectorOp, Invoke, Load, Broadcast, ScalarLoad, ScalarLet, Store, Loop, Note]
+Statement = Union[VectorOp, Invoke, Load, Broadcast, ScalarLoad, ScalarLet, Store, LocalLoad, LocalStore, Loop, Note]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +279,7 @@ class Kernel:
     setup: tuple[Statement, ...]
     body: tuple[Statement, ...]
     title: str = ""
+    arrays: tuple[LocalArray, ...] = ()
 
     def function(self, name: str) -> Function:
         """KeyError when there is none of that name."""

@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from tpcgen.kernel.ir import Broadcast, Invoke, Kernel, Load, Operand, Reg, Statement, Store, VectorOp
+from tpcgen.kernel.ir import (
+    Broadcast,
+    Invoke,
+    Kernel,
+    Load,
+    LocalLoad,
+    LocalStore,
+    Operand,
+    Reg,
+    Statement,
+    Store,
+    VectorOp,
+)
 
 _VPU = 4
 _MULTIPLY = 6
@@ -43,6 +55,8 @@ def critical_path(kernel: Kernel, statements: Sequence[Statement]) -> int:
         match s:
             case Load():
                 ready[s.dest.name] = _LOAD
+            case LocalLoad():
+                ready[s.dest.name] = _LOAD
             case Broadcast():
                 ready[s.dest.name] = _BROADCAST
             case VectorOp():
@@ -50,7 +64,7 @@ def critical_path(kernel: Kernel, statements: Sequence[Statement]) -> int:
                 issue = max((ready.get(o.name, 0) for o in operands if isinstance(o, Reg)), default=0)
                 ready[s.dest.name] = issue + latency(s.op)
                 last = max(last, issue)
-            case Store():
+            case Store() | LocalStore():
                 last = max(last, ready.get(s.value.name, 0) - _VPU + 1)
             case _:
                 pass

@@ -16,13 +16,14 @@ from tpcgen.kernel.names import readable
 from tpcgen.kernel.order import loads_first
 from tpcgen.kernel.reductions import Reductions, unrolled
 from tpcgen.kernel.rotate import loads_ahead
+from tpcgen.kernel.scan import lower_scan
 from tpcgen.kernel.scopes import Bound, Env, Scopes
 from tpcgen.kernel.shape import ROWS, Output, Shape, shape_of
 from tpcgen.kernel.values import Values, conjunction
 from tpcgen.kernel.verify import verify
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Expr, Index, Read, Reduce, Tensor, children, free_indices, type_of, walk
+from tpcgen.program.ir import Expr, Index, Read, Reduce, Scan, Tensor, children, free_indices, type_of, walk
 
 MAX_SCALARS = 32
 
@@ -33,6 +34,8 @@ def lower(stage: TpcStage, *, target: str, name: str) -> Kernel:
     DiagnosticError with an E4xx for what is not lowered: rank, gathers, tensors of more than 5 axes, more than 16
     tensors or 32 scalars, dtypes without arithmetic here.
     """
+    if any(isinstance(s, Scan) for s in stage.program.body):
+        return lower_scan(stage, target=target, name=name)
     shape = shape_of(stage)
     scopes = Scopes()
     integers = Integers(shape, scopes)

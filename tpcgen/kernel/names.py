@@ -12,6 +12,8 @@ from tpcgen.kernel.ir import (
     Invoke,
     Kernel,
     Load,
+    LocalLoad,
+    LocalStore,
     Loop,
     Note,
     Operand,
@@ -33,6 +35,7 @@ Names = Mapping[str, str]
 def readable(kernel: Kernel) -> Kernel:
     """The same kernel; no name hides one further out, blocks side by side use the same names again."""
     fixed = {t.name: t.name for t in kernel.tensors} | {s.name: s.name for s in kernel.scalars}
+    fixed |= {a.name: a.name for a in kernel.arrays}
     fixed |= {d.name: d.name for d in kernel.index_space} | {f.name: f.name for f in kernel.functions}
     setup_names = _declared(kernel.setup, fixed)
     body_names = _declared(kernel.body, setup_names)
@@ -66,11 +69,11 @@ def _declares(s: Statement) -> str | None:
     match s:
         case VectorOp() | Load():
             return s.dest.name if s.fresh else None
-        case Broadcast() | Invoke():
+        case Broadcast() | Invoke() | LocalLoad():
             return s.dest.name
         case ScalarLoad() | ScalarLet():
             return s.name
-        case Store() | Loop() | Note():
+        case Store() | LocalStore() | Loop() | Note():
             return None
 
 
@@ -104,6 +107,10 @@ def _statement(s: Statement, names: Names) -> Statement:
             return replace(s, name=names[s.name], value=_expr(s.value, names))
         case Store():
             return replace(s, value=_reg(s.value, names), coords=_exprs(s.coords, names))
+        case LocalLoad():
+            return replace(s, dest=_reg(s.dest, names), at=_expr(s.at, names))
+        case LocalStore():
+            return replace(s, value=_reg(s.value, names), at=_expr(s.at, names))
         case Loop():
             return _loop(s, names)
         case Note():

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tpcgen.kernel.ir import Broadcast, Kernel, Load, Loop, ScalarLet, ScalarLoad, Statement, Store
+from tpcgen.kernel.ir import (
+    Broadcast,
+    Kernel,
+    Load,
+    LocalLoad,
+    LocalStore,
+    Loop,
+    ScalarLet,
+    ScalarLoad,
+    Statement,
+    Store,
+)
 
 
 def loads_first(kernel: Kernel) -> Kernel:
@@ -23,6 +34,6 @@ def _block(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
 def _body(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
     if any(isinstance(s, Loop) for s in body):
         return _block(body)
-    loads = tuple(s for s in body if isinstance(s, Load | Broadcast | ScalarLoad | ScalarLet))
-    stores = tuple(s for s in body if isinstance(s, Store))
+    loads = tuple(s for s in body if isinstance(s, Load | LocalLoad | Broadcast | ScalarLoad | ScalarLet))
+    stores = tuple(s for s in body if isinstance(s, Store | LocalStore))
     return (*loads, *(s for s in body if s not in loads and s not in stores), *stores)

@@ -10,6 +10,8 @@ from tpcgen.kernel.ir import (
     Invoke,
     Kernel,
     Load,
+    LocalLoad,
+    LocalStore,
     Loop,
     Note,
     Operand,
@@ -32,6 +34,7 @@ def kernel(k: Kernel) -> str:
         lines.append(f"    {'out' if t.is_output else 'in'} {t.name}: {t.dtype}[{sizes}]")
     lines += [f"    scalar {s.name}: {s.type} = {expression(s.value)}" for s in k.scalars]
     lines += [f"    member {d.name}: {expression(d.extent)} step {d.step}" for d in k.index_space]
+    lines += [f"    local {a.name}: {a.rows} x {a.parts} vectors, {expression(a.used)} used" for a in k.arrays]
     for f in k.functions:
         lines.append(f"    function {f.name}({', '.join(map(_register, f.parameters))}) -> {f.result.name} {{")
         lines += _block(f.body, 2)
@@ -71,6 +74,10 @@ def _line(s: Statement) -> str:
             return f"{_register(s.dest)} = broadcast {s.tensor}[{_coords(s.coords)}]"
         case Store():
             return f"{'store one' if s.single else 'store'} {s.tensor}[{_coords(s.coords)}] = {s.value.name}"
+        case LocalLoad():
+            return f"{_register(s.dest)} = {s.array.name}[{expression(s.at)}]"
+        case LocalStore():
+            return f"{s.array.name}[{expression(s.at)}] = {s.value.name}"
         case Invoke():
             return f"{_register(s.dest)} = {s.function} {' '.join(a.name for a in s.arguments)}"
         case VectorOp():

@@ -93,15 +93,16 @@ class Shape:
 def shape_of(stage: TpcStage) -> Shape:
     """DiagnosticError E420 to E426 for what does not fit a kernel."""
     program = stage.program
-    _check_tensors(program)
+    check_tensors(program)
     outputs = _outputs(program, stage.lane)
     rows = tuple(i for i in outputs[0].indices if i not in outputs[0].loops)
-    lanes = _lanes(program, outputs, stage.lane)
+    lanes = lanes_of(program, outputs, stage.lane)
     ranges = {r.name: r for r in program.indices}
     return Shape(program, stage.lane, outputs, rows, _row_in_flight(outputs, rows, stage.lane), lanes, ranges)
 
 
-def _check_tensors(program: Program) -> None:
+def check_tensors(program: Program) -> None:
+    """DiagnosticError E423, E424, E426."""
     if len(program.tensors) > MAX_TENSORS:
         message = f"{len(program.tensors)} tensors, a TPC kernel takes {MAX_TENSORS}"
         raise not_lowered("E424", message, program.span)
@@ -139,7 +140,7 @@ def _equations(program: Program) -> Iterator[Equation]:
         yield statement
 
 
-def _lanes(program: Program, outputs: tuple[Output, ...], lane: str) -> Lanes:
+def lanes_of(program: Program, outputs: tuple[Output, ...], lane: str) -> Lanes:
     """Pairs of registers where a bf16 vector widens to one, and where reductions make a kernel compute: more is then in
     flight, and gaudi2 has instructions on pairs. Maps of f32 wait for memory, of which short vectors waste less.
     """

@@ -17,6 +17,8 @@ from tpcgen.kernel.ir import (
     Kernel,
     Lanes,
     Load,
+    LocalLoad,
+    LocalStore,
     Loop,
     Note,
     Scalar,
@@ -28,8 +30,9 @@ from tpcgen.kernel.ir import (
     VType,
     walk,
 )
+from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Attr, Expr
+from tpcgen.program.ir import Attr, Binary, Expr, Literal
 
 _ELEMENT = {VType.F32: "f32", VType.I32: "i32", VType.BF16: "bf16"}
 _RANK = 5
@@ -98,6 +101,8 @@ class _Printer:
         if any(s.op == "swap_groups" for s in operations):
             for line in BUTTERFLY.splitlines():
                 self.lines.add(line)
+        for a in k.arrays:
+            self.lines.add(f"__local__ float64 {a.name}[{a.rows * a.parts}];")
         self.lines.blank()
         if any(s.op == "round_bf16" for s in operations):
             for line in ROUND_BF16.splitlines():
@@ -171,6 +176,11 @@ class _Block:
                     self._advance()
                 case Store():
                     self._store(s)
+                case LocalLoad():
+                    self._local_load(s)
+                case LocalStore():
+                    for part in range(s.array.parts):
+                        self.lines.add(f"{_element(s, part)} = {self.intrinsics.part(s.value, part)};")
                 case VectorOp():
                     self.intrinsics.write(s)
                 case Invoke():
@@ -201,6 +211,14 @@ class _Block:
         for part, place in enumerate(places):
             self.lines.add(f"{s.dest.name}.v{part + 1} = {load}({self._at(place)}, {s.tensor});")
             self._advance()
+
+    def _local_load(self, s: LocalLoad) -> None:
+        if s.dest.parts == 1:
+            self.lines.add(f"{type_name(s.dest)} {s.dest.name} = {_element(s, 0)};")
+            return
+        self.lines.add(f"{type_name(s.dest)} {s.dest.name};")
+        for part in range(s.dest.parts):
+            self.lines.add(f"{s.dest.name}.v{part + 1} = {_element(s, part)};")
 
     def _store(self, s: Store) -> None:
         kind = _ELEMENT[s.value.type]
@@ -244,6 +262,12 @@ class _Block:
         self.accesses += 1
 
 
+def _element(s: LocalLoad | LocalStore, part: int) -> str:
+    at = s.at if s.array.parts == 1 else Binary("*", s.at, Literal(s.array.parts, DType.I32))
+    at = at if part == 0 else Binary("+", at, Literal(part, DType.I32))
+    return f"{s.array.name}[{integer(affine.expression(affine.polynomial(at)))}]"
+
+
 def _integers(statements: Sequence[Statement]) -> Iterator[Expr]:
     for s in statements:
         match s:
@@ -251,6 +275,8 @@ def _integers(statements: Sequence[Statement]) -> Iterator[Expr]:
                 yield s.value
             case Load() | Broadcast() | ScalarLoad() | Store():
                 yield from s.coords
+            case LocalLoad() | LocalStore():
+                yield s.at
             case Loop():
                 yield from (s.low, s.high)
             case VectorOp():

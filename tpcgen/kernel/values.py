@@ -83,16 +83,18 @@ class _Body:
 
 class Values:
     """`functions` collects those of the kernel's text. `reduction` gives the value of a reduction at a point; it is set
-    by who owns the loops.
+    by who owns the loops. `held` gives what a kernel keeps itself instead of reading it from a tensor.
     """
 
     reduction: Callable[[Reduce, Env], Operand]
+    held: Callable[[Read, Env, int], Reg | None]
 
     def __init__(self, shape: Shape, scopes: Scopes, integers: Integers) -> None:
         self.shape = shape
         self.scopes = scopes
         self.integers = integers
         self.loads = Loads(shape, scopes, integers)
+        self.held = _nothing
         bf16 = all(o.tensor.dtype is DType.BF16 for o in shape.outputs)
         self.precision = Precision.BF16 if bf16 else Precision.F32
         self.functions: dict[str, Function] = {}
@@ -165,7 +167,7 @@ class Values:
             return b.op("itof", self._integer_vector(e, env, level))
         match e:
             case Read():
-                return self.loads.load(e, env, level)
+                return self.held(e, env, level) or self.loads.load(e, env, level)
             case Unary(operator="-"):
                 return b.op("mul", self.value(e.operand, env), Imm(-1.0))
             case Binary(operator="+" | "-" | "*"):
@@ -290,6 +292,10 @@ class Values:
             case _:
                 compared = self._integer_vector(difference, env, level)
                 return self.scopes.emit(level, f"icmp_{name}", (compared, Imm(0)), "p")
+
+
+def _nothing(read: Read, env: Env, level: int) -> Reg | None:
+    return None
 
 
 def conjunction(conditions: Sequence[Expr]) -> Expr | None:

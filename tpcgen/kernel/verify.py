@@ -11,6 +11,8 @@ from tpcgen.kernel.ir import (
     Invoke,
     Kernel,
     Load,
+    LocalLoad,
+    LocalStore,
     Loop,
     Note,
     Operand,
@@ -85,6 +87,15 @@ class _Verifier:
                     expected = VType.BF16 if self.kernel.tensor(s.tensor).dtype is DType.BF16 else VType.F32
                     if s.value.type is not expected:
                         raise KernelError(f"{s} stores {s.value.type} to {expected}")
+                case LocalLoad():
+                    self._array(s)
+                    self._integer(s.at, variables, s)
+                    self._declare(s.dest.name, registers, variables, s)
+                    registers[s.dest.name] = s.dest
+                case LocalStore():
+                    self._array(s)
+                    self._integer(s.at, variables, s)
+                    self._known(s.value, registers, s)
                 case Invoke():
                     for argument in s.arguments:
                         self._known(argument, registers, s)
@@ -101,6 +112,11 @@ class _Verifier:
                     self._declare(s.var, registers, variables, s)
                     self._block(s.body, registers, frozenset(variables | {s.var}))
         return registers
+
+    def _array(self, s: LocalLoad | LocalStore) -> None:
+        register = s.dest if isinstance(s, LocalLoad) else s.value
+        if s.array not in self.kernel.arrays or register.parts != s.array.parts:
+            raise KernelError(f"{s} has no such array, or a register of other parts")
 
     def _vector(self, s: VectorOp, registers: dict[str, Reg], variables: set[str]) -> None:
         info = OPS[s.op]
