@@ -200,3 +200,12 @@ def test_formats_are_those_of_ml_dtypes(dtype):
         truth = near.astype("f8").reshape(1, 1)
         up = np.nextafter(near, np.array(np.inf).astype(dtype.numpy)).reshape(1, 1)
         assert judge(up, truth, truth.astype(dtype.numpy)).passed
+
+
+def test_what_flushing_denormals_loses_is_no_error_and_anything_larger_is():
+    truth = np.full((1, 4), 3e-37)
+    device = truth.astype(np.float32)
+    assert judge(np.zeros((1, 4), np.float32), truth, device).passed
+    assert not judge(np.full((1, 4), 1e-34, np.float32), truth, device).passed
+    larger = np.full((1, 4), 1e-30)
+    assert not judge(np.zeros((1, 4), np.float32), larger, larger.astype(np.float32)).passed

@@ -15,7 +15,8 @@ from tpcgen.rewrite.normalise import normalise
 from tpcgen.rewrite.outcome import Refused
 
 ATTENTION = """
-op f(Q: bf16[B, H, M, D], K: bf16[B, {heads}, N, D], V: bf16[B, {heads}, N, E]{inputs}, W: int = 3) -> O: bf16[B, H, M, E]
+op f(Q: bf16[B, H, M, D],
+     K: bf16[B, {heads}, N, D], V: bf16[B, {heads}, N, E]{inputs}, W: int = 3) -> O: bf16[B, H, M, E]
     where M <= N{contract}
 {{
     S[b,h,q,k] = {score}
@@ -27,19 +28,19 @@ SCORE = "rsqrt(D) * sum[d](Q[b,h,q,d] * K[b,{head},k,d])"
 WINDOW = "q + N - M - W < k <= q + N - M"
 
 VARIANTS = {
-    "window": dict(domain=WINDOW),
-    "symmetric": dict(domain="q - W < k < q + W"),
-    "absolute": dict(domain="abs(q - k) < W and -W < q - k < W"),
-    "ahead": dict(domain="q < k <= q + W"),
-    "sink": dict(domain=WINDOW, inputs=", snk: f32[H]", sink=" sink snk[h]"),
-    "alibi": dict(domain=WINDOW, inputs=", slope: f32[H]", score=SCORE + " + slope[h] * (k - q)"),
-    "soft_cap": dict(domain=WINDOW, score="30 * tanh(" + SCORE + " / 30)"),
-    "bias": dict(domain=WINDOW, inputs=", bias: f32[H, M, N]", score=SCORE + " + bias[h,q,k]"),
-    "documents": dict(
-        domain=WINDOW + " and doc[b,q + N - M] == doc[b,k]",
-        inputs=", doc: i32[B, N]",
-    ),
-    "grouped": dict(domain=WINDOW, heads="G", head="h // (H // G)", contract=", H % G == 0"),
+    "window": {"domain": WINDOW},
+    "symmetric": {"domain": "q - W < k < q + W"},
+    "absolute": {"domain": "abs(q - k) < W and -W < q - k < W"},
+    "ahead": {"domain": "q < k <= q + W"},
+    "sink": {"domain": WINDOW, "inputs": ", snk: f32[H]", "sink": " sink snk[h]"},
+    "alibi": {"domain": WINDOW, "inputs": ", slope: f32[H]", "score": SCORE + " + slope[h] * (k - q)"},
+    "soft_cap": {"domain": WINDOW, "score": "30 * tanh(" + SCORE + " / 30)"},
+    "bias": {"domain": WINDOW, "inputs": ", bias: f32[H, M, N]", "score": SCORE + " + bias[h,q,k]"},
+    "documents": {
+        "domain": WINDOW + " and doc[b,q + N - M] == doc[b,k]",
+        "inputs": ", doc: i32[B, N]",
+    },
+    "grouped": {"domain": WINDOW, "heads": "G", "head": "h // (H // G)", "contract": ", H % G == 0"},
 }
 
 

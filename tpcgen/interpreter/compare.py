@@ -3,7 +3,7 @@
 The truth is the interpreter in exact mode; what honest rounding costs is measured by the interpreter in device mode.
 Elementwise, a row being the last axis:
 
-    |y - truth| <= 2 * max|device - truth| + k ulp of the output dtype at the row's largest |truth|
+    |y - truth| <= 2 * max|device - truth| + k ulp of the output dtype at the row's largest |truth| + UNDERFLOW
 
 The maximum is over the tensor, as a share of a row's largest |truth|: what a row of this magnitude loses at worst, and
 never more than any row loses. A maximum over the row alone would ask a short row to be as lucky as device mode was; one
@@ -30,6 +30,11 @@ FORMATS = {
     DType.F8_152: (2, -14),
 }
 """Stored mantissa bits, and the exponent of the least normal number."""
+
+UNDERFLOW = 2.0**-116
+"""What f32 arithmetic that flushes denormals to 0, as the TPC's does (toolchain.md 1.5), may lose in a sum of a thousand
+terms. Device mode keeps them: a state that has decayed to 1e-38 would be judged by digits that no TPC has.
+"""
 
 INCONCLUSIVE = 0.1
 """Share of the row's largest |truth| above which device mode is itself too wrong to judge by.
@@ -78,7 +83,8 @@ def _judged(y: Array, truth: Array, device: Array, dtype: np.dtype[np.generic]) 
     magnitude = finite.max(axis=-1, keepdims=True) if truth.ndim else finite
     row_error = device_error.max(axis=-1, keepdims=True) if truth.ndim else device_error
     scale = _at_least_normal(magnitude, dtype)
-    bound = np.broadcast_to(2 * _usual_error(row_error, scale) + _ulps(magnitude, dtype), truth.shape)
+    floor = UNDERFLOW if _kind(dtype).is_float else 0.0
+    bound = np.broadcast_to(2 * _usual_error(row_error, scale) + _ulps(magnitude, dtype) + floor, truth.shape)
     doubtful = _first(np.broadcast_to(row_error > INCONCLUSIVE * scale, truth.shape))
     excess = np.where(error == 0, -np.inf, error - bound)
     where = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
@@ -89,7 +95,7 @@ def _judged(y: Array, truth: Array, device: Array, dtype: np.dtype[np.generic]) 
         reason = f"inconclusive: device mode is off by {row_error[row]:.3g} where the row reaches {magnitude[row]:.3g}"
     elif error[where] > bound[where]:
         reason = f"{y[where]:.9g} at {list(where)}, the truth is {truth[where]:.9g}, {bound[where]:.3g} is allowed"
-    elif not y.any() and _rounded(truth, dtype).any():
+    elif not y.any() and np.abs(_rounded(truth, dtype)).max() > floor:
         reason = "all zero, and the truth is not"
     return Verdict(not reason, float(error.max()), float(device_error.max()), float(bound[where]), where, reason)
 

@@ -8,7 +8,8 @@ or causal attention the vendor's FusedSDPA takes over on machines that have it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from math import ceil, prod
 
 from tpcgen.machine import Machine
@@ -90,7 +91,9 @@ def _kernels(plan: Plan, stage: TpcStage, machine: Machine, values: Mapping[str,
     """One fused element-wise kernel if there is anything but a reduction, and one kernel per reduction."""
     equations = [e for e in stage.program.body if isinstance(e, ir.Equation)]
     dtype = _storage(plan)
-    kernels: list[StagePrice] = []
+    kernels = [
+        k for s in stage.program.body if isinstance(s, ir.Scan) for k in _steps(s, stage, dtype, machine, values)
+    ]
     for e in equations:
         reduces = [x for x in ir.walk(e.value) if isinstance(x, ir.Reduce)]
         bodies = [x.body for x in reduces] if reduces else [e.value]
@@ -100,6 +103,32 @@ def _kernels(plan: Plan, stage: TpcStage, machine: Machine, values: Mapping[str,
             words = SOFTMAX_WORDS[DType.BF16] if x.kind in ("softmax", "logsumexp") else 17.0
             kernels.append(_pass(f"{stage.name}: {x.kind}", e, [x.body], words, dtype, stage, machine, values))
     return kernels
+
+
+def _steps(
+    scan: ir.Scan, stage: TpcStage, dtype: DType, machine: Machine, values: Mapping[str, Value]
+) -> Iterator[StagePrice]:
+    """A Python loop over the steps: each statement a kernel of its own that reads and writes what it works on.
+
+    All steps of a statement are one price: the graph of a long loop is as long.
+    """
+    count = _extent(stage.program, scan.index, values)
+    for s in scan.body:
+        name = s.target if isinstance(s, ir.Equation) else s.state
+        made = ir.Equation(name, s.indices, s.value, s.domain)
+        inner = [x for x in ir.walk(s.value) if isinstance(x, ir.Reduce)]
+        bodies = [x.body for x in inner] or [s.value]
+        once = _pass(f"{stage.name}: {name}", made, bodies, 2.0, dtype, stage, machine, values)
+        points = max(_extent(stage.program, scan.index, values) if scan.index in _free(made) else 1, 1)
+        each = once.seconds / points if points > 1 else once.seconds
+        seconds = count * max(each, machine.tpc.launch_seconds)
+        yield replace(
+            once, seconds=seconds, engine_seconds=seconds, bound="launch", formula=f"{count} steps, {once.formula}"
+        )
+
+
+def _free(e: ir.Equation) -> frozenset[str]:
+    return ir.free_indices(e.value) | set(e.indices)
 
 
 def _pass(

@@ -11,7 +11,7 @@ from itertools import product
 
 from tpcgen.diagnostics import DiagnosticError, Diagnostics
 from tpcgen.partition.assemble import assemble, matmuls
-from tpcgen.partition.groups import Group, groups, names
+from tpcgen.partition.groups import Group, bound, groups, names
 from tpcgen.partition.lanes import lanes
 from tpcgen.partition.plan import Plan, TpcStage
 from tpcgen.program import ir
@@ -19,8 +19,8 @@ from tpcgen.rewrite.alternatives import Alternative, Alternatives, alternatives
 from tpcgen.rewrite.normalise import normalise
 
 _KERNELS = ("tpc", "scan")
-MAX_PLANS = 64
-"""Beyond this many combinations the last kernels keep their first lane."""
+MAX_PLANS = 8
+"""Of one program. Beyond this many combinations the kernels that reduce least keep their first lane."""
 
 
 def enumerate_plans(program: ir.Program, target: str) -> tuple[Plan, ...]:
@@ -51,7 +51,7 @@ def _plans(source: ir.Program, alternative: Alternative, target: str) -> tuple[P
     normal = normalise(program)
     parts = groups(normal)
     options = [lanes(g, normal) or (None,) for g in parts]
-    choices = _capped(_pinned(program, parts, options))
+    choices = _capped(_pinned(program, parts, options), [not any(bound(e) for e in g.equations) for g in parts])
     shapes = matmuls(normal, parts)
     plans: list[Plan] = []
     for chosen in product(*choices):
@@ -63,13 +63,13 @@ def _plans(source: ir.Program, alternative: Alternative, target: str) -> tuple[P
     return tuple(plans)
 
 
-def _capped(choices: list[tuple[str | None, ...]]) -> list[tuple[str | None, ...]]:
+def _capped(choices: list[tuple[str | None, ...]], last: Sequence[bool]) -> list[tuple[str | None, ...]]:
+    """At most MAX_PLANS combinations; groups marked `last` are the first to lose their choice."""
     total = 1
-    result: list[tuple[str | None, ...]] = []
-    for options in choices:
-        kept = options if total * len(options) <= MAX_PLANS else options[:1]
-        total *= len(kept)
-        result.append(kept)
+    result = list(choices)
+    for n in sorted(range(len(choices)), key=lambda n: last[n]):
+        result[n] = choices[n] if total * len(choices[n]) <= MAX_PLANS else choices[n][:1]
+        total *= len(result[n])
     return result
 
 

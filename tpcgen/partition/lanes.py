@@ -33,14 +33,13 @@ def lanes(group: Group, program: ir.Program) -> tuple[str, ...]:
 
 
 def _of_scan(group: Group) -> tuple[str, ...]:
-    """Indices of every state that no step reduces; the last index of an output first."""
+    """The last index of an output that every state has and no step reduces; else the innermost such index."""
     (scan,) = (s for s in group.statements if isinstance(s, ir.Scan))
     values = [x.value for x in scan.body]
     reduced = {i for v in values for e in ir.walk(v) if isinstance(e, ir.Reduce) for i in e.indices}
     common = [i for i in scan.states[0].indices if all(i in s.indices for s in scan.states) and i not in reduced]
-    last = [e.indices[-1] for e in group.equations]
-    innermost_first = list(reversed(common))
-    return tuple(sorted(innermost_first, key=lambda i: i not in last))[:2]
+    last = [i for i in common if any(e.indices[-1] == i for e in group.equations)]
+    return tuple(last or common[-1:])
 
 
 def _reduced(e: ir.Equation) -> list[str]:

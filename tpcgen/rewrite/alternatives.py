@@ -8,6 +8,7 @@ from functools import partial
 
 from tpcgen.program import ir
 from tpcgen.rewrite.band import band
+from tpcgen.rewrite.chunk import chunk
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.split_pieces import split_pieces
 
@@ -36,6 +37,7 @@ class Alternatives:
 FAMILIES: tuple[tuple[str, tuple[tuple[str, Rewrite], ...]], ...] = (
     ("pieces", (("pieces apart", split_pieces),)),
     ("bands", tuple((f"bands of {tile}", partial(band, tile=tile)) for tile in (64, 128, 256))),
+    ("chunks", tuple((f"chunks of {size}", partial(chunk, size=size)) for size in (64, 128, 256))),
 )
 """Rewrites by what they do, in the order they are applied; of a family a program takes one or none."""
 

@@ -1,0 +1,156 @@
+"""Chunked recurrences: the same values as step by step, by the interpreter, whatever gates and sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tpcgen.interpreter import run
+from tpcgen.interpreter.compare import judge
+from tpcgen.program import ir, load, load_text, sizes
+from tpcgen.program import print as text
+from tpcgen.rewrite.chunk import chunk
+from tpcgen.rewrite.normalise import normalise
+from tpcgen.rewrite.outcome import Refused
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+SCAN = """
+op f(Q: {T}[B, H, N, D], K: {T}[B, H, N, D], V: {T}[B, H, N, E], g: f32[B, H, N], gamma: f32[H], S0: f32[B, H, D, E])
+    -> O: {T}[B, H, N, E]
+{{
+    scan t in 0 .. N {{
+        state S[b,h,d,e]: f32 = {first}
+        {body}
+    }}
+}}
+"""
+UPDATE = "S[b,h,d,e] := {gate}S[b,h,d,e] + K[b,h,t,d] * V[b,h,t,e]"
+OUTPUT = "O[b,h,t,e] = sum[d](Q[b,h,t,d] * S[b,h,d,e])"
+GATES = {
+    "none": "",
+    "constant": "0.9 * ",
+    "per_head": "gamma[h] * ",
+    "per_step": "g[b,h,t] * ",
+    "product": "gamma[h] * g[b,h,t] * ",
+}
+
+
+def scan(gate: str, *, after: bool = True, first: str = "0", dtype: str = "f32") -> ir.Program:
+    steps = [UPDATE.format(gate=GATES[gate]), OUTPUT]
+    body = "\n        ".join(steps if after else steps[::-1])
+    return load_text(SCAN.format(T=dtype, first=first, body=body)).program("f")
+
+
+def inputs_of(program, values, gate=(0.3, 1.0), seed=0):
+    rng = np.random.default_rng(seed)
+    bound = sizes.bind(program, values)
+    made = {t.name: rng.standard_normal(bound.shape(t)).astype(t.dtype.numpy) for t in program.inputs}
+    for name in ("g", "gamma"):
+        if name in made:
+            made[name] = rng.uniform(*gate, made[name].shape).astype(np.float32)
+    return made
+
+
+def chunked(program, size):
+    made = chunk(program, size)
+    assert isinstance(made, ir.Program), made
+    return made
+
+
+def same(program, made, inputs):
+    before, after = run(program, inputs, {})["O"], run(made, inputs, {})["O"]
+    scale = np.abs(before).max(initial=1e-300)
+    np.testing.assert_allclose(after, before, rtol=1e-11, atol=1e-12 * scale)
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("after", [True, False])
+@pytest.mark.parametrize("n, size", [(1, 8), (7, 8), (8, 8), (9, 8), (65, 64), (40, 4)])
+def test_chunks_compute_what_the_steps_do(gate, after, n, size):
+    program = scan(gate, after=after)
+    made = chunked(program, size)
+    same(program, made, inputs_of(program, {"B": 1, "H": 2, "N": n, "D": 3, "E": 5}))
+    assert load_text(text.program(made)).program("f") == made
+    normalise(made)
+
+
+def test_a_state_that_does_not_start_at_zero():
+    program = scan("per_step", first="S0[b,h,d,e]")
+    same(program, chunked(program, 4), inputs_of(program, {"B": 2, "H": 1, "N": 11, "D": 3, "E": 2}))
+
+
+@pytest.mark.parametrize("name", ["linear", "gated_linear"])
+@pytest.mark.parametrize("n", [1, 7, 63, 64, 65, 129])
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_the_examples_keep_the_pass_rule(name, n, dtype):
+    module = load(str(EXAMPLES / f"{name}.dsl"))
+    program = module.program(name, T=dtype)
+    made = chunked(program, 16)
+    inputs = inputs_of(program, {"B": 1, "H": 2, "N": n, "D": 9, "E": 7})
+    same(program, made, inputs)
+    truth, device = run(program, inputs, {})["O"], run(program, inputs, {}, mode="device")["O"]
+    verdict = judge(run(made, inputs, {}, mode="device")["O"], truth, device)
+    assert verdict.passed, verdict.reason
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    low=st.sampled_from([0.0, 1e-30, 1e-3, 0.9, 1.0]),
+    n=st.integers(1, 40),
+    size=st.sampled_from([1, 2, 8, 16]),
+    seed=st.integers(0, 99),
+)
+def test_strong_and_mixed_decays(low, n, size, seed):
+    """Gates from 1e-30 on, and 0: what has decayed is 0, never NaN."""
+    program = scan("per_step")
+    inputs = inputs_of(program, {"B": 1, "H": 1, "N": n, "D": 2, "E": 2}, seed=seed)
+    rng = np.random.default_rng(seed)
+    inputs["g"] = np.where(rng.random(inputs["g"].shape) < 0.5, np.float32(low), inputs["g"])
+    made = chunked(program, size)
+    same(program, made, inputs)
+    truth, got = run(program, inputs, {})["O"], run(made, inputs, {}, mode="device")["O"]
+    assert np.abs(got - truth).max() <= 1e-6 * max(np.abs(truth).max(), 1.0)
+
+
+def test_the_size_of_the_program_does_not_depend_on_the_length():
+    made = normalise(chunked(scan("per_step"), 64))
+    names = {x.name for t in made.tensors for e in t.shape for x in ir.walk(e) if isinstance(x, ir.Size)}
+    assert names == {"B", "H", "N", "D", "E"}
+    assert all(len(t.shape) <= 5 for t in made.tensors)
+
+
+@pytest.mark.parametrize(
+    "body, why",
+    [
+        (
+            "S[b,h,d,e] := g[b,h,t] * S[b,h,d,e] + K[b,h,t,d] + V[b,h,t,e]",
+            "is not its old value, times a gate, plus one",
+        ),
+        ("S[b,h,d,e] := K[b,h,t,d] * S[b,h,d,e] + K[b,h,t,d] * V[b,h,t,e]", "the gate of S differs along d"),
+        ("S[b,h,d,e] := S[b,h,d,e] + S0[b,h,d,e]", "what is added to S is no outer product"),
+    ],
+)
+def test_what_is_no_chunk_says_so(body, why):
+    program = load_text(SCAN.format(T="f32", first="0", body=body + "\n        " + OUTPUT)).program("f")
+    found = chunk(program)
+    assert isinstance(found, Refused)
+    assert why in found.reason
+
+
+@pytest.mark.parametrize(
+    "text_of, why",
+    [
+        ("where k <= q + 1", "kept where another condition than k <= q holds"),
+        ("where k <= q and k > 2", "kept where another condition than k <= q holds"),
+    ],
+)
+def test_another_domain_of_the_square(text_of, why):
+    source = (EXAMPLES / "linear.dsl").read_text().replace("where k <= q", text_of)
+    found = chunk(load_text(source).program("linear", T="f32"))
+    assert isinstance(found, Refused)
+    assert why in found.reason

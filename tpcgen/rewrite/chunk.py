@@ -1,0 +1,617 @@
+"""Recurrences and causal linear attention over chunks: matmuls inside and between chunks, one element-wise scan.
+
+With chunks of 64 steps (t = 64*n + i, s = 64*n + j), D[n,i,j] the product of the gates after j up to i, and S_in[n] the
+state before chunk n,
+
+    S[d,e] := g[t] * S[d,e] + K[t,d] * V[t,e]          A[n,i,j]    = sum[d](Q[n,i,d] * K[n,j,d]) * D[n,i,j] where j <= i
+    O[t,e] = sum[d](Q[t,d] * S[d,e])                   U[n,d,e]    = sum[j](K[n,j,d] * D[n,63,j] * V[n,j,e])
+                                                       S[d,e]     := g[64*n] * D[n,63,0] * S[d,e] + U[n,d,e]
+                                                       O[n,i,e]    = sum[j](A[n,i,j] * V[n,j,e])
+                                                                   + g[64*n] * D[n,i,0] * sum[d](Q[n,i,d] * S_in[n,d,e])
+
+and `sum[k](A[q,k] * V[k,e])` with `A[q,k] = sum[d](..) where k <= q` is the same without gates.
+
+D is made by a scan over i of products, D[i] = g[i] * D[i - 1] from 1 on the diagonal: each entry is within 64 roundings
+of the truth and underflows to 0 by itself, whatever the gates. Differences of running sums of log g lose that: at 64
+gates of 1e-30 the sums reach 4,400, where f32 is 2.4e-4 apart, and that would be the relative error of exp.
+
+Operands stay f32 where the text does not round: a state in bf16 costs more than the pass rule allows (decisions.md 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from tpcgen.program import affine, ir
+from tpcgen.program.dtypes import DType
+from tpcgen.program.print import expression as text
+from tpcgen.program.substitute import FreshNames, rewrite, substitute, with_children
+from tpcgen.program.verify import verify
+from tpcgen.rewrite.edit import Definition, Part, Recurrence, conjuncts, definitions, names_in_use, parts_of, rebuilt
+from tpcgen.rewrite.outcome import Refused
+from tpcgen.rewrite.split_contractions import contraction_of, split_contractions
+from tpcgen.rewrite.support import at_least_zero
+
+_MAX_ROWS = 2
+"""Indices outside a chunk: a tensor of a TPC kernel has 5 axes, of which chunk, step and head dim take three."""
+_ONE = ir.Literal(1.0, DType.F32)
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """`target[rows.., t, e]` is the sum over d of q and the state whose updates add k * value; e None for value 1.
+
+    `rounded`: the dtype the text rounds the weights of `value` to. `initial`: the state before the first step.
+    """
+
+    target: ir.Tensor
+    e: str | None
+    value: ir.Expr
+    rounded: DType | None
+    initial: ir.Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """`q`, `k` are expressions of the rows, t and d, `gate` of the rows and t (None: 1), a sink's value of rows, t, e.
+
+    `inclusive`: step t sees its own k and value.
+    """
+
+    rows: tuple[str, ...]
+    t: str
+    d: str
+    q: ir.Expr
+    k: ir.Expr
+    gate: ir.Expr | None
+    inclusive: bool
+    sinks: tuple[Sink, ...]
+    span: ir.Node
+
+
+class _RefusedError(Exception):
+    def __init__(self, why: str, node: ir.Node) -> None:
+        self.reason = Refused(why, node.span)
+        super().__init__(why)
+
+
+def chunk(program: ir.Program, size: int = 64) -> ir.Program | Refused:
+    """The program over chunks of `size` steps, for its first scan or causal linear attention; Refused without one."""
+    try:
+        return verify(_chunked(program, size))
+    except _RefusedError as problem:
+        return problem.reason
+
+
+def _chunked(program: ir.Program, size: int) -> ir.Program:
+    scan = next((s for s in program.body if isinstance(s, ir.Scan)), None)
+    if scan is not None:
+        return _FromScan(program, scan, size).run()
+    return _FromSquare(split_contractions(program), size).run()
+
+
+# --- a scan -----------------------------------------------------------------------------------------------------------
+
+
+class _FromScan:
+    def __init__(self, program: ir.Program, scan: ir.Scan, size: int) -> None:
+        self.program, self.scan, self.size = program, scan, size
+        self.names = names_in_use(program)
+        self.updates: dict[str, ir.Update] = {}
+        self.sinks: dict[tuple[ir.Expr, str, bool], Definition] = {}
+        self.flows: list[Flow] = []
+        self.state_of: dict[str, ir.StateInit] = {}
+
+    def run(self) -> ir.Program:
+        scan, t = self.scan, self.scan.index
+        if scan.reverse:
+            raise _RefusedError("a reverse scan is not chunked yet", scan)
+        if not affine.equal(self.program.range_of(t).low, _integer(0)):
+            raise _RefusedError(f"{t} does not start at 0", scan)
+        after: list[Part] = []
+        for s in scan.body:
+            match s:
+                case ir.Update():
+                    if s.state in self.updates or s.domain is not None:
+                        raise _RefusedError(f"{s.state} is updated twice or under a condition", s)
+                    self.updates[s.state] = s
+                case ir.Equation() if t not in s.indices:
+                    raise _RefusedError(f"{s.target} lives one step: its value goes into the state", s)
+                case ir.Equation():
+                    value = self._outside(s.value)
+                    domain = self._outside(s.domain) if s.domain is not None else None
+                    after.append(Definition(self.program.tensor(s.target), replace(s, value=value, domain=domain)))
+        if not self.flows:
+            raise _RefusedError("no step multiplies a state", scan)
+        made: list[Part] = []
+        builder = _Builder(self.program, self.names, self.size)
+        for flow in self.flows:
+            whole = self._complete(flow)
+            direct = next((p for p in after if _is_copy_of(p, whole.sinks[0].target)), None)
+            if isinstance(direct, Definition):
+                after.remove(direct)
+                whole = replace(whole, sinks=(replace(whole.sinks[0], target=direct.tensor),))
+            made += builder.flow(whole)
+        parts: list[Part] = []
+        for p in parts_of(self.program):
+            parts += [*made, *after] if isinstance(p, Recurrence) and p.scan is scan else [p]
+        return rebuilt(self.program, parts, builder.new_indices)
+
+    def _outside(self, e: ir.Expr) -> ir.Expr:
+        """A step's expression after the scan: sums over a state are read from a tensor of all steps."""
+        states = {s.state: s for s in self.scan.states}
+        if isinstance(e, ir.Read) and e.tensor in states:
+            raise _RefusedError(f"{text(e)} is read without a sum over one of its axes", e)
+        if not isinstance(e, ir.Reduce) or not any(isinstance(x, ir.Read) and x.tensor in states for x in ir.walk(e)):
+            return with_children(e, [self._outside(c) for c in ir.children(e)])
+        if e.kind != "sum" or len(e.indices) != 1 or e.domain is not None:
+            raise _RefusedError("a state is reduced in another way than a sum of products over one axis", e)
+        return self._flow(e, states)
+
+    def _flow(self, e: ir.Reduce, states: Mapping[str, ir.StateInit]) -> ir.Expr:
+        (d,) = e.indices
+        factors = list(_factors(e.body))
+        held = [f for f in factors if isinstance(f, ir.Read) and f.tensor in states]
+        if len(held) != 1 or any(
+            isinstance(x, ir.Read) and x.tensor in states for f in factors if f is not held[0] for x in ir.walk(f)
+        ):
+            raise _RefusedError("a state is not one factor of the sum over it", e)
+        state = states[held[0].tensor]
+        if held[0].indices != tuple(ir.Index(i) for i in state.indices):
+            raise _RefusedError(f"{text(held[0])} is read at other indices than its own", e)
+        rest = [f for f in factors if f is not held[0]]
+        free = [i for i in state.indices if i != d]
+        inside = frozenset[str]().union(*(ir.free_indices(f) for f in rest))
+        own = [i for i in free if i not in inside]
+        if len(own) > 1:
+            raise _RefusedError(f"the state {state.state} has the axes {', '.join(own)} beside the sum", e)
+        column = own[0] if own else None
+        rows = tuple(i for i in free if i != column)
+        if len(rows) > _MAX_ROWS:
+            raise _RefusedError(
+                f"{state.state} has {len(rows)} axes beside those of the outer product, at most 2 fit", e
+            )
+        inclusive = state.state in self.updates
+        known = self.sinks.get((e, state.state, inclusive))
+        if known is None:
+            known = self._sink(e, state, rows, d, column, rest, inclusive)
+            self.sinks[e, state.state, inclusive] = known
+        return ir.Read(known.tensor.name, tuple(ir.Index(i) for i in known.equation.indices), DType.F32, span=e.span)
+
+    def _sink(
+        self,
+        e: ir.Reduce,
+        state: ir.StateInit,
+        rows: tuple[str, ...],
+        d: str,
+        column: str | None,
+        rest: Sequence[ir.Expr],
+        inclusive: bool,
+    ) -> Definition:
+        indices = (*rows, self.scan.index, *((column,) if column is not None else ()))
+        shape = tuple(self.program.range_of(i).high for i in indices)
+        tensor = ir.Tensor(self.names.fresh(f"{state.state}_sum"), shape, DType.F32, ir.Role.INTERMEDIATE, span=e.span)
+        sink = Sink(tensor, column, _ONE, None, state.initial)
+        self.flows.append(
+            Flow(rows, self.scan.index, d, _product(rest), _ONE, None, inclusive, (sink,), replace(e, body=_ONE))
+        )
+        self.state_of[tensor.name] = state
+        return Definition(tensor, ir.Equation(tensor.name, indices, _ONE, None))
+
+    def _complete(self, flow: Flow) -> Flow:
+        """What the state's update adds and by what it decays."""
+        (sink,) = flow.sinks
+        state = self.state_of[sink.target.name]
+        update = self.updates.get(state.state)
+        if update is None:
+            raise _RefusedError(f"{state.state} is never updated", state)
+        renamed = {a: ir.Index(b) for a, b in zip(update.indices, state.indices, strict=True) if a != b}
+        value = substitute(update.value, renamed)
+        decay, added = _split_update(value, state, update)
+        if decay is not None and ir.free_indices(decay) & {flow.d, sink.e}:
+            axis = flow.d if flow.d in ir.free_indices(decay) else sink.e
+            raise _RefusedError(f"the gate of {state.state} differs along {axis}: chunks of it are no matmuls", update)
+        k: list[ir.Expr] = []
+        v: list[ir.Expr] = []
+        for f in _factors(added):
+            free = ir.free_indices(f)
+            if sink.e is not None and sink.e in free:
+                if flow.d in free:
+                    raise _RefusedError(f"what is added to {state.state} is no outer product", update)
+                v.append(f)
+            else:
+                k.append(f)
+        if sink.e is not None and not v:
+            raise _RefusedError(f"what is added to {state.state} does not depend on {sink.e}", update)
+        return replace(flow, k=_product(k), gate=decay, sinks=(replace(sink, value=_product(v)),))
+
+
+def _is_copy_of(p: Part, tensor: ir.Tensor) -> bool:
+    if isinstance(p, Recurrence) or p.equation.domain is not None:
+        return False
+    return p.equation.value == ir.Read(tensor.name, tuple(ir.Index(i) for i in p.equation.indices), tensor.dtype)
+
+
+def _split_update(value: ir.Expr, state: ir.StateInit, update: ir.Update) -> tuple[ir.Expr | None, ir.Expr]:
+    """(gate, what is added) of `gate * S + added`."""
+    terms = list(_terms(value))
+    own = [x for x in terms if any(isinstance(r, ir.Read) and r.tensor == state.state for r in ir.walk(x))]
+    others = [x for x in terms if x not in own]
+    if len(own) != 1 or len(others) != 1:
+        raise _RefusedError(f"{state.state} is not its old value, times a gate, plus one product", update)
+    factors = list(_factors(own[0]))
+    reads = [f for f in factors if isinstance(f, ir.Read) and f.tensor == state.state]
+    gates = [f for f in factors if f not in reads]
+    inner = [x for f in gates for x in ir.walk(f) if isinstance(x, ir.Read) and x.tensor == state.state]
+    if len(reads) != 1 or inner or reads[0].indices != tuple(ir.Index(i) for i in state.indices):
+        raise _RefusedError(f"the old value of {state.state} is not a factor at its own indices", update)
+    return (_product(gates) if gates else None), others[0]
+
+
+# --- the square -------------------------------------------------------------------------------------------------------
+
+
+class _FromSquare:
+    def __init__(self, program: ir.Program, size: int) -> None:
+        self.program, self.size = program, size
+        self.names = names_in_use(program)
+        self.definitions = definitions(program)
+
+    def run(self) -> ir.Program:
+        weights, scores = self._weights()
+        found = contraction_of(scores.equation, self.program)
+        assert found is not None
+        q, k = self._pair(weights)
+        flow = self._flow(weights, scores, q, k)
+        builder = _Builder(self.program, self.names, self.size)
+        sums: dict[ir.Reduce, ir.Expr] = {}
+        sinks: list[Sink] = []
+        parts: list[Part] = []
+        gone = {weights.tensor.name, scores.tensor.name}
+        readers = [d for d in self.definitions if _reads(d.equation, weights.tensor.name) and d.tensor.name not in gone]
+        for d in readers:
+            sinks += self._sinks(d, weights, flow, k, sums)
+        if not sinks:
+            raise _RefusedError(f"nothing sums {weights.tensor.name} over {k}", weights.equation)
+        whole = replace(flow, sinks=tuple(sinks))
+        made = builder.flow(whole)
+        replaced = {s.target.name for s in sinks}
+        placed = False
+        for p in parts_of(self.program):
+            if isinstance(p, Recurrence):
+                parts.append(p)
+                continue
+            if p.tensor.name in gone:
+                continue
+            if p in readers and not placed:
+                parts += made
+                placed = True
+            if p.tensor.name not in replaced:
+                value = rewrite(p.equation.value, lambda x: sums.get(x, x) if isinstance(x, ir.Reduce) else x)
+                parts.append(replace(p, equation=replace(p.equation, value=value)))
+        return rebuilt(self.program, parts, builder.new_indices)
+
+    def _weights(self) -> tuple[Definition, Definition]:
+        """The tensor `A[.., q, k] = scores where k <= q`, and the contraction that makes its scores."""
+        by_name = {d.tensor.name: d for d in self.definitions}
+        for d in self.definitions:
+            value = d.equation.value
+            if d.equation.domain is None or not isinstance(value, ir.Read) or value.tensor not in by_name:
+                continue
+            source = by_name[value.tensor]
+            same = value.indices == tuple(ir.Index(i) for i in source.equation.indices)
+            if same and contraction_of(source.equation, self.program) is not None:
+                return d, source
+        raise _RefusedError("no sum of products is kept where k <= q: nothing to chunk", self.program)
+
+    def _pair(self, weights: Definition) -> tuple[str, str]:
+        e = weights.equation
+        conditions = [p for c in conjuncts(e.domain) for p in at_least_zero(c) or [{}]]
+        for q in e.indices:
+            for k in e.indices:
+                if conditions == [affine.subtract(affine.polynomial(ir.Index(q)), affine.polynomial(ir.Index(k)))]:
+                    return q, k
+        raise _RefusedError(f"{weights.tensor.name} is kept where another condition than k <= q holds", e)
+
+    def _flow(self, weights: Definition, scores: Definition, q: str, k: str) -> Flow:
+        found = contraction_of(scores.equation, self.program)
+        assert found is not None
+        ranges = [self.program.range_of(i) for i in (q, k)]
+        if not affine.equal(ranges[0].high, ranges[1].high) or len(found.summed) != 1:
+            raise _RefusedError(f"{q} and {k} run over different lengths", weights.equation)
+        sides = (found.left, found.right)
+        if k in ir.free_indices(found.left):
+            sides = (found.right, found.left)
+        if q in ir.free_indices(sides[1]) or k in ir.free_indices(sides[0]):
+            raise _RefusedError(f"an operand has both {q} and {k}", scores.equation)
+        rows = tuple(i for i in weights.equation.indices if i not in (q, k))
+        if len(rows) > _MAX_ROWS:
+            raise _RefusedError(
+                f"{weights.tensor.name} has {len(rows)} axes beside {q} and {k}, at most 2 fit", scores.equation
+            )
+        users = [d for d in self.definitions if _reads(d.equation, scores.tensor.name)]
+        if len(users) > 1:
+            raise _RefusedError(f"{scores.tensor.name} has other readers", users[1].equation)
+        keys = substitute(sides[1], {k: ir.Index(q)})
+        return Flow(rows, q, found.summed[0], sides[0], keys, None, True, (), scores.equation)
+
+    def _sinks(
+        self, d: Definition, weights: Definition, flow: Flow, k: str, sums: dict[ir.Reduce, ir.Expr]
+    ) -> Iterator[Sink]:
+        """The contraction that a reader is, or the sums of the weights in it."""
+        name = weights.tensor.name
+        found = contraction_of(d.equation, self.program)
+        if found is not None and found.domain is None and found.summed == (k,):
+            mine, other = (found.left, found.right) if _mentions(found.left, name) else (found.right, found.left)
+            inner = mine.operand if isinstance(mine, ir.Cast) else mine
+            column = [i for i in d.equation.indices if i not in (*flow.rows, flow.t)]
+            plain = isinstance(inner, ir.Read) and self._own(inner, weights) and not _mentions(other, name)
+            if not plain or len(column) != 1 or d.equation.domain is not None:
+                raise _RefusedError(f"{d.tensor.name} is no sum of {name} and one tensor over {k}", d.equation)
+            if tuple(d.equation.indices) != (*flow.rows, flow.t, column[0]):
+                raise _RefusedError(f"{d.tensor.name} has its axes in another order", d.equation)
+            value = substitute(other, {k: ir.Index(flow.t)})
+            rounded = mine.dtype if isinstance(mine, ir.Cast) else None
+            yield Sink(d.tensor, column[0], value, rounded, ir.Literal(0.0, DType.F32))
+            return
+        for x in ir.walk(d.equation.value):
+            if isinstance(x, ir.Reduce) and _mentions(x, name) and x not in sums:
+                yield self._total(x, weights, flow, k, sums)
+        rest = rewrite(d.equation.value, lambda x: sums.get(x, x) if isinstance(x, ir.Reduce) else x)
+        if _mentions(rest, name) or (d.equation.domain is not None and _mentions(d.equation.domain, name)):
+            raise _RefusedError(f"{d.tensor.name} reads {name} outside a sum over {k}", d.equation)
+
+    def _total(self, x: ir.Reduce, weights: Definition, flow: Flow, k: str, sums: dict[ir.Reduce, ir.Expr]) -> Sink:
+        plain = isinstance(x.body, ir.Read) and self._own(x.body, weights)
+        if x.kind != "sum" or x.indices != (k,) or x.domain is not None or not plain:
+            raise _RefusedError(f"a reduction of {weights.tensor.name} is no plain sum over {k}", x)
+        indices = (*flow.rows, flow.t)
+        shape = tuple(self.program.range_of(i).high for i in indices)
+        name = self.names.fresh(f"{weights.tensor.name}_total")
+        tensor = ir.Tensor(name, shape, DType.F32, ir.Role.INTERMEDIATE, span=x.span)
+        sums[x] = ir.Read(name, tuple(ir.Index(i) for i in indices), DType.F32, span=x.span)
+        return Sink(tensor, None, _ONE, None, ir.Literal(0.0, DType.F32))
+
+    def _own(self, read: ir.Read, weights: Definition) -> bool:
+        own = tuple(ir.Index(i) for i in weights.equation.indices)
+        return read.tensor == weights.tensor.name and read.indices == own
+
+
+# --- chunks -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Builder:
+    program: ir.Program
+    names: FreshNames
+    size: int
+    new_indices: list[ir.IndexRange] = field(default_factory=list[ir.IndexRange])
+    made: list[Part] = field(default_factory=list[Part])
+
+    def flow(self, flow: Flow) -> list[Part]:
+        """Definitions of the sinks' targets."""
+        self.made = []
+        self.f = flow
+        self.length = self.program.range_of(flow.t).high
+        chunks = ir.Binary(
+            "//",
+            affine.expression(affine.add(affine.polynomial(self.length), affine.constant(self.size - 1))),
+            _integer(self.size),
+        )
+        self.n = self._index("n", chunks)
+        self.i, self.j = self._index("i", _integer(self.size)), self._index("j", _integer(self.size))
+        d = self.program.range_of(flow.d)
+        q = self._blocked("q", flow.q, self.i, flow.d)
+        k = self._blocked("k", flow.k, self.j, flow.d)
+        decays = self._decays() if flow.gate is not None else None
+        weights = self._weights(q, k, decays, d)
+        keys = k if decays is None else self._decayed(k, decays)
+        for sink in flow.sinks:
+            self._sink(sink, q, keys, weights, decays)
+        return self.made
+
+    def _index(self, wanted: str, high: ir.Expr) -> str:
+        name = self._fresh(wanted)
+        self.new_indices.append(ir.IndexRange(name, _integer(0), high))
+        return name
+
+    def _fresh(self, wanted: str) -> str:
+        return self.names.fresh(wanted)
+
+    def _at(self, step: str) -> ir.Expr:
+        """t of a step of the chunk."""
+        start = affine.scale(affine.polynomial(ir.Index(self.n)), self.size)
+        return affine.expression(affine.add(start, affine.polynomial(ir.Index(step))))
+
+    def _extent(self, index: str) -> ir.Expr:
+        return next((r.high for r in self.new_indices if r.name == index), None) or self.program.range_of(index).high
+
+    def _define(
+        self, name: str, indices: Sequence[str], value: ir.Expr, domain: ir.Expr | None = None, dtype: DType = DType.F32
+    ) -> ir.Tensor:
+        made = self._tensor(name, indices, dtype)
+        self.made.append(Definition(made, ir.Equation(made.name, tuple(indices), value, domain, span=self.f.span.span)))
+        return made
+
+    def _tensor(self, name: str, indices: Sequence[str], dtype: DType = DType.F32) -> ir.Tensor:
+        shape = tuple(self._extent(i) for i in indices)
+        return ir.Tensor(self._fresh(name), shape, dtype, ir.Role.INTERMEDIATE, span=self.f.span.span)
+
+    def _read(self, t: ir.Tensor, *indices: str | ir.Expr) -> ir.Read:
+        own = tuple(ir.Index(i) if isinstance(i, str) else i for i in indices)
+        return ir.Read(t.name, own, t.dtype, span=self.f.span.span)
+
+    def _blocked(self, name: str, value: ir.Expr, step: str, column: str) -> ir.Tensor:
+        at = self._at(step)
+        inside = ir.Binary("<", at, self.length)
+        moved = substitute(value, {self.f.t: at})
+        return self._define(f"{name}_c", (*self.f.rows, self.n, step, column), moved, inside)
+
+    def _decays(self) -> ir.Tensor:
+        """D[.., n, i, j]: the product of the gates after j up to i; up to i - 1 where a step does not see itself."""
+        rows, n, i, j = self.f.rows, self.n, self.i, self.j
+        state = ir.Tensor(
+            self._fresh("run"),
+            tuple(self._extent(x) for x in (*rows, n, j)),
+            DType.F32,
+            ir.Role.STATE,
+            span=self.f.span.span,
+        )
+        decays = self._tensor("decay", (*rows, n, i, j))
+        held = self._read(state, *rows, n, j)
+        diagonal = ir.Binary("==", ir.Index(j), ir.Index(i))
+        grown = ir.Call("select", (diagonal, _ONE, ir.Binary("*", self._gate(ir.Index(i)), held)))
+        update = ir.Update(state.name, (*rows, n, j), grown, None)
+        output = ir.Equation(decays.name, (*rows, n, i, j), held, None)
+        initial = ir.StateInit(state.name, (*rows, n, j), ir.Literal(0.0, DType.F32))
+        scan = ir.Scan(i, False, (initial,), (update, output), span=self.f.span.span)
+        self.made.append(Recurrence((state, decays), scan))
+        return decays
+
+    def _gate(self, step: ir.Expr) -> ir.Expr:
+        """The gate of a step; behind the end any, as nothing follows."""
+        assert self.f.gate is not None
+        start = affine.scale(affine.polynomial(ir.Index(self.n)), self.size)
+        at = affine.expression(affine.add(start, affine.polynomial(step)))
+        last = affine.expression(affine.add(affine.polynomial(self.length), affine.constant(-1)))
+        return substitute(self.f.gate, {self.f.t: ir.Call("min", (at, last))})
+
+    def _until(self, decays: ir.Tensor, step: ir.Expr) -> ir.Expr:
+        """The product of all gates of the chunk up to a step."""
+        first = self._read(decays, *self.f.rows, self.n, step, _integer(0))
+        return ir.Binary("*", self._gate(_integer(0)), first)
+
+    def _weights(self, q: ir.Tensor, k: ir.Tensor, decays: ir.Tensor | None, d: ir.IndexRange) -> ir.Tensor:
+        rows, n, i, j = self.f.rows, self.n, self.i, self.j
+        product = ir.Binary("*", self._read(q, *rows, n, i, d.name), self._read(k, *rows, n, j, d.name))
+        value: ir.Expr = ir.Reduce("sum", (d.name,), None, None, product, span=self.f.span.span)
+        if decays is not None and self.f.inclusive:
+            value = ir.Binary("*", value, self._read(decays, *rows, n, i, j))
+        elif decays is not None:
+            before = ir.Call("max", (affine.expression(_minus_one(ir.Index(i))), _integer(0)))
+            value = ir.Binary("*", value, self._read(decays, *rows, n, before, j))
+        seen = ir.Binary("<=" if self.f.inclusive else "<", ir.Index(j), ir.Index(i))
+        return self._define("weight", (*rows, n, i, j), value, seen)
+
+    def _decayed(self, k: ir.Tensor, decays: ir.Tensor) -> ir.Tensor:
+        """Keys as the end of the chunk sees them."""
+        rows, n, j, d = self.f.rows, self.n, self.j, self.f.d
+        at_end = self._read(decays, *rows, n, _integer(self.size - 1), j)
+        inside = ir.Binary("<", self._at(j), self.length)
+        value = ir.Binary("*", self._read(k, *rows, n, j, d), at_end)
+        return self._define("k_end", (*rows, n, j, d), value, inside)
+
+    def _sink(self, sink: Sink, q: ir.Tensor, k: ir.Tensor, weights: ir.Tensor, decays: ir.Tensor | None) -> None:
+        rows, n, i, j, d = self.f.rows, self.n, self.i, self.j, self.f.d
+        e = (sink.e,) if sink.e is not None else ()
+        weight: ir.Expr = self._read(weights, *rows, n, i, j)
+        key: ir.Expr = self._read(k, *rows, n, j, d)
+        inside: ir.Expr = weight
+        added: ir.Expr = key
+        if sink.e is not None:
+            values = self._blocked("v", sink.value, j, sink.e)
+            value = self._read(values, *rows, n, j, sink.e)
+            narrow = sink.rounded is not None and sink.rounded is not DType.F32
+            if narrow:
+                assert sink.rounded is not None
+                own = self._define_as("v_r", values, sink, sink.rounded)
+                inside = ir.Binary("*", ir.Cast(sink.rounded, weight), self._read(own, *rows, n, j, sink.e))
+            else:
+                inside = ir.Binary("*", weight, value)
+            added = ir.Binary("*", key, value)
+        within = self._define("inside", (*rows, n, i, *e), self._sum(j, inside))
+        update = self._define("added", (*rows, n, d, *e), self._sum(j, added))
+        before = self._states(sink, update, decays, (d, *e))
+        product = ir.Binary("*", self._read(q, *rows, n, i, d), self._read(before, *rows, n, d, *e))
+        across = self._define("across", (*rows, n, i, *e), self._sum(d, product))
+        earlier: ir.Expr = self._read(across, *rows, n, i, *e)
+        if decays is not None:
+            earlier = ir.Binary("*", self._before(decays), earlier)
+        total = ir.Binary("+", self._read(within, *rows, n, i, *e), earlier)
+        blocks = self._define(f"{sink.target.name}_c", (*rows, n, i, *e), total, None, sink.target.dtype)
+        size, step = _integer(self.size), ir.Index(self.f.t)
+        own = (ir.Binary("//", step, size), ir.Binary("%", step, size))
+        whole = self._read(blocks, *rows, *own, *e)
+        self.made.append(
+            Definition(
+                sink.target, ir.Equation(sink.target.name, (*rows, self.f.t, *e), whole, None, span=self.f.span.span)
+            )
+        )
+
+    def _define_as(self, name: str, values: ir.Tensor, sink: Sink, dtype: DType) -> ir.Tensor:
+        """The values again in the dtype the text multiplies them in."""
+        assert sink.e is not None
+        at = self._at(self.j)
+        inside = ir.Binary("<", at, self.length)
+        moved = substitute(sink.value, {self.f.t: at})
+        return self._define(name, (*self.f.rows, self.n, self.j, sink.e), moved, inside, dtype)
+
+    def _before(self, decays: ir.Tensor) -> ir.Expr:
+        """How much of the state before the chunk a step sees."""
+        if self.f.inclusive:
+            return self._until(decays, ir.Index(self.i))
+        first = ir.Binary("==", ir.Index(self.i), _integer(0))
+        before = ir.Call("max", (affine.expression(_minus_one(ir.Index(self.i))), _integer(0)))
+        return ir.Call("select", (first, _ONE, self._until(decays, before)))
+
+    def _states(self, sink: Sink, update: ir.Tensor, decays: ir.Tensor | None, axes: tuple[str, ...]) -> ir.Tensor:
+        """The state before each chunk."""
+        rows, n = self.f.rows, self.n
+        shape = tuple(self._extent(i) for i in (*rows, *axes))
+        state = ir.Tensor(self._fresh("held"), shape, DType.F32, ir.Role.STATE, span=self.f.span.span)
+        before = self._tensor("before", (*rows, n, *axes))
+        held = self._read(state, *rows, *axes)
+        kept: ir.Expr = held
+        if decays is not None:
+            kept = ir.Binary("*", self._until(decays, _integer(self.size - 1)), held)
+        value = ir.Binary("+", kept, self._read(update, *rows, n, *axes))
+        body = (
+            ir.Equation(before.name, (*rows, n, *axes), held, None),
+            ir.Update(state.name, (*rows, *axes), value, None),
+        )
+        initial = ir.StateInit(state.name, (*rows, *axes), sink.initial)
+        self.made.append(Recurrence((state, before), ir.Scan(n, False, (initial,), body, span=self.f.span.span)))
+        return before
+
+    def _sum(self, index: str, body: ir.Expr) -> ir.Reduce:
+        return ir.Reduce("sum", (index,), None, None, body, span=self.f.span.span)
+
+
+def _factors(e: ir.Expr) -> Iterator[ir.Expr]:
+    if isinstance(e, ir.Binary) and e.operator == "*":
+        yield from _factors(e.left)
+        yield from _factors(e.right)
+    else:
+        yield e
+
+
+def _terms(e: ir.Expr) -> Iterator[ir.Expr]:
+    if isinstance(e, ir.Binary) and e.operator == "+":
+        yield from _terms(e.left)
+        yield from _terms(e.right)
+    else:
+        yield e
+
+
+def _product(factors: Sequence[ir.Expr]) -> ir.Expr:
+    result: ir.Expr | None = None
+    for f in factors:
+        result = f if result is None else ir.Binary("*", result, f, span=f.span)
+    return result if result is not None else _ONE
+
+
+def _mentions(e: ir.Expr, tensor: str) -> bool:
+    return any(isinstance(x, ir.Read) and x.tensor == tensor for x in ir.walk(e))
+
+
+def _reads(e: ir.Equation, tensor: str) -> bool:
+    return any(_mentions(s, tensor) for s in (e.value, e.domain) if s is not None)
+
+
+def _minus_one(e: ir.Expr) -> affine.Polynomial:
+    return affine.add(affine.polynomial(e), affine.constant(-1))
+
+
+def _integer(value: int) -> ir.Literal:
+    return ir.Literal(value, DType.I32)
