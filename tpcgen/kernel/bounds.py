@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tpcgen.kernel.inside import is_count
 from tpcgen.kernel.presence import conjuncts
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
@@ -91,16 +92,13 @@ def bounds(domain: Expr | None, index: str, low: Expr, high: Expr, varying: Mapp
     mask: list[Expr] = []
     everywhere: list[Expr] = []
     for condition in conjuncts(domain):
-        limit = _limit(condition, index)
-        if limit is None:
+        spans = [_interval(p, index, low, high, varying) for p in _at_most_zero(condition)]
+        known = [span for span in spans if span is not None]
+        if not known or len(known) < len(spans):
             everywhere.append(condition)
             continue
-        is_low, value = limit
-        span = _span(value, varying)
-        if span is None:
-            everywhere.append(condition)
-            continue
-        (begins if is_low else ends).append(span)
+        for is_low, span in known:
+            (begins if is_low else ends).append(span)
         mask.append(condition)
     begin = largest([b[0] for b in begins])
     return Bounds(
@@ -113,33 +111,86 @@ def bounds(domain: Expr | None, index: str, low: Expr, high: Expr, varying: Mapp
     )
 
 
-def _limit(condition: Expr, index: str) -> tuple[bool, Expr] | None:
-    """(True, l) for index >= l, (False, h) for index < h."""
-    if not isinstance(condition, Binary) or condition.operator not in ("<", "<=", ">", ">="):
-        return None
+def _at_most_zero(condition: Expr) -> list[affine.Polynomial]:
+    """Polynomials that are all at most 0 where the condition holds, and nowhere else; empty where there are none."""
+    if not isinstance(condition, Binary) or condition.operator not in ("<", "<=", ">", ">=", "=="):
+        return []
     if type_of(condition.left) is not DType.I32 or type_of(condition.right) is not DType.I32:
-        return None
+        return []
     if not all(_is_integer_algebra(e) for e in (condition.left, condition.right)):
-        return None
+        return []
     difference = affine.polynomial(Binary("-", condition.left, condition.right))
-    factor = affine.coefficient_of(difference, index)
-    if factor not in (1, -1):
-        return None
-    rest = affine.expression(affine.subtract(difference, {(Index(index),): factor}))
-    operator = condition.operator
-    if factor == -1:
-        operator = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}[operator]
-    else:
-        rest = affine.expression(affine.polynomial(Unary("-", rest)))
-    match operator:
+    opposite, one = affine.scale(difference, -1), affine.constant(1)
+    match condition.operator:
         case "<":
-            return False, rest
+            return [affine.add(difference, one)]
         case "<=":
-            return False, plus(rest, 1)
+            return [difference]
         case ">":
-            return True, plus(rest, 1)
+            return [affine.add(opposite, one)]
+        case ">=":
+            return [opposite]
         case _:
-            return True, rest
+            return [difference, opposite]
+
+
+def _interval(
+    p: affine.Polynomial, index: str, low: Expr, high: Expr, varying: Mapping[str, int]
+) -> tuple[bool, tuple[Expr, Expr]] | None:
+    """The end of the index's interval that p <= 0 sets, at its least and at its greatest over the bundle."""
+    if not any(index in free_indices(atom) for atom in affine.atoms(p)):
+        span = _span(_expression(p), varying)
+        return None if span is None else (False, (_gate(span[1], low, high), _gate(span[0], low, high)))
+    limit = _limit(p, index)
+    if limit is None:
+        return None
+    is_low, value = limit
+    span = _span(value, varying)
+    return None if span is None else (is_low, span)
+
+
+def _gate(p: Expr, low: Expr, high: Expr) -> Expr:
+    """An end of the range low .. high that leaves all of it where p <= 0, nothing where not."""
+    is_open = smallest([largest([plus(Unary("-", p), 1), integer(0)]), integer(1)])
+    return plus(low, Binary("*", plus(high, Unary("-", low)), is_open))
+
+
+def _limit(p: affine.Polynomial, index: str) -> tuple[bool, Expr] | None:
+    """(True, l) for index >= l, (False, h) for index < h: what p <= 0 says of an index in one term, alone or
+    in a quotient by a count.
+    """
+    own = {m: c for m, c in p.items() if any(index in free_indices(atom) for atom in m)}
+    if len(own) != 1:
+        return None
+    ((monomial, factor),) = own.items()
+    if len(monomial) != 1:
+        return None
+    room = affine.scale(affine.subtract(p, own), -1)
+    most = _divided(room, abs(factor))  # term <= most for a positive factor, -term <= most for a negative one
+    limit = most if factor > 0 else affine.scale(most, -1)
+    match monomial[0]:
+        case Index():
+            above = affine.add(limit, affine.constant(1))
+            return (False, _expression(above)) if factor > 0 else (True, _expression(limit))
+        case Binary(operator="//", left=left, right=right) if is_count(right):
+            divisor = affine.polynomial(right)
+            scaled = affine.multiply(limit, divisor)
+            if scaled is None:
+                return None
+            if factor < 0:
+                return _limit(affine.subtract(scaled, affine.polynomial(left)), index)
+            last = affine.subtract(affine.add(scaled, divisor), affine.constant(1))
+            return _limit(affine.subtract(affine.polynomial(left), last), index)
+        case _:
+            return None
+
+
+def _divided(p: affine.Polynomial, by: int) -> affine.Polynomial:
+    return p if by == 1 else affine.polynomial(Binary("//", _expression(p), integer(by)))
+
+
+def _expression(p: affine.Polynomial) -> Expr:
+    return affine.expression(p)
 
 
 def _is_integer_algebra(e: Expr) -> bool:
@@ -155,17 +206,46 @@ def _is_integer_algebra(e: Expr) -> bool:
 
 
 def _span(value: Expr, varying: Mapping[str, int]) -> tuple[Expr, Expr] | None:
-    """Least and greatest value over the bundle, None where it is not affine in what varies."""
+    """Least and greatest value over the bundle, None where it does not go one way in what varies."""
     least, greatest = value, value
-    poly = affine.polynomial(value)
     for index in sorted(free_indices(value) & set(varying)):
-        factor = affine.coefficient_of(poly, index)
-        if factor is None:
+        way = direction(value, index)
+        if way is None:
             return None
         last: Mapping[str, Expr] = {index: plus(Index(index), varying[index] - 1)}
-        if factor > 0:
+        if way > 0:
             greatest = substitute(greatest, last)
         else:
             least = substitute(least, last)
-    simplify = affine.expression
-    return simplify(affine.polynomial(least)), simplify(affine.polynomial(greatest))
+    return _expression(affine.polynomial(least)), _expression(affine.polynomial(greatest))
+
+
+def direction(e: Expr, index: str) -> int | None:
+    """1 where an integer expression never falls as the index grows, -1 where it never rises, 0 where it does not depend
+    on it, None for anything else.
+    """
+    ways: set[int | None] = set()
+    for monomial, factor in affine.polynomial(e).items():
+        own = [atom for atom in monomial if index in free_indices(atom)]
+        if not own:
+            continue
+        others = [atom for atom in monomial if atom not in own]
+        way = _atom_direction(own[0], index) if len(own) == 1 and all(map(is_count, others)) else None
+        ways.add(way if way is None or factor > 0 else -way)
+    ways.discard(0)
+    if not ways:
+        return 0
+    return ways.pop() if len(ways) == 1 else None
+
+
+def _atom_direction(atom: Expr, index: str) -> int | None:
+    match atom:
+        case Index():
+            return 1
+        case Binary(operator="//", left=left, right=right) if is_count(right):
+            return direction(left, index)
+        case Call(function="min" | "max", arguments=arguments):
+            ways = {direction(a, index) for a in arguments} - {0}
+            return ways.pop() if len(ways) == 1 else None
+        case _:
+            return None

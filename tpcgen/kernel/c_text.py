@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,7 +26,13 @@ class Lines:
         self.depth = 0
 
     def add(self, text: str) -> None:
-        self.lines.append(_INDENT * self.depth + text if text else "")
+        """A line; what is too long goes on in the next one, indented twice."""
+        pad = _INDENT * self.depth
+        if len(pad) + len(text) <= _WIDTH or text.startswith("//"):
+            self.lines.append(pad + text if text else "")
+            return
+        further = pad + _INDENT * 2
+        self.lines += textwrap.wrap(text, _WIDTH, initial_indent=pad, subsequent_indent=further, break_on_hyphens=False)
 
     def blank(self) -> None:
         """An empty line, unless a block starts here or one is there already."""

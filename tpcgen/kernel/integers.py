@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tpcgen.kernel.bounds import integer, plus
+from tpcgen.kernel.bounds import direction, integer, plus
 from tpcgen.kernel.errors import not_lowered
+from tpcgen.kernel.inside import Inside
 from tpcgen.kernel.ir import Operand, Reg, Scalar, ScalarLet, ScalarLoad, ScalarParam, VectorOp, VType
 from tpcgen.kernel.scopes import Env, Scopes
 from tpcgen.kernel.shape import Shape
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Attr, Call, Cast, Expr, Index, Literal, Read, Reduce, Size, free_indices, walk
+from tpcgen.program.ir import (
+    Attr,
+    Call,
+    Cast,
+    Expr,
+    Index,
+    Literal,
+    Read,
+    Reduce,
+    Size,
+    Unary,
+    free_indices,
+    type_of,
+    walk,
+)
 from tpcgen.program.substitute import rewrite, substitute
 
 
@@ -22,15 +37,16 @@ class Integers:
         self.shape = shape
         self.scopes = scopes
         self.scalars: dict[str, ScalarParam] = {}
+        self._inside = Inside(shape.program)
 
     def scalar(self, e: Expr, env: Env) -> Expr:
         """In kernel variables, in normal form; the lane index stands for its first element."""
-        loaded = rewrite(e, lambda x: self._loaded(x, env) if isinstance(x, Read) else x)
+        loaded = rewrite(e, lambda x: self._loaded(x, env) if isinstance(x, Read) else spelled_out(x))
         for x in walk(loaded):
             match x:
                 case Size() | Attr():
                     self.parameter(x.name, DType.I32, x)
-                case Cast() | Reduce():
+                case Cast() | Reduce() | Call(function="select"):
                     raise not_lowered("E421", "an index computed from values is not lowered to the TPC yet", e.span)
                 case _:
                     pass
@@ -55,15 +71,27 @@ class Integers:
         return _value(self.scopes.recall(level, ("let", simple), make))
 
     def coords(self, read: Read, env: Env) -> tuple[Expr, ...]:
-        """In TPC order; those of rows in flight beyond the tensor stay inside it where an element must exist."""
+        """In TPC order. Where an element must exist, coordinates that only a domain keeps inside the tensor are clamped
+        to it: nobody uses what is read there.
+        """
         coords = [self.scalar(i, env) for i in read.indices]
-        row, free = self.shape.row_in_flight, free_indices(read)
-        if row in free and self.shape.lane not in free and env[row].value != Index(row):
-            sizes = self.shape.program.tensor(read.tensor).shape
-            for axis, i in enumerate(read.indices):
-                if row in free_indices(i):
-                    coords[axis] = Call("min", (coords[axis], self.scalar(plus(sizes[axis], -1), {})))
+        if self.shape.lane not in free_indices(read):
+            extents = self.shape.program.tensor(read.tensor).shape
+            axes = zip(read.indices, coords, extents, strict=True)
+            coords = [self._clamped(i, c, extent, env) for i, c, extent in axes]
         return tuple(reversed(coords)) or (integer(0),)
+
+    def _clamped(self, index: Expr, coordinate: Expr, extent: Expr, env: Env) -> Expr:
+        row = self.shape.row_in_flight
+        moved = row is not None and row in free_indices(index) and env[row].value != Index(row)
+        way = direction(index, row) if moved and row is not None else 0
+        at_start, at_end = self._inside.from_start(index), self._inside.before_end(index, extent)
+        if at_start and at_end and way == 0:
+            return coordinate
+        last = self.scalar(plus(extent, -1), {})
+        if at_start and at_end and way == 1:
+            return Call("min", (coordinate, last))  # of rows in flight beyond the tensor
+        return Call("max", (Call("min", (coordinate, last)), integer(0)))
 
     def _loaded(self, read: Read, env: Env) -> Expr:
         """An element of an integer tensor as a variable; indices in `read` may already be kernel variables."""
@@ -92,6 +120,17 @@ class Integers:
         found = self.scopes.recall(0, ("lane",), make)
         assert isinstance(found, Reg)
         return found
+
+
+def spelled_out(e: Expr) -> Expr:
+    """Integer abs and clamp as max and min; anything else as it is."""
+    match e:
+        case Call(function="abs", arguments=(x,)) if type_of(x) is DType.I32:
+            return Call("max", (x, Unary("-", x)), span=e.span)
+        case Call(function="clamp", arguments=(x, low, high)) if type_of(e) is DType.I32:
+            return Call("min", (Call("max", (x, low)), high), span=e.span)
+        case _:
+            return e
 
 
 def _value(found: Operand) -> Expr:

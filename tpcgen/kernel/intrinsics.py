@@ -131,6 +131,10 @@ class Intrinsics:
             case "part1" | "part2":
                 (source,) = (a for a in s.args if isinstance(a, Reg))
                 self.lines.add(f"{head}{self.part(source, int(s.op[-1]) - 1)};")
+            case "iasr":
+                self._call(head, "v_i32_ash_b", [args[0], f"-{args[1]}"])
+            case "ftoi" | "ftoi_down":
+                self._call(head, "v_convert_f32_to_i32_b", [args[0], "SW_RZ" if s.op == "ftoi" else "SW_RD"])
             case "floor":
                 self._call(head, "v_f32_nearbyint_b", [args[0], "SW_RD"])
             case "round_bf16":

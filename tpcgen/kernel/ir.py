@@ -352,10 +352,15 @@ OPS: dict[str, OpInfo] = {
     "imax": OpInfo((_I, _I), _I),
     "ishl": OpInfo((_I, _I), _I),
     "ishr": OpInfo((_I, _I), _I),
+    # arithmetic shift to the right by an immediate
+    "iasr": OpInfo((_I, _I), _I),
     "iand": OpInfo((_I, _I), _I),
     "ior": OpInfo((_I, _I), _I),
     "imov": OpInfo((_I,), _I),
     "itof": OpInfo((_I,), _F),
+    # to the next integer towards 0, downwards; saturates
+    "ftoi": OpInfo((_F,), _I),
+    "ftoi_down": OpInfo((_F,), _I),
     # bit casts
     "bits": OpInfo((_F,), _I, vpu=0),
     "unbits": OpInfo((_I,), _F, vpu=0),

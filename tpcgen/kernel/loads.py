@@ -1,19 +1,31 @@
-"""Elements of tensors in registers: vectors along the lane index, or one element in every lane."""
+"""Elements of tensors in registers: vectors along the lane index, one element in every lane, or an element per lane.
+
+A vector register cannot be an address (toolchain.md 1.5), so that a read whose index differs from lane to lane, other
+than by running along the last axis, goes through the whole axis and keeps each element in the lanes that want it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+from tpcgen.kernel.bounds import integer
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.integers import Integers
-from tpcgen.kernel.ir import Broadcast, Load, Reg, VType
+from tpcgen.kernel.ir import Broadcast, Imm, Load, Loop, Operand, Reg, Scalar, ScalarLoad, VectorOp, VType
 from tpcgen.kernel.scopes import Env, Scopes
 from tpcgen.kernel.shape import Shape
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Expr, Read, free_indices
+from tpcgen.program.ir import Expr, Index, Read, free_indices
 from tpcgen.program.print import expression as text
 
 
 class Loads:
+    """`lane_integer` gives an integer that differs from lane to lane; it is set by who computes such."""
+
+    lane_integer: Callable[[Expr, Env, int], Reg]
+
     def __init__(self, shape: Shape, scopes: Scopes, integers: Integers) -> None:
         self.shape = shape
         self.scopes = scopes
@@ -21,23 +33,47 @@ class Loads:
 
     def load(self, read: Read, env: Env, level: int) -> Reg:
         """F32 of an f32 or bf16 tensor, I32 of an i32 one; uniform where the lane index is not read (never i32)."""
-        coords = self.integers.coords(read, env)
-        if any(self.shape.lane in free_indices(i) for i in read.indices):
-            self._require_contiguous(read)
-            return self._vector(read, coords, level)
-        return self._broadcast(read, coords, level)
-
-    def _require_contiguous(self, read: Read) -> None:
         lane = self.shape.lane
         along = [n for n, i in enumerate(read.indices) if lane in free_indices(i)]
+        if not along:
+            return self._broadcast(read, self.integers.coords(read, env), level)
         fastest = affine.coefficient_of(affine.polynomial(read.indices[-1]), lane)
-        if along != [len(read.indices) - 1] or fastest != 1:
-            raise not_lowered(
-                "E421",
-                f"{text(read)} is not contiguous along {lane}, the index of the vector lanes",
-                read.span,
-                f"an access whose last index is {lane} plus something that does not depend on it is lowered",
-            )
+        if along == [len(read.indices) - 1] and fastest == 1:
+            return self._vector(read, self.integers.coords(read, env), level)
+        if len(along) == 1:
+            return self._through_axis(read, along[0], env, level)
+        message = f"{text(read)} differs along {lane}, the index of the vector lanes, in {len(along)} of its axes"
+        hint = f"an access with one such axis is lowered; it is fast where that is the last one, {lane} plus an offset"
+        raise not_lowered("E421", message, read.span, hint)
+
+    def _through_axis(self, read: Read, axis: int, env: Env, level: int) -> Reg:
+        """In a loop over the axis; 0 in lanes that want an element outside of it."""
+        wanted = self.lane_integer(read.indices[axis], env, level)
+        others = [*read.indices]
+        others[axis] = integer(0)
+        coords = [*self.integers.coords(replace(read, indices=tuple(others)), env)]
+        extent = self.integers.scalar(self.shape.program.tensor(read.tensor).shape[axis], {})
+        is_integer = read.dtype is DType.I32
+        kind = VType.I32 if is_integer else VType.F32
+        dest = self.scopes.register(_hint(read), kind, self.shape.lanes.parts)
+        with self.scopes.outside(level):
+            self.scopes.append(level, VectorOp(dest, "imov" if is_integer else "mov", (Imm(0 if is_integer else 0.0),)))
+            inner = self.scopes.open()
+            var = self.scopes.unique("entry")
+            coords[len(others) - 1 - axis] = Index(var)
+            here = self.scopes.emit(inner, "icmp_eq", (wanted, Scalar(Index(var))), "here")
+            element = self._element(read, tuple(coords), inner)
+            self.scopes.update(inner, dest, "imov" if is_integer else "mov", (element,), here)
+            body = self.scopes.close()
+            self.scopes.append(level, Loop(var, integer(0), extent, 1, body))
+        return dest
+
+    def _element(self, read: Read, coords: tuple[Expr, ...], level: int) -> Operand:
+        if read.dtype is not DType.I32:
+            return self._broadcast(read, coords, level)
+        name = self.scopes.unique(f"{read.tensor.lower()}_here")
+        self.scopes.append(level, ScalarLoad(name, read.tensor, coords))
+        return Scalar(Index(name))
 
     def _vector(self, read: Read, coords: tuple[Expr, ...], level: int) -> Reg:
         hint = _hint(read)

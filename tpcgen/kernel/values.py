@@ -1,4 +1,4 @@
-"""Expressions at a point as registers: floats, integers that differ from lane to lane, conditions."""
+"""Expressions at a point as registers: floats and conditions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tpcgen.kernel.functions import (
 )
 from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import OPS, Function, Imm, Invoke, Operand, Reg, Scalar, VectorOp, VType
+from tpcgen.kernel.lane_integers import LaneIntegers
 from tpcgen.kernel.loads import Loads
 from tpcgen.kernel.presence import both
 from tpcgen.kernel.scopes import Env, Scopes
 from tpcgen.kernel.shape import Shape
-from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import (
     COMPARISONS,
@@ -95,6 +95,8 @@ class Values:
         self.integers = integers
         self.loads = Loads(shape, scopes, integers)
         self.held = _nothing
+        self.lanes = LaneIntegers(shape, scopes, integers, self.loads, self.value, self.predicate)
+        self.loads.lane_integer = self.lanes.vector
         bf16 = all(o.tensor.dtype is DType.BF16 for o in shape.outputs)
         self.precision = Precision.BF16 if bf16 else Precision.F32
         self.functions: dict[str, Function] = {}
@@ -164,7 +166,7 @@ class Values:
     def _compute(self, e: Expr, env: Env, level: int, hint: str) -> Operand:
         b = _InPlace(self.scopes, level, hint)
         if type_of(e) is DType.I32:
-            return b.op("itof", self._integer_vector(e, env, level))
+            return b.op("itof", self.lanes.vector(e, env, level))
         match e:
             case Read():
                 return self.held(e, env, level) or self.loads.load(e, env, level)
@@ -218,38 +220,6 @@ class Values:
         self.scopes.append(level, Invoke(dest, name, arguments))
         return dest
 
-    # --- integers that may differ from lane to lane -----------------------------------------------------------------
-
-    def _lane_factor(self, e: Expr, env: Env) -> int | None:
-        """What an integer expression grows by from one lane to the next; None where that differs."""
-        return affine.coefficient_of(affine.polynomial(e), self.shape.lane) if self.shape.lane in env else 0
-
-    def _integer_vector(self, e: Expr, env: Env, level: int) -> Operand:
-        """A multiple of the lane number plus a scalar, or arithmetic on such and on loaded vectors."""
-        factor = self._lane_factor(e, env)
-        if factor == 0:
-            return self.scopes.emit(level, "imov", (Scalar(self.integers.scalar(e, env)),))
-        if factor is None:
-            return self._irregular(e, env, level)
-        first, lane = Scalar(self.integers.scalar(e, env)), self.integers.lane_numbers()
-        if factor == -1:
-            return self.scopes.emit(level, "isub", (first, lane))
-        scaled = lane if factor == 1 else self.scopes.emit(level, "imul", (lane, Imm(factor)))
-        return self.scopes.emit(level, "iadd", (scaled, first))
-
-    def _irregular(self, e: Expr, env: Env, level: int) -> Operand:
-        match e:
-            case Read(dtype=DType.I32):
-                return self.loads.load(e, env, level)
-            case Binary(operator="+" | "-" | "*"):
-                op, operands = f"i{_ARITHMETIC[e.operator]}", (e.left, e.right)
-            case Call(function="min" | "max", arguments=(_, _)):
-                op, operands = f"i{e.function}", e.arguments
-            case _:
-                message = f"{text(e)} differs from lane to lane in a way that is not lowered yet"
-                raise not_lowered("E421", message, e.span)
-        return self.scopes.emit(level, op, tuple(self._integer_vector(x, env, level) for x in operands))
-
     # --- conditions -------------------------------------------------------------------------------------------------
 
     def predicate(self, e: Expr | None, env: Env) -> bool | Reg:
@@ -281,7 +251,7 @@ class Values:
         if type_of(e.left) is not DType.I32 or type_of(e.right) is not DType.I32:
             return self.scopes.emit(level, f"cmp_{name}", (self.value(e.left, env), self.value(e.right, env)), "p")
         difference = Binary("-", e.left, e.right)
-        match self._lane_factor(difference, env):
+        match self.lanes.lane_factor(difference, env):
             case 1:  # lane + rest OP 0
                 rest = self.integers.scalar(Binary("-", e.right, e.left), env)
                 return self.scopes.emit(level, f"icmp_{name}", (self.integers.lane_numbers(), Scalar(rest)), "p")
@@ -289,9 +259,14 @@ class Values:
                 rest = self.integers.scalar(difference, env)
                 op = f"icmp_{_FLIPPED[name]}"
                 return self.scopes.emit(level, op, (self.integers.lane_numbers(), Scalar(rest)), "p")
-            case _:
-                compared = self._integer_vector(difference, env, level)
+            case 0:
+                compared = self.lanes.vector(difference, env, level)
                 return self.scopes.emit(level, f"icmp_{name}", (compared, Imm(0)), "p")
+            case _:
+                sides = [self.lanes.operand(x, env, level) for x in (e.left, e.right)]
+                if isinstance(sides[0], Scalar):
+                    sides, name = sides[::-1], _FLIPPED[name]
+                return self.scopes.emit(level, f"icmp_{name}", sides, "p")
 
 
 def _nothing(read: Read, env: Env, level: int) -> Reg | None:

@@ -1,0 +1,197 @@
+"""Integers that differ from lane to lane, as I32 registers: multiples of the lane number, what is read, arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tpcgen.kernel.errors import not_lowered
+from tpcgen.kernel.inside import is_count
+from tpcgen.kernel.integers import Integers, spelled_out
+from tpcgen.kernel.ir import Imm, Operand, Reg, Scalar, VectorOp, VType
+from tpcgen.kernel.loads import Loads
+from tpcgen.kernel.scopes import Env, Scopes
+from tpcgen.kernel.shape import Shape
+from tpcgen.program import affine
+from tpcgen.program.dtypes import DType
+from tpcgen.program.ir import Binary, Call, Cast, Expr, Literal, Read, Unary, free_indices
+from tpcgen.program.print import expression as text
+
+_ARITHMETIC = {"+": "iadd", "-": "isub", "*": "imul"}
+_ONE = Literal(1.0, DType.F32)
+_INTEGER_ONE, _INTEGER_MINUS_ONE = Literal(1, DType.I32), Literal(-1, DType.I32)
+
+
+class LaneIntegers:
+    """`real` and `condition` are those of who computes floats and predicates (values.py)."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        scopes: Scopes,
+        integers: Integers,
+        loads: Loads,
+        real: Callable[[Expr, Env], Operand],
+        condition: Callable[[Expr, Env], bool | Reg],
+    ) -> None:
+        self.shape = shape
+        self.scopes = scopes
+        self.integers = integers
+        self.loads = loads
+        self.real = real
+        self.condition = condition
+
+    def lane_factor(self, e: Expr, env: Env) -> int | None:
+        """What an integer expression grows by from one lane to the next; None where that differs."""
+        return affine.coefficient_of(affine.polynomial(e), self.shape.lane) if self.shape.lane in env else 0
+
+    def operand(self, e: Expr, env: Env, level: int) -> Operand:
+        """A scalar where all lanes have the same value."""
+        if self.lane_factor(e, env) == 0 and not _needs_lanes(e):
+            return Scalar(self.integers.scalar(e, env))
+        return self.vector(e, env, level)
+
+    def vector(self, e: Expr, env: Env, level: int) -> Reg:
+        """A multiple of the lane number plus a scalar, or arithmetic on such and on loaded vectors. E421 for others."""
+        factor = self.lane_factor(e, env)
+        if factor == 0 and not _needs_lanes(e):
+            return self.scopes.emit(level, "imov", (Scalar(self.integers.scalar(e, env)),))
+        if factor is None or factor == 0:
+            return self._recall("lanes", e, env, level, lambda: self._irregular(e, env, level))
+        first, lane = Scalar(self.integers.scalar(e, env)), self.integers.lane_numbers()
+        if factor == -1:
+            return self.scopes.emit(level, "isub", (first, lane))
+        scaled = lane if factor == 1 else self.scopes.emit(level, "imul", (lane, Imm(factor)))
+        return self.scopes.emit(level, "iadd", (scaled, first))
+
+    def _recall(self, what: str, e: Expr, env: Env, level: int, make: Callable[[], Reg]) -> Reg:
+        found = self.scopes.recall(level, (what, e, self.scopes.point(e, env)), make)
+        assert isinstance(found, Reg)
+        return found
+
+    def _irregular(self, e: Expr, env: Env, level: int) -> Reg:
+        match e:
+            case Read(dtype=DType.I32):
+                return self.loads.load(e, env, level)
+            case Unary(operator="-"):
+                return self.scopes.emit(level, "isub", (Imm(0), self.vector(e.operand, env, level)))
+            case Binary(operator="+" | "-" | "*"):
+                sides = (self.vector(e.left, env, level), self.vector(e.right, env, level))
+                return self.scopes.emit(level, _ARITHMETIC[e.operator], sides)
+            case Binary(operator="//" | "%") if not free_indices(e.right) and not _needs_lanes(e.right):
+                return self._divided(e, env, level)
+            case Call(function="min" | "max", arguments=(_, _)):
+                return self.scopes.emit(level, f"i{e.function}", [self.vector(a, env, level) for a in e.arguments])
+            case Call(function="abs" | "clamp"):
+                return self.vector(spelled_out(e), env, level)
+            case Call(function="select", arguments=(condition, then, otherwise)):
+                return self._chosen(self.condition(condition, env), (then, otherwise), env, level)
+            case Cast(dtype=DType.I32):
+                return self._from_real(self.real(e.operand, env), level)
+            case _:
+                message = f"{text(e)} differs from lane to lane in a way that is not lowered yet"
+                raise not_lowered("E421", message, e.span)
+
+    def _chosen(self, condition: bool | Reg, of: tuple[Expr, Expr], env: Env, level: int) -> Reg:
+        if isinstance(condition, bool):
+            return self.vector(of[0 if condition else 1], env, level)
+        then, otherwise = (self.vector(x, env, level) for x in of)
+        registers = (condition, then, otherwise)
+        parts = max(r.parts for r in registers)
+        dest = self.scopes.register("t", VType.I32, parts, uniform=all(r.uniform for r in registers))
+        self.scopes.append(level, VectorOp(dest, "imov", (otherwise,)))
+        self.scopes.update(level, dest, "imov", (then,), condition)
+        return dest
+
+    def _from_real(self, x: Operand, level: int) -> Reg:
+        """Towards zero, NaN to 0, as the language casts."""
+        finite = self.scopes.emit(level, "sel_eq", (x, x, x, Imm(0.0)))
+        return self.scopes.emit(level, "ftoi", (finite,))
+
+    # --- division ---------------------------------------------------------------------------------------------------
+
+    def _divided(self, e: Binary, env: Env, level: int) -> Reg:
+        """Rounded down, the remainder of the divisor's sign."""
+        shift = _power_of_two(e.right)
+        x = self.vector(e.left, env, level)
+        if shift is not None:
+            op, by = ("iasr", shift) if e.operator == "//" else ("iand", (1 << shift) - 1)
+            return self.scopes.emit(level, op, (x, Imm(by)))
+        if is_count(e.right):
+            found = self._quotient(e.left, e.right, x, env, level)
+            return found[0 if e.operator == "//" else 1]
+        return self._signed(e, x, env, level)
+
+    def _signed(self, e: Binary, x: Reg, env: Env, level: int) -> Reg:
+        """By a divisor of either sign: x // d = -x // -d, x % d = -(-x % -d)."""
+        size = Call("max", (e.right, Unary("-", e.right)))
+        sign = Call("min", (Call("max", (e.right, _INTEGER_MINUS_ONE)), _INTEGER_ONE))
+        by = self._uniform(sign, "sign")
+        turned = Binary("*", e.left, sign)
+        x = self._recall("turned", turned, env, level, lambda: self.scopes.emit(level, "imul", (x, by), "turned"))
+        quotient, remainder = self._quotient(turned, size, x, env, level)
+        return quotient if e.operator == "//" else self.scopes.emit(level, "imul", (remainder, by))
+
+    def _quotient(self, left: Expr, right: Expr, x: Reg, env: Env, level: int) -> tuple[Reg, Reg]:
+        """x // d and x % d for any i32 x and 0 < d < 2^30, by the reciprocal of d in f32; x is what `left` is.
+
+        x, 1 / d and their product are off by 2^-24 each, so that the first quotient is off by 1 + 3 * 2^-24 |x| / d and
+        what is left of x by d + 384 at most; the second quotient is off by 1, which the remainder shows.
+        """
+        key = Binary("//", left, right), self.scopes.point(left, env)
+        if not self.scopes.knows(level, ("quotient", *key)):
+            for what, found in zip(("quotient", "remainder"), self._divide(right, x, level), strict=True):
+                self.scopes.learn(level, (what, *key), found)
+        quotient, remainder = (self.scopes.recall(level, (w, *key), _never) for w in ("quotient", "remainder"))
+        assert isinstance(quotient, Reg) and isinstance(remainder, Reg)
+        return quotient, remainder
+
+    def _divide(self, right: Expr, x: Reg, level: int) -> tuple[Reg, Reg]:
+        inverse, divisor = self.real(Binary("/", _ONE, right), {}), self._divisor(right)
+        first, left = self._step(x, inverse, divisor, level)
+        more, left = self._step(left, inverse, divisor, level)
+        quotient = self.scopes.emit(level, "iadd", (first, more), "quotient")
+        below = self.scopes.emit(level, "icmp_less", (left, Imm(0)), "below")
+        above = self.scopes.emit(level, "icmp_geq", (left, divisor), "above")
+        for op, pred in (("isub", below), ("iadd", above)):
+            self.scopes.update(level, quotient, op, (quotient, Imm(1)), pred)
+        for op, pred in (("iadd", below), ("isub", above)):
+            self.scopes.update(level, left, op, (left, divisor), pred)
+        return quotient, left
+
+    def _step(self, x: Reg, inverse: Operand, divisor: Operand, level: int) -> tuple[Reg, Reg]:
+        real = self.scopes.emit(level, "itof", (x,))
+        near = self.scopes.emit(level, "ftoi_down", (self.scopes.emit(level, "mul", (real, inverse)),))
+        product = self.scopes.emit(level, "imul", (near, divisor))
+        return near, self.scopes.emit(level, "isub", (x, product), "left")
+
+    def _divisor(self, e: Expr) -> Operand:
+        return Imm(int(e.value)) if isinstance(e, Literal) else self._uniform(e, "divisor")
+
+    def _uniform(self, e: Expr, hint: str) -> Reg:
+        value = Scalar(self.integers.scalar(e, {}))
+        return self._recall("uniform", e, {}, 0, lambda: self.scopes.emit(0, "imov", (value,), hint))
+
+
+def _needs_lanes(e: Expr) -> bool:
+    """Whether a scalar cannot hold it: a cast, or a choice, somewhere outside of what is read."""
+    match e:
+        case Cast() | Call(function="select"):
+            return True
+        case Unary(operand=operand):
+            return _needs_lanes(operand)
+        case Binary():
+            return _needs_lanes(e.left) or _needs_lanes(e.right)
+        case Call():
+            return any(_needs_lanes(a) for a in e.arguments)
+        case _:
+            return False
+
+
+def _power_of_two(e: Expr) -> int | None:
+    if isinstance(e, Literal) and int(e.value) > 0 and int(e.value) & (int(e.value) - 1) == 0:
+        return int(e.value).bit_length() - 1
+    return None
+
+
+def _never() -> Operand:
+    raise AssertionError("both are known once one was computed")
