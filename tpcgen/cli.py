@@ -130,6 +130,40 @@ def explain(what: str, trace: Path | None, html: Path | None, **options: Any) ->
         _explain_id(what)
 
 
+@cli.command(short_help="Find the value of an attribute that makes an op fastest.")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--balance", "wanted", required=True, metavar="NAME[=LOW..HIGH]", help="The int attribute to vary.")
+@click.option("--target", default="gaudi2", show_default=True, help="Device: one of ours or of --machines.")
+@_sizes_and_dtypes
+@click.option("--machines", type=click.Path(path_type=Path), help=MACHINES_HELP)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def tune(spec: Path, wanted: str, as_json: bool, **options: Any) -> None:
+    """Price SPEC at every value of an int attribute, as in --balance Hs, and say which is the fastest.
+
+    The values are those that the op's contracts leave at the sizes of --bind, or of the first check block.
+    """
+    from tpcgen import compiler
+    from tpcgen.report import balance as report
+
+    name, limits = _range(wanted)
+    progress = _Progress(as_json)
+    try:
+        found = compiler.balances(spec, _options(**options, prefix="tpcgen"), name, limits, progress)
+    finally:
+        progress.done()
+    click.echo(report.to_json(found) if as_json else report.to_text(found), nl=False)
+
+
+def _range(wanted: str) -> tuple[str, tuple[int, int] | None]:
+    name, equals, text = (part.strip() for part in wanted.partition("="))
+    if not equals:
+        return name, None
+    low, high = (_number(part.strip()) for part in (*text.split("..", 1), "")[:2])
+    if not isinstance(low, int) or not isinstance(high, int) or low > high:
+        raise _bad_input("E521", f"--balance: {text!r} is no range", "a range is LOW..HIGH, both ends tried: Hs=0..12")
+    return name, (low, high)
+
+
 def _explain_spec(spec: Path, trace: Path | None, html: Path | None, options: Mapping[str, Any]) -> None:
     from tpcgen import session
     from tpcgen.machine import machines

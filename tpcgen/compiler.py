@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,14 +12,16 @@ from tpcgen.emit.artifact import Artifact, KernelText, Variant
 from tpcgen.emit.glue import GlueKernel
 from tpcgen.emit.names import guid
 from tpcgen.kernel.access import access_patterns
-from tpcgen.kernel.cycles import stage_cost
+from tpcgen.kernel.cycles import kernel_cost, stage_cost
 from tpcgen.kernel.ir import Kernel
 from tpcgen.kernel.lower import lower
 from tpcgen.kernel.tpc_c import render
 from tpcgen.machine import Machine, machines
+from tpcgen.machine.tpc import TpcCost
+from tpcgen.partition.balance import Balance, balance
 from tpcgen.partition.choose import Choice
 from tpcgen.partition.plan import TpcStage
-from tpcgen.partition.price import PlanPrice
+from tpcgen.partition.price import PlanPrice, TpcCostFunction
 from tpcgen.partition.tune import tune
 from tpcgen.program import Module, load, sizes
 from tpcgen.program.hints import did_you_mean
@@ -76,15 +78,20 @@ class Compiled:
     warnings: tuple[Diagnostic, ...]
 
 
+@dataclass(frozen=True)
+class Balanced:
+    """What was found for an op of one dtype at `values`, on a device."""
+
+    op: str
+    dtype: str
+    device: str
+    values: Values
+    balance: Balance
+
+
 def compile_spec(path: Path, options: Options) -> Compiled:
     """Compile every op of a file. DiagnosticError for whatever is wrong with the file or the options."""
-    known = machines(options.machines)
-    if options.target not in known:
-        raise _error("E528", f"no device is called {options.target}", f"the devices are {', '.join(known)}")
-    module = load(path, params=options.defines)
-    if not module.ops:
-        raise _error("E523", f"{path} defines no op")
-    _known_names(module, options.binds)
+    known, module = _opened(path, options)
     try:
         ops = tuple(_op(module, op, path, options, known) for op in module.ops)
     except sizes.EvaluationError as error:
@@ -94,6 +101,17 @@ def compile_spec(path: Path, options: Options) -> Compiled:
     found.raise_if_errors()
     warnings = [d for d in module.warnings if d.severity is not Severity.NOTE]
     return Compiled(ops, (*warnings, *_skipped(module)))
+
+
+def _opened(path: Path, options: Options) -> tuple[Mapping[str, Machine], Module]:
+    known = machines(options.machines)
+    if options.target not in known:
+        raise _error("E528", f"no device is called {options.target}", f"the devices are {', '.join(known)}")
+    module = load(path, params=options.defines)
+    if not module.ops:
+        raise _error("E523", f"{path} defines no op")
+    _known_names(module, options.binds)
+    return known, module
 
 
 def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[str, Machine]) -> CompiledOp:
@@ -118,6 +136,49 @@ def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[st
     artifact = Artifact(op, device.target, options.prefix, file_label(str(path)), VERSION, tuple(variants))
     specs = {file_label(file): Path(file) for file in module.sources}
     return CompiledOp(artifact, cases, tuple(choices), tuple(kernels), specs)
+
+
+def balances(
+    path: Path,
+    options: Options,
+    attribute: str,
+    limits: tuple[int, int] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[Balanced]:
+    """How fast every op of a file that has the attribute is at each of its values, one per dtype and sizes to tune for
+    (those of the first check block where none are given). DiagnosticError: E540 where no op has it, what
+    `partition.balance` raises, whatever is wrong with the file or the options.
+    """
+    known, module = _opened(path, options)
+    programs = [(op, dtype, p) for op in module.ops for dtype, p in _programs(module, op, options.dtypes)]
+    own = [x for x in programs if any(a.name == attribute for a in x[2].attributes)]
+    cost = _remembered_cost()
+    made: list[Balanced] = []
+    for op, dtype, program in own or programs[:1]:
+        for values in _tuned_values(module, program, options.binds):
+            rest = {n: v for n, v in values.items() if n != attribute}
+            machine = known[options.target]
+            found = balance(program, machine, rest, attribute, limits, cost=cost, progress=progress)
+            made.append(Balanced(op, dtype, options.target, rest, found))
+    return made
+
+
+def _tuned_values(module: Module, program: Program, binds: Sequence[Values]) -> list[Values]:
+    names = {*program.sizes, *(a.name for a in program.attributes)}
+    blocks = [c.values for c in module.checks if program.name in c.ops]
+    return [_own(values, names) for values in binds or blocks[:1] or [{}]]
+
+
+def _remembered_cost() -> TpcCostFunction:
+    """`stage_cost` that lowers each stage once."""
+    kernels: dict[TpcStage, Kernel] = {}
+
+    def cost(stage: TpcStage, machine: Machine, values: Values) -> TpcCost:
+        if stage not in kernels:
+            kernels[stage] = lower(stage, target=machine.name, name=stage.name)
+        return kernel_cost(kernels[stage], values)
+
+    return cost
 
 
 def _predicted(price: PlanPrice) -> dict[str, object]:

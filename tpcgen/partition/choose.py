@@ -52,6 +52,21 @@ class Choice:
         return best if best is not None and best.seconds < self.price.seconds else None
 
 
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The plans of a program on a machine, for any sizes."""
+
+    machine: Machine
+    plans: tuple[Plan, ...]
+    refused: tuple[tuple[str, Refused], ...]
+
+
+def space(program: ir.Program, machine: Machine) -> Space:
+    """Every plan. DiagnosticError (E4xx) where no alternative is lowered yet."""
+    found = alternatives(program)
+    return Space(machine, plans_of(program, found, machine.name), found.refused)
+
+
 def choose(
     program: ir.Program,
     target: str,
@@ -61,21 +76,26 @@ def choose(
     pin: str | None = None,
     known: Mapping[str, Machine] | None = None,
 ) -> Choice:
-    """The cheapest plan for a program at the sizes of `binding`; plans that HBM cannot hold come last.
+    """As `choose_among` of every plan of the program. `known`: the devices by name, `machines()` where it is None.
+    KeyError for an unknown target.
+    """
+    machine = (machines() if known is None else known)[target]
+    return choose_among(space(program, machine), binding, cost=cost, pin=pin)
+
+
+def choose_among(found: Space, binding: Binding, *, cost: TpcCostFunction = estimate, pin: str | None = None) -> Choice:
+    """The cheapest plan at the sizes of `binding`; plans that HBM cannot hold come last.
 
     Branch and bound: plans are priced in the order of an estimate, those whose lower bound is above the best price are
     not; after `BUDGET` plans the others are left too, and `Choice.loss` says what that may cost.
-    `pin` names a plan by its label instead. `cost` says what a TPC stage issues. `known`: the devices by name,
-    `machines()` where it is None. Deterministic: ties go to the plan listed first. KeyError for an unknown target;
-    ValueError for a label no plan has; DiagnosticError (E4xx) for what no plan lowers yet.
+    `pin` names a plan by its label instead. `cost` says what a TPC stage issues. Deterministic: ties go to the plan
+    with fewer multiply-adds, then to the one listed first. ValueError for a label no plan has; DiagnosticError (E4xx) for what no plan lowers yet.
     """
-    machine = (machines() if known is None else known)[target]
-    found = alternatives(program)
-    plans = plans_of(program, found, machine.name)
+    machine, plans = found.machine, found.plans
     priced, impossible, unpriced = _priced(plans, machine, binding, cost, pin)
     if not priced:
         raise DiagnosticError((impossible[0][1],))
-    ranked = sorted(priced, key=lambda item: (not item[1].fits, item[1].seconds))
+    ranked = sorted(priced, key=lambda item: (not item[1].fits, item[1].seconds, item[1].macs))
     best = ranked[0] if pin is None else next((item for item in ranked if item[0].label == pin), None)
     if best is None:
         raise ValueError(f"no plan is called {pin!r}; there are {', '.join(repr(p.label) for p in plans)}")
