@@ -18,7 +18,7 @@ from tpcgen.kernel.lower import lower
 from tpcgen.kernel.tpc_c import render
 from tpcgen.machine import Machine, machines
 from tpcgen.machine.tpc import TpcCost
-from tpcgen.partition.balance import Balance, balance
+from tpcgen.partition.balance import Balanced, balance
 from tpcgen.partition.choose import Choice
 from tpcgen.partition.plan import TpcStage
 from tpcgen.partition.price import PlanPrice, TpcCostFunction
@@ -76,17 +76,6 @@ class Compiled:
 
     ops: tuple[CompiledOp, ...]
     warnings: tuple[Diagnostic, ...]
-
-
-@dataclass(frozen=True)
-class Balanced:
-    """What was found for an op of one dtype at `values`, on a device."""
-
-    op: str
-    dtype: str
-    device: str
-    values: Values
-    balance: Balance
 
 
 def compile_spec(path: Path, options: Options) -> Compiled:

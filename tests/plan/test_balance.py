@@ -12,9 +12,10 @@ import pytest
 
 from tpcgen.diagnostics import DiagnosticError
 from tpcgen.machine import MACHINES
-from tpcgen.partition.balance import attribute_range, balance
+from tpcgen.partition.balance import _busiest, attribute_range, balance
 from tpcgen.partition.choose import choose, choose_among, space
 from tpcgen.partition.estimate import estimate
+from tpcgen.partition.price import StagePrice
 from tpcgen.program import load_text, sizes
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +154,15 @@ def test_a_long_range_is_searched_with_a_bound_that_holds():
     for low, high in pairwise(values):  # what the bound stands on, at every stretch that was left alone
         inside = times[low + 1 : high]
         assert not inside or min(inside) >= found.bound
+
+
+def test_the_bound_takes_each_stage_at_its_better_end():
+    def stages(*seconds):
+        return [StagePrice("s", e, "", t, "", 0, 0, "") for e, t in zip(("MME", "TPC", "MME"), seconds, strict=True)]
+
+    assert _busiest(stages(3, 4, 1), stages(2, 9, 4)) == 4
+    assert _busiest(stages(3, 4, 3), stages(2, 1, 4)) == 5
+    assert _busiest([], []) == 0
 
 
 def run(*arguments):

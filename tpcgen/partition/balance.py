@@ -101,6 +101,17 @@ class Balance:
         return p.pieces[0].tpc + p.pieces[0].macs / self.mac_rate
 
 
+@dataclass(frozen=True, slots=True)
+class Balanced:
+    """What was found for an op of one dtype on a device; `values` are those of the other sizes and attributes."""
+
+    op: str
+    dtype: str
+    device: str
+    values: Mapping[str, Value]
+    balance: Balance
+
+
 def balance(
     program: ir.Program,
     machine: Machine,

@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from tpcgen.compiler import Balanced
-from tpcgen.partition.balance import Balance, Point
+from tpcgen.partition.balance import Balance, Balanced, Point
 from tpcgen.partition.table import duration
 from tpcgen.report.tables import bindings, table
 
@@ -21,7 +20,7 @@ def to_text(found: Sequence[Balanced]) -> str:
 
 
 def to_json(found: Sequence[Balanced]) -> str:
-    """{"balances": [{"op", "dtype", "device", "sizes", "attribute", "range", "best", "even", ...}]}; times in seconds."""
+    """{"balances": [{"op", "dtype", "device", "sizes", "attribute", "range", "best", "even", ...}]}; times in s."""
     return json.dumps({"balances": [_data(x) for x in found]}, indent=2) + "\n"
 
 
