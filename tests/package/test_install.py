@@ -40,6 +40,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     tracked = subprocess.run(["git", "ls-files", "tpcgen"], cwd=ROOT, check=True, capture_output=True, text=True)
     held = set(zipfile.ZipFile(wheel).namelist())
     assert set(tracked.stdout.split()) <= held
+    assert {f"tpcgen/std/{file.name}" for file in (ROOT / "std").glob("*.dsl")} <= held
     assert not [name for name in held if name.endswith(".pyc")]
 
 
@@ -54,6 +55,8 @@ def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) ->
     printed = run(tpcgen, "compile", "causal.dsl", "-o", "out", "--bind", BIND, cwd=tmp_path, home=tmp_path)
     assert "passed" in printed and "FAILED" not in printed
     assert (tmp_path / "out/causal/manifest.json").exists()
+    (tmp_path / "uses.dsl").write_text((ROOT / "std" / "gformer.dsl").read_text().replace('use "', 'use "std/'))
+    assert "gformer" in run(tpcgen, "compile", "uses.dsl", "-o", "out", "--no-check", cwd=tmp_path, home=tmp_path)
     assert run(tpcgen, "explain", "E104", cwd=tmp_path, home=tmp_path).startswith("# E104")
     assert "gaudi2" in run(tpcgen, "devices", cwd=tmp_path, home=tmp_path)
 

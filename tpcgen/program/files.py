@@ -14,10 +14,14 @@ from tpcgen.program.places import Places
 from tpcgen.program.typerules import ARITIES
 from tpcgen.syntax import ast
 from tpcgen.syntax.parser import plain
+from tpcgen.version import ROOT
 
 Parse = Callable[[str, str], ast.File]
 
 DTYPES: Mapping[str, DType] = {d.value: d for d in DType}
+
+STD = "std"
+"""The first part of a path that `use` looks for among the variants that come with tpcgen, when it is not beside."""
 
 
 @dataclass(eq=False)
@@ -94,13 +98,14 @@ class Loader:
     def _use(self, item: ast.Use, scope: FileScope) -> None:
         target = Path(scope.file.path).parent / item.path
         try:
+            target = _beside_or_shipped(target, Path(item.path))
             key = target.resolve()
             known = key in self._open or key in self.scopes
             text = "" if known else target.read_text(encoding="utf-8")
         except (OSError, ValueError, RuntimeError) as error:
             scope.incomplete = True
             reason = getattr(error, "strerror", None) or str(error)
-            hint = "the path is relative to the file that uses it"
+            hint = f"the path is relative to the file that uses it, or {STD}/NAME.dsl of those that come with tpcgen"
             self.found.error("E231", f"cannot read {item.path}: {reason}", item.span, hint)
             return
         if key in self._open:
@@ -168,3 +173,16 @@ class Loader:
 
     def _name_of(self, item: ast.Param | ast.Function | ast.Op | ast.DtypeVariable) -> Span:
         return Places(self.sources).word(item.span, item.name)
+
+
+def _beside_or_shipped(beside: Path, path: Path) -> Path:
+    """A file beside the one that uses it comes first. OSError or ValueError for a path that cannot be looked up."""
+    shipped = library() / path.name
+    named = path.parts == (STD, path.name)
+    return shipped if named and not beside.exists() and shipped.is_file() else beside
+
+
+def library() -> Path:
+    """Where the variants lie that come with tpcgen: in the package when installed, beside it in a checkout."""
+    installed = ROOT / STD
+    return installed if installed.is_dir() else ROOT.parent / STD

@@ -1,0 +1,13 @@
+# Prefix language model (Raffel et al. 2020): the first prefix[b] keys of a sequence are visible to every query, what
+# comes after them is causal. A prefix of 0 is causal attention, one of N is full attention.
+dtype T in bf16, f32
+
+op prefix(Q: T[B, H, N, D], K: T[B, H, N, D], V: T[B, H, N, E], prefix: i32[B]) -> O: T[B, H, N, E]
+    where 0 <= prefix[b] <= N
+{
+    S[b,h,q,k] = rsqrt(D) * sum[d](Q[b,h,q,d] * K[b,h,k,d])
+    P[b,h,q,k] = softmax[k where k <= q or k < prefix[b]](S[b,h,q,k])
+    O[b,h,q,e] = sum[k](P[b,h,q,k] * V[b,h,k,e])
+}
+
+check odd { B = 2, H = 3, N = 65, D = 40, E = 24 }
