@@ -25,7 +25,7 @@ CASES = {
     "window": [
         {"B": 1, "H": 3, "N": 65, "D": 16, "E": 8, "W": 7},
         {"B": 2, "H": 2, "N": 33, "D": 8, "E": 4, "W": 100},
-        {"B": 1, "H": 2, "N": 9, "D": 4, "E": 4, "W": 0},
+        {"B": 1, "H": 2, "N": 9, "D": 4, "E": 4, "W": 1},
     ],
     "full": [{"B": 1, "H": 3, "M": 129, "N": 63, "D": 16, "E": 8}, {"B": 2, "H": 1, "M": 7, "N": 1, "D": 4, "E": 2}],
     "linear": [{"B": 1, "H": 2, "N": 65, "D": 8, "E": 4}],
@@ -39,7 +39,7 @@ def test_every_plan_is_the_program_in_float64(name, values, example, random_inpu
     inputs = {k: a.astype(np.float64) for k, a in random_inputs(program, values).items()}
     attributes = {a.name: values[a.name] for a in program.attributes if a.name in values}
     truth = run(program, inputs, attributes)
-    assert any(np.any(t) for t in truth.values()) or values.get("W") == 0
+    assert any(np.any(t) for t in truth.values())
     for plan in enumerate_plans(program, "gaudi2"):
         result = execute(plan, inputs, values, "exact")
         for output, expected in truth.items():

@@ -10,7 +10,7 @@ import pytest
 from tpcgen.diagnostics import DiagnosticError
 from tpcgen.machine import MACHINES
 from tpcgen.partition.choose import choose
-from tpcgen.partition.enumerate import enumerate_plans, schedule_of
+from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.partition.print import plan as text
 from tpcgen.program import load_text, sizes
 
@@ -33,12 +33,12 @@ def program_of(source, op):
 def test_a_pasted_schedule_keeps_exactly_its_plan(path):
     source = path.read_text()
     plans = enumerate_plans(program_of(source, path.stem), "gaudi2")
-    schedules = [schedule_of(p) for p in plans]
+    schedules = [p.pins for p in plans]
     assert len(set(schedules)) == len(plans)
     for plan, entries in zip(plans, schedules, strict=True):
         (kept,) = enumerate_plans(program_of(pasted(source, path.stem, entries), path.stem), "gaudi2")
         assert text(kept) == text(plan)
-        assert schedule_of(kept) == entries
+        assert kept.pins == entries
 
 
 @pytest.mark.parametrize("target", sorted(MACHINES))
@@ -49,7 +49,7 @@ def test_the_compiler_chooses_what_is_pinned(target):
     chosen = choose(free, target, sizes.bind(free, bound))
     for label, price in ((chosen.plan.label, chosen.price), *chosen.rejected):
         plan = next(p for p in enumerate_plans(free, target) if p.label == label)
-        program = program_of(pasted(source, "causal", schedule_of(plan)), "causal")
+        program = program_of(pasted(source, "causal", plan.pins), "causal")
         kept = choose(program, target, sizes.bind(program, bound))
         assert (kept.plan.label, kept.rejected) == (label, ())
         assert replace(kept.price, label="") == replace(price, label="")

@@ -32,7 +32,7 @@ FORMATS = {
 """Stored mantissa bits, and the exponent of the least normal number."""
 
 UNDERFLOW = 2.0**-116
-"""What f32 arithmetic that flushes denormals to 0, as the TPC's does (toolchain.md 1.5), may lose in a sum of a thousand
+"""What f32 arithmetic that flushes denormals, as the TPC's does (toolchain.md 1.5), may lose in a sum of a thousand
 terms. Device mode keeps them: a state that has decayed to 1e-38 would be judged by digits that no TPC has.
 """
 

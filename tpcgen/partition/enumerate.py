@@ -1,22 +1,24 @@
 """Every plan of a program: its alternative algorithms, each with every choice of lanes. The structure of a plan does
 not depend on bound sizes.
 
-`schedule { lane P q; }` keeps the plans whose kernel of P runs q along its lanes; `schedule_of` writes such a block.
+`schedule { lane P q; }` keeps the plans whose kernel of P runs q along its lanes; `Plan.pins` has such entries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import product
 
 from tpcgen.diagnostics import DiagnosticError, Diagnostics
 from tpcgen.partition.assemble import assemble, matmuls
 from tpcgen.partition.groups import Group, bound, groups, names
 from tpcgen.partition.lanes import lanes
-from tpcgen.partition.plan import Plan, TpcStage
+from tpcgen.partition.plan import Plan
 from tpcgen.program import ir
 from tpcgen.rewrite.alternatives import Alternative, Alternatives, alternatives
 from tpcgen.rewrite.normalise import normalise
+from tpcgen.rewrite.unsupported import report_pins
 
 _KERNELS = ("tpc", "scan")
 MAX_PLANS = 8
@@ -34,6 +36,9 @@ def enumerate_plans(program: ir.Program, target: str) -> tuple[Plan, ...]:
 
 def plans_of(program: ir.Program, found: Alternatives, target: str) -> tuple[Plan, ...]:
     """The plans of every alternative that is lowered. DiagnosticError (E4xx) of the first one where none is."""
+    wrong = Diagnostics()
+    report_pins(program, wrong)
+    wrong.raise_if_errors()
     plans: list[Plan] = []
     problems: list[DiagnosticError] = []
     for alternative in found.programs:
@@ -50,8 +55,8 @@ def _plans(source: ir.Program, alternative: Alternative, target: str) -> tuple[P
     program = alternative.program
     normal = normalise(program)
     parts = groups(normal)
-    options = [lanes(g, normal) or (None,) for g in parts]
-    choices = _capped(_pinned(program, parts, options), [not any(bound(e) for e in g.equations) for g in parts])
+    options = [_lanes(g, source, normal) for g in parts]
+    choices = _capped(_pinned(source, parts, options), [not any(bound(e) for e in g.equations) for g in parts])
     shapes = matmuls(normal, parts)
     plans: list[Plan] = []
     for chosen in product(*choices):
@@ -59,8 +64,16 @@ def _plans(source: ir.Program, alternative: Alternative, target: str) -> tuple[P
             f"{n} along {lane}" for n, lane, free in zip(names(parts), chosen, options, strict=True) if len(free) > 1
         ]
         label = ": ".join(x for x in (alternative.label, ", ".join(named)) if x) or "the only one"
-        plans.append(assemble(source, normal, parts, shapes, dict(enumerate(chosen)), target, label))
+        made = assemble(source, normal, parts, shapes, dict(enumerate(chosen)), target, label)
+        plans.append(replace(made, pins=_schedule(source, alternative, parts, chosen, options)))
     return tuple(plans)
+
+
+def _lanes(group: Group, source: ir.Program, normal: ir.Program) -> tuple[str | None, ...]:
+    """Lanes of a group; one where it computes nothing that a user could name."""
+    found = lanes(group, normal) or (None,)
+    known = {t.name for t in source.tensors}
+    return found if known & set(origins(group, source)) else found[:1]
 
 
 def _capped(choices: list[tuple[str | None, ...]], last: Sequence[bool]) -> list[tuple[str | None, ...]]:
@@ -114,17 +127,14 @@ def _origin(target: str, known: Iterable[str]) -> str:
     return max(made_from, key=len, default=target)
 
 
-def schedule_of(plan: Plan) -> tuple[str, ...]:
-    """Entries of a `schedule` block that keep this plan: `place S mme;` for contractions, `lane P q;` where lanes are
-    a choice.
-    """
-    normal = normalise(plan.program)
-    parts = groups(normal)
-    options = [lanes(g, normal) or (None,) for g in parts]
-    placed = dict.fromkeys(origins(g, plan.program)[0] for g in parts if g.engine == "mme")
-    own = {s.name: s.lane for s in plan.stages if isinstance(s, TpcStage)}
-    chosen = [own.get(n, "") for n in names(parts)]
-    return (*(f"place {t} mme;" for t in placed), *_lane_entries(plan.program, parts, chosen, options))
+def _schedule(
+    source: ir.Program, a: Alternative, parts: Sequence[Group], chosen: Sequence[str | None], free: _Options
+) -> tuple[str, ...]:
+    """`place S mme;` for contractions, `tile q 64;` for the algorithm, `lane P q;` where lanes are a choice."""
+    known = {t.name for t in source.tensors if t.role is not ir.Role.INPUT}
+    placed = dict.fromkeys(o for g in parts if g.engine == "mme" for o in origins(g, source)[:1] if o in known)
+    lanes_of = [str(lane or "") for lane in chosen]
+    return (*(f"place {t} mme;" for t in placed), *a.pins, *_lane_entries(source, parts, lanes_of, free))
 
 
 def _lane_entries(

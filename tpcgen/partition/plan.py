@@ -145,7 +145,8 @@ Stage = Union[MmeStage, TpcStage, MoveStage, CopyStage]
 class Plan:
     """Stages in execution order. `label` names the alternative ("softmax along k", ...), for reports.
 
-    `notes`: where the plan keeps less than the language promises, one sentence each.
+    `notes`: where the plan keeps less than the language promises, one sentence each. `pins`: entries of a `schedule`
+    block that keep exactly this plan.
     """
 
     program: Program
@@ -154,6 +155,7 @@ class Plan:
     buffers: tuple[Buffer, ...]
     stages: tuple[Stage, ...]
     notes: tuple[str, ...] = ()
+    pins: tuple[str, ...] = ()
 
     def buffer(self, name: str) -> Buffer:
         """KeyError when there is none of that name."""

@@ -237,6 +237,8 @@ class _Cut:
 def _row_axes(program: ir.Program, name: str) -> list[str]:
     """Per axis of a tensor, the row that every equation has there; "" where it is no row, or not the same."""
     equations = [e for e in program.body if isinstance(e, ir.Equation)]
+    if not equations:
+        return [""] * len(program.tensor(name).shape)  # a scan's steps depend on each other
     rows = frozenset(equations[0].indices).intersection(*(frozenset(e.indices) - bound(e) for e in equations))
     accesses = [tuple(ir.Index(i) for i in e.indices) for e in equations if e.target == name]
     sides = [s for e in equations for s in (e.value, e.domain) if s is not None]

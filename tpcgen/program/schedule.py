@@ -9,9 +9,11 @@ from tpcgen.program.scope import Kind, OpScope
 from tpcgen.syntax import ast
 
 _ENGINES = ("mme", "tpc")
+_OF_TILES = ("n", "i", "j")
+"""Indices of tiles: which tile, and row and column in it."""
 _FORMS = {
-    "tile": "tile INDEX LENGTH;",
-    "chunk": "chunk INDEX LENGTH;",
+    "tile": "tile INDEX LENGTH|whole;",
+    "chunk": "chunk INDEX LENGTH|whole;",
     "place": "place TENSOR mme|tpc;",
     "lane": "lane TENSOR INDEX;",
 }
@@ -57,6 +59,8 @@ def _right(entry: ast.ScheduleEntry, scope: OpScope) -> bool:
         return _engine(subject, value, place, scope)
     if entry.verb == "lane":
         return _index(value, place, scope)
+    if value == "whole":
+        return True
     if not value.isdigit() or len(value) > 9 or int(value) == 0:
         scope.found.error("E236", f"{entry.verb} takes a positive length, not {value}", place, form)
         return False
@@ -66,6 +70,8 @@ def _right(entry: ast.ScheduleEntry, scope: OpScope) -> bool:
 def _index(value: str, place: Span, scope: OpScope) -> bool:
     """An index, or a numbered one: inlining renames the indices of a reduction that would clash (k_2)."""
     base, _, number = value.rpartition("_")
+    if value in _OF_TILES or (number.isdigit() and base in _OF_TILES):
+        return True
     if scope.kind_of(value) is Kind.INDEX or (number.isdigit() and scope.kind_of(base) is Kind.INDEX):
         return True
     hint = did_you_mean(value, scope.named(Kind.INDEX)) or _FORMS["lane"]

@@ -13,7 +13,6 @@ from tpcgen.kernel.ir import Kernel
 from tpcgen.machine import Machine
 from tpcgen.machine.mme import choices
 from tpcgen.partition.choose import Choice
-from tpcgen.partition.enumerate import schedule_of
 from tpcgen.partition.plan import MmeStage, MoveStage, Stage, TpcStage
 from tpcgen.partition.price import StagePrice, TpcCostFunction, matmul_of
 from tpcgen.partition.simulate import Span
@@ -28,6 +27,8 @@ from tpcgen.report.tiles import NotDrawableError, Tiles, tiles
 
 _CLOSE = 0.01
 """An MME choice that gains less is not worth a line."""
+
+_NOTHING = "engine   nothing to do: the same bytes under another shape"
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,12 @@ def explain(
     for stage, price, span in zip(plan.stages, choice.price.stages, choice.price.spans, strict=True):
         kernel, code = next(made) if isinstance(stage, TpcStage) else (None, "")
         cost = tpc_cost(stage, machine, values) if isinstance(stage, TpcStage) else None
-        time = tuple(time_lines(plan, stage, machine, values, kernel, cost))
+        time = tuple(time_lines(plan, stage, machine, values, kernel, cost)) if price.seconds else (_NOTHING,)
         drawn, undrawn = _tiles(stage, values)
         instead = _instead(choice, stage, machine, binding)
         stages.append(StageReport(price, span, _equations(stage), time, instead, drawn, undrawn, code))
     sliced = pipelined(plan, machine, binding, tpc_cost)
-    return Explanation(op, dtype, device, machine, binding, choice, sliced, tuple(stages), schedule_of(plan), spec)
+    return Explanation(op, dtype, device, machine, binding, choice, sliced, tuple(stages), plan.pins, spec)
 
 
 def _equations(stage: Stage) -> tuple[str, ...]:

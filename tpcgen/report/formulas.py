@@ -45,6 +45,12 @@ def _mme(plan: Plan, stage: MmeStage, machine: Machine, values: Mapping[str, Val
     steps = f"ceil({n} / {t.width}) * ceil({m} / {t.height}) * {_ceil(batch, t.gemms)}"
     ports = " + port term" if t.port_constrained else ""
     clock = f"{machine.mme.clock_hz / 1e9:g} GHz"
+    if cost.bound == "input read":
+        numbers = f"{round(cost.cycles):,} cycles = {duration(cost.seconds)}, {cost.utilisation:.0%} of the peak"
+        return [
+            f"engine   reading operands whose rows are not aligned at {clock}, tile {t.name}",
+            f"       = {numbers}",
+        ]
     return [
         f"engine   {steps} * max({cycles}, {floor}){ports} cycles at {clock}, tile {t.name}",
         f"       = {cost.formula} = {round(cost.cycles):,} cycles = {duration(cost.seconds)}, "
@@ -60,11 +66,16 @@ def _tpc(kernel: Kernel, cost: TpcCost, machine: Machine, values: Mapping[str, V
     seconds = share * max(bundles, tpc.access_cycles * accesses) / tpc.clock_hz
     clock = f"{tpc.clock_hz / 1e9:g} GHz"
     each = f"max(bundles, {tpc.access_cycles:g} * accesses) a member"
-    numbers = f"max({bundles:,.0f}, {tpc.access_cycles:g} * {accesses:,.0f})"
+    numbers = f"max({_count(bundles)}, {tpc.access_cycles:g} * {_count(accesses)})"
     return [
         f"engine   {_ceil(members, tpc.engines)} members a TPC * {each} at {clock}",
         f"       = {share:,} * {numbers} cycles = {duration(seconds)}; means over {cost.members:,} members",
     ]
+
+
+def _count(x: float) -> str:
+    """A mean, to half a percent or better."""
+    return f"{x:,.0f}" if x >= 1000 else f"{x:.2f}"
 
 
 def _memory(plan: Plan, stage: Stage, machine: Machine, values: Mapping[str, Value]) -> list[str]:

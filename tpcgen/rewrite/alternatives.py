@@ -1,29 +1,33 @@
-"""The algorithms of an op: the program as written and what the rewrites make of it, each a program of its own."""
+"""The algorithms of an op: the program as written and what the rewrites make of it, each a program of its own.
+
+`schedule { tile q 64; }` keeps the alternatives with that choice, `tile q whole;` those without tiles along q.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
+from tpcgen.diagnostics import Diagnostics
 from tpcgen.program import ir
-from tpcgen.rewrite.band import band
-from tpcgen.rewrite.chunk import chunk
+from tpcgen.rewrite.band import band, banded_index
+from tpcgen.rewrite.chunk import chunk, chunked_index
 from tpcgen.rewrite.outcome import Refused
-from tpcgen.rewrite.split_pieces import split_pieces
 
-MAX_ALTERNATIVES = 32
-"""Programs of one op: each is normalised, about 10 ms."""
-
-Rewrite = Callable[[ir.Program], "ir.Program | Refused"]
+WHOLE = "whole"
+"""The length of a pin that asks for no tiles."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """`label` is empty for the program as written: "bands of 64", "bands of 64, chunks of 128"."""
+    """`label` is empty for the program as written: "bands of 64", "bands of 64, chunks of 128".
+
+    `pins`: entries of a `schedule` block that keep it among the others.
+    """
 
     label: str
     program: ir.Program
+    pins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +38,73 @@ class Alternatives:
     refused: tuple[tuple[str, Refused], ...]
 
 
-FAMILIES: tuple[tuple[str, tuple[tuple[str, Rewrite], ...]], ...] = (
-    ("pieces", (("pieces apart", split_pieces),)),
-    ("bands", tuple((f"bands of {tile}", partial(band, tile=tile)) for tile in (64, 128, 256))),
-    ("chunks", tuple((f"chunks of {size}", partial(chunk, size=size)) for size in (64, 128, 256))),
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Rewrites that do the same with different lengths, of which a program takes one or none.
+
+    `index` names the index that a length is of, `verb` the schedule entry that pins it.
+    """
+
+    name: str
+    verb: str
+    lengths: tuple[int, ...]
+    index: Callable[[ir.Program], str | Refused]
+    rewrite: Callable[[ir.Program, int], ir.Program | Refused]
+
+
+FAMILIES = (
+    Family("bands", "tile", (64, 128, 256), banded_index, band),
+    Family("chunks", "chunk", (64, 128, 256), chunked_index, chunk),
 )
-"""Rewrites by what they do, in the order they are applied; of a family a program takes one or none."""
+"""In the order they are applied."""
 
 
 def alternatives(program: ir.Program) -> Alternatives:
-    """The program as written first, then with one rewrite of a family, of two, and so on."""
+    """The program as written first, then with one rewrite, with two, and so on. DiagnosticError (E410) for a pinned
+    length that none has.
+    """
     made = [Alternative("", program)]
     refused: list[tuple[str, Refused]] = []
-    for name, options in FAMILIES:
+    for family in FAMILIES:
         new: list[Alternative] = []
         for alternative in made:
-            for label, rewrite in options:
-                result = rewrite(alternative.program)
-                if not isinstance(result, Refused):
-                    new.append(Alternative(", ".join(x for x in (alternative.label, label) if x), result))
-                elif alternative.label == "" and (name, result) not in refused:
-                    refused.append((name, result))
-        made += new
-    return Alternatives(tuple(made[:MAX_ALTERNATIVES]), tuple(refused))
+            found = _applied(family, alternative)
+            if isinstance(found, Refused):
+                new.append(alternative)
+                refused += [(family.name, found)] if not alternative.label else []
+            else:
+                new += found
+        made = new
+    return Alternatives(_pinned(program, sorted(made, key=lambda a: a.label != "")), tuple(refused))
+
+
+def _applied(family: Family, a: Alternative) -> list[Alternative] | Refused:
+    """The alternative as it is, and with each length; Refused where none fires."""
+    index = family.index(a.program)
+    if isinstance(index, Refused):
+        return index
+    made: list[Alternative] = []
+    for length in family.lengths:
+        result = family.rewrite(a.program, length)
+        if isinstance(result, Refused):
+            return result
+        label = ", ".join(x for x in (a.label, f"{family.name} of {length}") if x)
+        made.append(Alternative(label, result, (*a.pins, f"{family.verb} {index} {length};")))
+    kept = Alternative(a.label, a.program, (*a.pins, f"{family.verb} {index} {WHOLE};"))
+    return [kept, *made]
+
+
+def _pinned(program: ir.Program, made: list[Alternative]) -> tuple[Alternative, ...]:
+    found = Diagnostics()
+    kept = made
+    for pin in program.pins:
+        if pin.verb not in {f.verb for f in FAMILIES}:
+            continue
+        wanted = f"{pin.verb} {' '.join(pin.words)};"
+        if not any(wanted in a.pins for a in made):
+            known = dict.fromkeys(p for a in made for p in a.pins)
+            hint = f"what can be pinned: {' '.join(known)}" if known else "the op has one algorithm only"
+            found.error("E410", f"no alternative has `{wanted[:-1]}`", pin.span, hint)
+        kept = [a for a in kept if wanted in a.pins]
+    found.raise_if_errors()
+    return tuple(kept or made)

@@ -65,6 +65,12 @@ def band(program: ir.Program, tile: int = 64) -> ir.Program | Refused:
         return problem.reason
 
 
+def banded_index(program: ir.Program) -> str | Refused:
+    """The index whose blocks `band` makes."""
+    found = find_band(split_contractions(program))
+    return found if isinstance(found, Refused) else found.q
+
+
 def find_band(program: ir.Program) -> Band | Refused:
     """The first two-sided band between an index of an equation and one it reduces over."""
     one_sided: Refused | None = None

@@ -84,6 +84,17 @@ def chunk(program: ir.Program, size: int = 64) -> ir.Program | Refused:
         return problem.reason
 
 
+def chunked_index(program: ir.Program) -> str | Refused:
+    """The index whose chunks `chunk` makes."""
+    scan = next((s for s in program.body if isinstance(s, ir.Scan)), None)
+    if scan is not None:
+        return scan.index
+    try:
+        return _FromSquare(split_contractions(program), 1).index()
+    except _RefusedError as problem:
+        return problem.reason
+
+
 def _chunked(program: ir.Program, size: int) -> ir.Program:
     scan = next((s for s in program.body if isinstance(s, ir.Scan)), None)
     if scan is not None:
@@ -257,6 +268,10 @@ class _FromSquare:
         self.program, self.size = program, size
         self.names = names_in_use(program)
         self.definitions = definitions(program)
+
+    def index(self) -> str:
+        weights, _ = self._weights()
+        return self._pair(weights)[0]
 
     def run(self) -> ir.Program:
         weights, scores = self._weights()

@@ -16,9 +16,7 @@ _MAX_AXES = 5
 
 
 def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
-    """E401 a state read after its scan, E404 rank, E408 dtype, E409 rank of a tensor, E410 an entry of
-    `schedule` that no plan keeps.
-    """
+    """E401 a state read after its scan, E404 rank, E408 dtype, E409 rank of a tensor."""
     of: dict[str, list[ir.Equation]] = {}
     for statement in program.body:
         if isinstance(statement, ir.Equation):
@@ -30,8 +28,13 @@ def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
     for tensor in program.tensors:
         if tensor.role is not ir.Role.STATE:
             _tensor(tensor, found)
+
+
+def report_pins(program: ir.Program, found: Diagnostics) -> None:
+    """E410: entries of `schedule` that no plan keeps, as far as that shows without plans."""
+    defined = {s.target: s for s in reversed(program.body) if isinstance(s, ir.Equation)}
     for pin in program.pins:
-        _pin(pin, {name: equations[0] for name, equations in of.items()}, program, found)
+        _pin(pin, defined, program, found)
 
 
 def _last_states(program: ir.Program, found: Diagnostics) -> None:
@@ -60,8 +63,8 @@ def _pin(pin: ir.Pin, defined: Mapping[str, ir.Equation], program: ir.Program, f
             elif engine == "mme" and not multiplies:
                 hint = "the MME runs sums of products of two tensors only"
                 found.error("E410", f"{name} has no contraction, so nothing of it runs on the MME", pin.span, hint)
-        case "lane", _:
-            return  # whether a kernel of a plan can keep it shows when kernels are known
+        case "lane" | "tile" | "chunk", _:
+            return  # whether a plan can keep it shows when there are plans
         case _:
             found.error("E410", f"`{pin.verb}` is not lowered yet: the compiler chooses it alone", pin.span)
 
