@@ -62,10 +62,8 @@ def test_text(name, dtype, target, golden):
 def test_formulas_give_the_numbers_beside_them_when_the_sizes_are_put_in(name):
     x = example(name, D=80, E=72, M=1000, N=1000, cost=stage_cost)
     units = {"s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-    for stage in x.stages:
+    for stage in (s for s in x.stages if s.price.engine != "DMA"):
         formula, value = stage.time[0], re.sub(r"(?<=\d),(?=\d{3})", "", stage.time[1])
-        if stage.price.engine == "DMA":
-            continue
         if "port" in formula or "reading operands" in formula:
             continue  # the port term and unaligned reads are in the numbers only
         number, unit = re.search(r"= ([\d.]+) (s|ms|us|ns)\b", value).groups()
