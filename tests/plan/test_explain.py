@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import math
 import re
 import shutil
 import subprocess
@@ -68,7 +69,7 @@ def test_formulas_give_the_numbers_beside_them_when_the_sizes_are_put_in(name):
             continue  # the port term and unaligned reads are in the numbers only
         number, unit = re.search(r"= ([\d.]+) (s|ms|us|ns)\b", value).groups()
         engine = re.search(r"engine   (.*?) (?:members a TPC|cycles at)", formula).group(1)
-        count = eval(_ceil_to_python(engine), {"max": max}, dict(x.binding.values))
+        count = eval(_ceil_to_python(engine), {"max": max, "ceil": math.ceil}, dict(x.binding.values))
         if stage.price.engine == "TPC":
             count *= eval(re.search(r"max\(.*?\)(?= cycles)", value).group(0))
         clock = float(re.search(r"at ([\d.]+) GHz", formula).group(1)) * 1e9
