@@ -10,7 +10,7 @@ fn relu_feature(x) = relu(x) + 0.001
 op linear(Q: T[B, H, N, D], K: T[B, H, N, D], V: T[B, H, N, E]) -> O: T[B, H, N, E]
 {
     A[b,h,q,k] = sum[d](elu_feature(Q[b,h,q,d]) * elu_feature(K[b,h,k,d])) where k <= q
-    O[b,h,q,e] = sum[k](A[b,h,q,k] * V[b,h,k,e]) / sum[k](A[b,h,q,k])
+    O[b,h,q,e] = sum[k](A[b,h,q,k] * V[b,h,k,e]) / (sum[k](A[b,h,q,k]) + 1e-6)
 }
 
 op linear_relu(Q: T[B, H, N, D], K: T[B, H, N, D], V: T[B, H, N, E]) -> O: T[B, H, N, E]

@@ -41,14 +41,15 @@ def readable(kernel: Kernel) -> Kernel:
     body_names = _declared(kernel.body, setup_names)
     return replace(
         kernel,
-        functions=tuple(_function(f) for f in kernel.functions),
+        functions=tuple(_function(f, {s.name: s.name for s in kernel.scalars}) for f in kernel.functions),
         setup=_block(kernel.setup, setup_names),
         body=_block(kernel.body, body_names),
     )
 
 
-def _function(f: Function) -> Function:
-    names = _declared(f.body, {p.name: _stem(p.name) for p in f.parameters})
+def _function(f: Function, scalars: Names) -> Function:
+    """Its variables are named apart from the kernel's scalars: an attribute may be called like one of them."""
+    names = _declared(f.body, {**scalars, **{p.name: _stem(p.name) for p in f.parameters}})
     body = tuple(_vector(s, names) for s in f.body)
     return replace(f, parameters=_regs(f.parameters, names), body=body, result=_reg(f.result, names))
 

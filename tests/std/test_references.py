@@ -1,0 +1,117 @@
+"""Every variant by the interpreter against its definition written out in NumPy, exact and rounded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.std.library import VARIANTS, Variant
+from tests.std.references import REFERENCES, Array
+from tpcgen.interpreter.compare import judge
+from tpcgen.interpreter.inputs import draw, families
+from tpcgen.interpreter.run import run
+from tpcgen.program.sizes import bind
+
+DTYPES = ("f32", "bf16")
+SMALL = {"B": 2, "H": 4, "G": 2, "D": 6, "E": 5, "F": 2, "L": 7, "P": 3, "R": 4, "C": 3, "W": 3}
+LENGTHS = ((1, 1), (7, 7), (3, 13), (0, 5), (0, 0))
+"""(M, N): one element, a square, a rectangle; no query; neither query nor key."""
+
+SPECIAL: dict[str, dict[str, int]] = {
+    "bigbird": {"BS": 1, "R": 1},
+    "swin": {"X": 1},
+    "swin_shifted": {"X": 1, "B": 4},
+    "paged_decode": {"Nb": 5, "BS": 3, "Np": 2},
+    "gformer": {"Hs": 1},
+    "causal_from": {"start": -2},
+}
+WITHOUT_EMPTY = frozenset({"swin", "swin_shifted", "t5_bias"})
+"""Their contracts ask for at least one token."""
+
+INCONCLUSIVE = {
+    # Sums of products that cancel to nothing, or to 1e-38, while what they are made of rounds.
+    ("gated_linear", "equal"), ("gated_linear", "large"), ("gla", "equal"), ("mamba2", "equal"),
+    ("retnet", "equal"), ("retnet", "large"),
+    # Operands rounded to bf16 once more before scores that spread over hundreds.
+    ("mla_absorbed", "wide"), ("rope", "wide"), ("rope_pairs", "wide"),
+}  # fmt: skip
+"""(variant, family) where some rows are such that device mode is no judge; the pass rule says so itself."""
+
+LOOSEST = {"f32": 1e-4, "bf16": 0.05}
+"""Largest error of device mode on normal inputs, as a share of the largest value of its tensor."""
+
+
+def _cases(variant: Variant) -> list[dict[str, int | float]]:
+    program = variant.program("f32")
+    names = {*program.sizes, *(a.name for a in program.attributes)}
+    cases = variant.checks()
+    for m, n in LENGTHS:
+        if (m == 0 or n == 0) and variant.name in WITHOUT_EMPTY:
+            continue
+        wanted = {**SMALL, **SPECIAL.get(variant.name, {}), "M": m, "N": n, "Y": n}
+        cases.append({k: v for k, v in wanted.items() if k in names})
+    return cases
+
+
+def _runs(variant: Variant, dtype: str) -> list[tuple[str, dict[str, Array], dict[str, int | float]]]:
+    program = variant.program(dtype)
+    made: list[tuple[str, dict[str, Array], dict[str, int | float]]] = []
+    for number, case in enumerate(_cases(variant)):
+        binding = bind(program, case)
+        attributes = {a.name: binding.values[a.name] for a in program.attributes}
+        for family in families(program):
+            inputs = draw(program, binding, np.random.default_rng([number, *family.encode()]), family)
+            made.append((family, inputs, attributes))
+    return made
+
+
+def _truth(variant: Variant, inputs: dict[str, Array], attributes: dict[str, int | float]) -> Array:
+    with np.errstate(all="ignore"):
+        return REFERENCES[variant.name](**inputs, **attributes)
+
+
+def test_every_variant_has_a_reference() -> None:
+    assert set(REFERENCES) == set(VARIANTS)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda v: v.name)
+def test_the_exact_interpreter_computes_the_definition(variant: Variant, dtype: str) -> None:
+    program = variant.program(dtype)
+    for family, inputs, attributes in _runs(variant, dtype):
+        (got,) = run(program, inputs, attributes).values()
+        expected = _truth(variant, inputs, attributes)
+        scale = np.abs(expected).max(initial=0.0)
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-11 * scale, err_msg=f"{family} {attributes}")
+
+
+def test_t5_with_the_buckets_of_t5() -> None:
+    variant, m, n = VARIANTS["t5_bias"], 9, 150
+    program = variant.program("f32")
+    sizes = {"B": 1, "H": 2, "M": m, "N": n, "D": 4, "E": 3, "R": 32}
+    inputs = draw(program, bind(program, sizes), np.random.default_rng(5))
+    inputs["bucket"] = np.array([t5_bucket(j - (m - 1)) for j in range(m + n - 1)], np.int32)
+    assert {inputs["bucket"].min(), inputs["bucket"].max()} == {0, 31}
+    scores = inputs["Q"].astype(float) @ inputs["K"].astype(float).swapaxes(-1, -2)
+    for i, j in np.ndindex(m, n):
+        scores[:, :, i, j] += inputs["table"][t5_bucket(j - i)]
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    expected = weights / weights.sum(-1, keepdims=True) @ inputs["V"].astype(float)
+    np.testing.assert_allclose(run(program, inputs, {})["O"], expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda v: v.name)
+def test_the_definition_rounded_once_passes_the_rule_and_device_mode_is_near_it(variant: Variant, dtype: str) -> None:
+    program = variant.program(dtype)
+    (output,) = program.outputs
+    for family, inputs, attributes in _runs(variant, dtype):
+        truth = _truth(variant, inputs, attributes)
+        (device,) = run(program, inputs, attributes, mode="device").values()
+        if family == "normal":
+            error = np.abs(device.astype(float) - truth).max(initial=0.0)
+            assert error <= LOOSEST[dtype] * np.abs(truth).max(initial=0.0)
+        with np.errstate(over="ignore"):
+            verdict = judge(truth.astype(output.dtype.numpy), truth, device)
+        known = (variant.name, family) in INCONCLUSIVE and verdict.reason.startswith("inconclusive")
+        assert verdict.passed or known, f"{family} {attributes}: {verdict.reason}"
