@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.std.library import VARIANTS, Variant
-from tests.std.references import REFERENCES, Array
+from tests.std.references import REFERENCES, Array, t5_bucket
 from tpcgen.interpreter.compare import judge
 from tpcgen.interpreter.inputs import draw, families
 from tpcgen.interpreter.run import run
