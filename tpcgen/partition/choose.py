@@ -89,7 +89,8 @@ def choose_among(found: Space, binding: Binding, *, cost: TpcCostFunction = esti
     Branch and bound: plans are priced in the order of an estimate, those whose lower bound is above the best price are
     not; after `BUDGET` plans the others are left too, and `Choice.loss` says what that may cost.
     `pin` names a plan by its label instead. `cost` says what a TPC stage issues. Deterministic: ties go to the plan
-    with fewer multiply-adds, then to the one listed first. ValueError for a label no plan has; DiagnosticError (E4xx) for what no plan lowers yet.
+    with fewer multiply-adds, then to the one listed first. ValueError for a label no plan has; DiagnosticError (E4xx)
+    for what no plan lowers yet.
     """
     machine, plans = found.machine, found.plans
     priced, impossible, unpriced = _priced(plans, machine, binding, cost, pin)
