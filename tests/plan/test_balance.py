@@ -12,11 +12,12 @@ import pytest
 
 from tpcgen.diagnostics import DiagnosticError
 from tpcgen.machine import MACHINES
-from tpcgen.partition.balance import _busiest, attribute_range, balance
+from tpcgen.partition.balance import _busiest, _pieces, attribute_range, balance, mac_rate
 from tpcgen.partition.choose import choose, choose_among, space
 from tpcgen.partition.estimate import estimate
-from tpcgen.partition.price import StagePrice
+from tpcgen.partition.price import StagePrice, price
 from tpcgen.program import load_text, sizes
+from tpcgen.program.dtypes import DType
 
 ROOT = Path(__file__).parents[2]
 
@@ -119,18 +120,28 @@ def test_values_that_break_a_contract_are_left_out():
 
 def test_the_rule_of_gformer_is_about_the_first_piece_alone_on_the_tpcs():
     found = balance(program_of(PIECES), MACHINES["gaudi"], SIZES, "Hs", cost=estimate)
-    divided = [p for p in found.points if p.pieces]
-    assert len(divided) >= 4
-    first, second = [found.on_tpc(p) for p in divided], [p.pieces[1].mme for p in divided]
+    first, second = ([p.rule[side] for p in found.points] for side in (0, 1))
+    assert first[0] == 0 == second[-1]
     assert first == sorted(first)
-    assert second[-1] == 0 < min(second[:-1])
-    for p in divided:
-        macs = p.value * 296 * 296 * 64 * 2
-        assert p.pieces[0].macs == macs
-        assert found.on_tpc(p) == p.pieces[0].tpc + macs / (8 * 1.8e9 * 128)
+    for point, time in list(zip(found.points, first, strict=True))[1:]:
+        macs = point.value * 296 * 296 * 64 * 2
+        assert time > macs / (8 * 1.8e9 * 128)
     rule = found.gformer
     assert rule is not None
-    assert all(abs(found.on_tpc(rule) - rule.pieces[1].mme) <= abs(a - b) for a, b in zip(first, second, strict=True))
+    assert all(abs(rule.rule[0] - rule.rule[1]) <= abs(a - b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_first_piece_takes_its_own_stages_and_macs_the_second_its_matmuls():
+    program = program_of(PIECES)
+    (plan, *_) = space(program, MACHINES["gaudi"]).plans
+    binding = sizes.bind(program, {**SIZES, "Hs": 2})
+    cost = price(plan, MACHINES["gaudi"], binding, estimate)
+    seconds = {s.name: s.seconds for s in cost.stages}
+    macs = 2 * 296 * 296 * 64 * 2
+    on_tpc, on_mme = _pieces(plan, cost, 1e12)
+    assert on_tpc == pytest.approx(seconds["softmax"] + macs / 1e12)
+    assert on_mme == pytest.approx(seconds["t_2"] + seconds["c_2"])
+    assert mac_rate(MACHINES["gaudi"], DType.BF16) == 8 * 1.8e9 * 128
 
 
 def test_a_long_range_is_searched_with_a_bound_that_holds():

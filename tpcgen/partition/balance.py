@@ -31,19 +31,11 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class PieceTime:
-    """One of two pieces that run side by side: seconds of its stages on the MME and the TPCs, its multiply-adds."""
-
-    mme: float
-    tpc: float
-    macs: int
-
-
-@dataclass(frozen=True, slots=True)
 class Point:
     """The plan at one value. `mme`, `tpc`, `dma`: seconds each engine is held; `seconds` from start to end.
 
-    `pieces` where the plan puts its output together of two parts, in their order.
+    `rule`: where plans put the output together of two pieces, the least seconds that one of them needs for the first
+    on the TPCs alone, its multiply-adds included, and for the matmuls of the second on the MME.
     """
 
     value: int
@@ -53,14 +45,14 @@ class Point:
     tpc: float
     dma: float
     fits: bool
-    pieces: tuple[PieceTime, ...] = ()
+    rule: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Balance:
     """`points` in order of their values. `plans`: how many were priced at every value, `known` how many there are.
 
-    `mac_rate`: multiply-adds a second of all TPCs. `bound`: no untried value is faster than that many seconds, as far
+    `bound`: no untried value is faster than that many seconds, as far
     as every stage's time changes one way between two tried values; None where every value was tried.
     """
 
@@ -70,7 +62,6 @@ class Balance:
     points: tuple[Point, ...]
     plans: int
     known: int
-    mac_rate: float
     bound: float | None = None
 
     @cached_property
@@ -93,12 +84,8 @@ class Balance:
         """The paper's rule (arXiv 2412.19829): the first piece wholly on the TPCs takes as long as the second on the
         MME. None where no plan has two pieces.
         """
-        divided = [p for p in self.points if len(p.pieces) == 2]
-        return min(divided, key=lambda p: (abs(self.on_tpc(p) - p.pieces[1].mme), p.value), default=None)
-
-    def on_tpc(self, p: Point) -> float:
-        """Seconds of the first piece with its multiply-adds on the vector units too, at their full rate."""
-        return p.pieces[0].tpc + p.pieces[0].macs / self.mac_rate
+        divided = [(abs(p.rule[0] - p.rule[1]), p.value, p) for p in self.points if p.rule is not None]
+        return min(divided, key=lambda x: x[:2])[2] if divided else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +124,7 @@ def balance(
         search.point(value)
     bound = search.refine() if high - low >= EXACT else None
     points = tuple(search.points[v] for v in sorted(search.points))
-    rate = machine.tpc.engines * machine.tpc.clock_hz * machine.tpc.vector_bytes / program.outputs[0].dtype.size
-    return Balance(attribute, low, high, points, len(search.kept.plans), len(search.all.plans), rate, bound)
+    return Balance(attribute, low, high, points, len(search.kept.plans), len(search.all.plans), bound)
 
 
 def attribute_range(
@@ -240,6 +226,7 @@ class _Search:
         self.attribute = attribute
         self.cost = cost
         self.progress = progress
+        self.rate = mac_rate(machine, program.outputs[0].dtype)
         progress(f"plans of {program.name}")
         self.all = space(program, machine)
         self.kept: Space = self.all
@@ -275,8 +262,17 @@ class _Search:
             self.progress(f"{self.attribute} = {value}")
             choice = choose_among(self.kept, self.bound(value), cost=self.cost)
             self.choices[value] = choice
-            self.points[value] = _point(value, choice.plan, choice.price)
+            held = choice.price.busy
+            mme, tpc, dma = (held.get(engine, 0.0) for engine in ("MME", "TPC", "DMA"))
+            seconds, fits = choice.price.seconds, choice.price.fits
+            self.points[value] = Point(value, choice.plan.label, seconds, mme, tpc, dma, fits, self._rule(choice))
         return self.points[value]
+
+    def _rule(self, choice: Choice) -> tuple[float, float] | None:
+        plans = {p.label: p for p in self.kept.plans}
+        priced = [(choice.plan.label, choice.price), *choice.rejected]
+        found = [x for label, cost in priced if (x := _pieces(plans[label], cost, self.rate)) is not None]
+        return (min(x[0] for x in found), min(x[1] for x in found)) if found else None
 
     def refine(self) -> float:
         """Tries the middle of the stretch that could hold the fastest value until none can or the budget is spent; the
@@ -316,19 +312,20 @@ def _busiest(one: Sequence[StagePrice], other: Sequence[StagePrice]) -> float:
     return max(held.values(), default=0.0)
 
 
-def _point(value: int, plan: Plan, cost: PlanPrice) -> Point:
-    held = cost.busy
-    mme, tpc, dma = (held.get(engine, 0.0) for engine in ("MME", "TPC", "DMA"))
-    return Point(value, plan.label, cost.seconds, mme, tpc, dma, cost.fits, _pieces(plan, cost))
+def mac_rate(machine: Machine, dtype: DType) -> float:
+    """Multiply-adds a second of all TPCs: one per lane and cycle (gaudi.md, section 1, vector peak)."""
+    return machine.tpc.engines * machine.tpc.clock_hz * machine.tpc.vector_bytes / dtype.size
 
 
-def _pieces(plan: Plan, cost: PlanPrice) -> tuple[PieceTime, ...]:
-    """Of the stages that only one part of an output waits for; none where no output has two parts."""
+def _pieces(plan: Plan, cost: PlanPrice, rate: float) -> tuple[float, float] | None:
+    """Seconds of the first of two pieces on the TPCs alone and of the second's matmuls, each of the stages that only
+    its part of an output waits for; None where no output has two parts.
+    """
     joined = [i for i, s in enumerate(plan.stages) if isinstance(s, CopyStage) and len(s.copy.pieces) == 2]
     outputs = {t.name for t in plan.program.outputs}
     last = next((i for i in joined if set(written(plan.stages[i])) & outputs), None)
     if last is None:
-        return ()
+        return None
     stage = plan.stages[last]
     assert isinstance(stage, CopyStage)
     before = waits(plan)
@@ -336,13 +333,11 @@ def _pieces(plan: Plan, cost: PlanPrice) -> tuple[PieceTime, ...]:
     for position in range(last):
         behind.append(frozenset({position}).union(*(behind[p] for p in before[position])))
     writer = {name: i for i, s in enumerate(plan.stages) for name in written(s)}
-    parts = [behind[writer[p.source]] if p.source in writer else frozenset[int]() for p in stage.copy.pieces]
-    if parts[0] & parts[1]:
-        return ()
-    return tuple(_piece(cost.stages, part) for part in parts)
-
-
-def _piece(stages: Sequence[StagePrice], part: frozenset[int]) -> PieceTime:
-    own = [stages[i] for i in part]
-    mme, tpc = (sum(s.seconds for s in own if s.engine == engine) for engine in ("MME", "TPC"))
-    return PieceTime(mme, tpc, sum(s.macs for s in own))
+    first, second = (behind[writer[p.source]] if p.source in writer else frozenset[int]() for p in stage.copy.pieces)
+    on_tpc = [cost.stages[i] for i in first - second]
+    on_mme = [cost.stages[i] for i in second - first]
+    macs = sum(s.macs for s in on_tpc)
+    return (
+        sum(s.seconds for s in on_tpc if s.engine == "TPC") + macs / rate,
+        sum(s.seconds for s in on_mme if s.engine == "MME"),
+    )

@@ -38,7 +38,7 @@ def _data(x: Balanced) -> dict[str, object]:
         "gformer": b.gformer.value if b.gformer is not None else None,
         "loss": b.loss,
         "plans": {"priced": b.plans, "known": b.known},
-        "points": [asdict(p) | {"first_on_tpc": b.on_tpc(p) if len(p.pieces) == 2 else None} for p in b.points],
+        "points": [asdict(p) for p in b.points],
     }
 
 
@@ -61,7 +61,7 @@ def _header(b: Balance) -> tuple[str, ...]:
 def _row(b: Balance, p: Point) -> tuple[str, ...]:
     apart: tuple[str, ...] = ()
     if b.gformer is not None:
-        apart = (duration(b.on_tpc(p)), duration(p.pieces[1].mme)) if len(p.pieces) == 2 else ("", "")
+        apart = (duration(p.rule[0]), duration(p.rule[1])) if p.rule is not None else ("", "")
     marks = [name for name, q in (("best", b.best), ("even", b.even), ("GFormer", b.gformer)) if q is p]
     marks += [] if p.fits else ["does not fit HBM"]
     times = tuple(duration(t) for t in (p.mme, p.tpc, p.dma, p.seconds))
@@ -87,11 +87,11 @@ def _words(b: Balance) -> Iterator[str]:
     best, even, rule = b.best, b.even, b.gformer
     yield f"fastest: {b.attribute} = {best.value}, {duration(best.seconds)}, {best.label}"
     yield f"MME and TPCs most equally held: {b.attribute} = {even.value}, {duration(even.seconds)}{_slower(b, even)}"
-    if rule is not None:
+    if rule is not None and rule.rule is not None:
         yield (
             f"GFormer's rule (arXiv 2412.19829: the first piece on the TPCs alone as long as the second on the MME): "
-            f"{b.attribute} = {rule.value}, {duration(b.on_tpc(rule))} and {duration(rule.pieces[1].mme)}; "
-            f"the plan above takes {duration(rule.seconds)} there{_slower(b, rule)}"
+            f"{b.attribute} = {rule.value}, {duration(rule.rule[0])} and {duration(rule.rule[1])}; "
+            f"the best plan takes {duration(rule.seconds)} there{_slower(b, rule)}"
         )
     tried = f"{len(b.points)} of {b.high - b.low + 1} values, {b.plans} of {b.known} plans at each"
     if b.bound is None:

@@ -13,6 +13,7 @@ from tpcgen.program import ir
 from tpcgen.rewrite.band import band, banded_index
 from tpcgen.rewrite.chunk import chunk, chunked_index
 from tpcgen.rewrite.outcome import Refused
+from tpcgen.rewrite.split_pieces import split_pieces
 
 WHOLE = "whole"
 """The length of a pin that asks for no tiles."""
@@ -62,9 +63,12 @@ FAMILIES = (
 def alternatives(program: ir.Program) -> Alternatives:
     """The program as written first, then with one rewrite, with two, and so on. DiagnosticError (E410) for a pinned
     length that none has.
+
+    Where an op is put together of pieces, every alternative has them apart: that visits no more points than the text.
     """
-    made = [Alternative("", program)]
-    refused: list[tuple[str, Refused]] = []
+    apart = split_pieces(program)
+    made = [Alternative("", program if isinstance(apart, Refused) else apart)]
+    refused = [("pieces", apart)] if isinstance(apart, Refused) and apart.span != program.span else []
     for family in FAMILIES:
         new: list[Alternative] = []
         for alternative in made:
