@@ -248,7 +248,8 @@ def test_random_divisions(seed):
         high = f"{along} < {names[i]}" if i < count - 1 else ""
         more = "e != q" if rng.random() < 0.3 else ""
         where = " and ".join(x for x in (low, high, more) if x)
-        lines.append(f"O[h,q,e] = {rng.choice(list(kinds))} where {where}")
+        value = "A[h,q,e]" if not lines else rng.choice(list(kinds))  # one piece at least computes something
+        lines.append(f"O[h,q,e] = {value} where {where}")
     body = "\n    ".join(lines)
     text = f"""
     op f(Q: f32[H, N, D], K: f32[H, N, D], V: f32[H, N, E], {", ".join(f"{n}: int" for n in names)}) -> O: f32[H, N, E]
@@ -317,6 +318,16 @@ def test_a_reduction_along_the_divided_index_is_refused():
     refused = split_pieces(program_of(text))
     assert isinstance(refused, Refused)
     assert "a reduction of y runs over n" in refused.reason
+
+
+def test_pieces_that_are_maps_are_left_to_one_kernel():
+    text = (
+        "op f(x: f32[H, N], T: int) -> y: f32[H, N] where 0 <= T <= N {\n"
+        "    y[h,n] = exp(x[h,n]) where n < T\n    y[h,n] = 2 * x[h,n] where n >= T\n}\n"
+    )
+    refused = split_pieces(program_of(text))
+    assert isinstance(refused, Refused)
+    assert "are maps" in refused.reason
 
 
 def test_pieces_that_are_copies_of_inputs_are_left_as_they_are():

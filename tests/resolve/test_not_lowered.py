@@ -60,10 +60,10 @@ def test_an_example_names_what_is_missing(name: str, id: str, word: str, places:
             ["s[k]", "s[k]"],
         ),
         (
-            "y[i,k] = 2 * x[i,k] where k <= i\n y[i,k] = -x[i,k] where k > i",
+            "a[i,k] = x[i,k] where k <= i\n y[i,k] = 2.0 where a[i,k] > 0\n y[i,k] = 1.0 where a[i,k] <= 0",
             "E402",
-            "pieces of this kind are not lowered yet: the equations of y do not divide one index at a threshold",
-            ["y[i,k] = 2 * x[i,k] where k <= i", "y[i,k] = -x[i,k] where k > i"],
+            "these pieces of y are not lowered yet: a domain reads a value that may be absent",
+            ["y[i,k] = 2.0 where a[i,k] > 0", "y[i,k] = 1.0 where a[i,k] <= 0"],
         ),
     ],
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tpcgen.diagnostics import Diagnostic, DiagnosticError, Label
 from tpcgen.program import ir
 from tpcgen.program.substitute import FreshNames
 from tpcgen.rewrite.copies import copy_of
@@ -51,10 +50,7 @@ class Group:
 
 
 def groups(program: ir.Program) -> tuple[Group, ...]:
-    """Groups of a normalised program, in an order in which each finds its inputs ready.
-
-    DiagnosticError (E402) for several equations of one tensor that are no copies.
-    """
+    """Groups of a normalised program, in an order in which each finds its inputs ready."""
     result: list[Group] = []
     for statement in program.body:
         if isinstance(statement, ir.Scan):
@@ -64,23 +60,11 @@ def groups(program: ir.Program) -> tuple[Group, ...]:
         if copy_of(pieces, program) is not None:
             if statement is pieces[-1]:
                 result.append(Group("copy", tuple(pieces)))
-        elif len(pieces) > 1:
-            raise DiagnosticError((_piecewise(pieces),))
         elif matmul_of(statement, program) is not None:
             result.append(Group("mme", (statement,)))
         else:
             _place(result, statement)
     return _sorted(result)
-
-
-def _piecewise(pieces: list[ir.Equation]) -> Diagnostic:
-    target = pieces[0].target
-    labels = tuple(Label(e.span, "and here") for e in pieces[1:])
-    message = (
-        f"pieces of this kind are not lowered yet: the equations of {target} do not divide one index at a threshold"
-    )
-    hint = "divide it at sizes or attributes whose order a contract states, as in `where 0 <= Hs <= H`; or use `select`"
-    return Diagnostic("E402", message, pieces[0].span, hint, labels)
 
 
 def rows(equation: ir.Equation) -> frozenset[str]:

@@ -13,12 +13,14 @@ from tpcgen.rewrite.guard_absent import guard_absent
 from tpcgen.rewrite.hoist_reductions import hoist_reductions
 from tpcgen.rewrite.inline_maps import inline_maps
 from tpcgen.rewrite.materialise_operands import materialise_operands
+from tpcgen.rewrite.merge_pieces import merge_pieces
 from tpcgen.rewrite.split_contractions import split_contractions
 from tpcgen.rewrite.unsupported import report_unsupported
 
 Rewrite = Callable[[ir.Program, Diagnostics], ir.Program]
 
 REWRITES: tuple[tuple[str, Rewrite], ...] = (
+    ("merge_pieces", merge_pieces),
     ("split_contractions", lambda program, _: split_contractions(program)),
     ("gather_operands", lambda program, _: gather_operands(program)),
     ("materialise_operands", materialise_operands),

@@ -11,6 +11,8 @@ visits A at the first Hs heads and C at the others, so A is computed at those on
     O[b,h,q,e] = A_1[b,h,q,e] where h < Hs
     O[b,h,q,e] = C_2[b,h - Hs,q,e] where h >= Hs
 
+Pieces that are maps of whole tensors are left to merge_pieces.py: one kernel computes them where they belong.
+
 What lies before a piece is cut along with it: every intermediate, and every scan, that all its readers read at the
 divided index itself. One that both pieces read that way becomes two; each of its points is still visited once. One that
 is read in any other way (at `h // R`, by something that is not cut) stays whole.
@@ -111,6 +113,9 @@ def _split(program: ir.Program) -> ir.Program | Refused:
     if not builder.changed:
         name, es = next(iter(several.items()))
         return reasons[0] if reasons else Refused(f"the pieces of {name} are computed apart already", es[0].span)
+    if not spread.versions and not any(_reduces(e) for name in spread.cuts for e in several[name]):
+        name, es = next(iter(several.items()))
+        return Refused(f"the pieces of {name} are maps: one kernel computes them", es[0].span)
     return result
 
 
@@ -226,6 +231,10 @@ def _chain(bounds: Sequence[tuple[ir.Expr, ir.Expr]], extent: ir.Expr) -> tuple[
 
 def _position(low: ir.Expr, starts: Sequence[ir.Expr]) -> int:
     return next(i for i, s in enumerate(starts) if affine.equal(s, low))
+
+
+def _reduces(e: ir.Equation) -> bool:
+    return any(isinstance(x, ir.Reduce) for x in ir.walk(e.value))
 
 
 def _bound(e: ir.Equation | ir.Update) -> frozenset[str]:
