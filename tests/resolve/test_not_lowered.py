@@ -26,19 +26,6 @@ def shown(d: Diagnostic) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name, id, word, places",
-    [
-        ("gated_linear", "E422", "scan", ["scan t in 0 .. N {"]),
-    ],
-)
-def test_an_example_names_what_is_missing(name: str, id: str, word: str, places: list[str]) -> None:
-    (found,) = refused(EXAMPLES / f"{name}.dsl")
-    assert found.id == id
-    assert found.message.startswith(f"{word}")
-    assert shown(found) == places
-
-
-@pytest.mark.parametrize(
     "body, id, message, places",
     [
         (
