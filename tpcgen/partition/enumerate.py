@@ -21,8 +21,10 @@ from tpcgen.rewrite.normalise import normalise
 from tpcgen.rewrite.unsupported import report_pins
 
 _KERNELS = ("tpc", "scan")
-MAX_PLANS = 8
-"""Of one program. Beyond this many combinations the kernels that reduce least keep their first lane."""
+MAX_PLANS = 16
+"""Shared by the alternatives, of which each has two at least. Beyond this many combinations the kernels that reduce
+least keep their first lane.
+"""
 
 
 def enumerate_plans(program: ir.Program, target: str) -> tuple[Plan, ...]:
@@ -43,7 +45,7 @@ def plans_of(program: ir.Program, found: Alternatives, target: str) -> tuple[Pla
     problems: list[DiagnosticError] = []
     for alternative in found.programs:
         try:
-            plans += _plans(program, alternative, target)
+            plans += _plans(program, alternative, target, max(MAX_PLANS // len(found.programs), 2))
         except DiagnosticError as error:
             problems.append(error)
     if not plans:
@@ -51,12 +53,12 @@ def plans_of(program: ir.Program, found: Alternatives, target: str) -> tuple[Pla
     return tuple(plans)
 
 
-def _plans(source: ir.Program, alternative: Alternative, target: str) -> tuple[Plan, ...]:
+def _plans(source: ir.Program, alternative: Alternative, target: str, most: int) -> tuple[Plan, ...]:
     program = alternative.program
     normal = normalise(program)
     parts = groups(normal)
     options = [_lanes(g, source, normal) for g in parts]
-    choices = _capped(_pinned(source, parts, options), [not any(bound(e) for e in g.equations) for g in parts])
+    choices = _capped(_pinned(source, parts, options), [not any(bound(e) for e in g.equations) for g in parts], most)
     shapes = matmuls(normal, parts)
     plans: list[Plan] = []
     for chosen in product(*choices):
@@ -76,12 +78,12 @@ def _lanes(group: Group, source: ir.Program, normal: ir.Program) -> tuple[str | 
     return found if known & set(origins(group, source)) else found[:1]
 
 
-def _capped(choices: list[tuple[str | None, ...]], last: Sequence[bool]) -> list[tuple[str | None, ...]]:
-    """At most MAX_PLANS combinations; groups marked `last` are the first to lose their choice."""
+def _capped(choices: list[tuple[str | None, ...]], last: Sequence[bool], most: int) -> list[tuple[str | None, ...]]:
+    """At most `most` combinations; groups marked `last` are the first to lose their choice."""
     total = 1
     result = list(choices)
     for n in sorted(range(len(choices)), key=lambda n: last[n]):
-        result[n] = choices[n] if total * len(choices[n]) <= MAX_PLANS else choices[n][:1]
+        result[n] = choices[n] if total * len(choices[n]) <= most else choices[n][:1]
         total *= len(result[n])
     return result
 

@@ -1,0 +1,88 @@
+"""Every algorithm of every variant of std/ on the strict host device: not only the chosen one.
+
+Of lengths that differ in a constant only (bands of 64, 128, 256) the smallest stands for the others; `-m full` runs
+them all, with every choice of lanes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.device.harness import TARGETS, build, drawn, failures, judged
+from tpcgen.diagnostics import DiagnosticError
+from tpcgen.host.api import Session
+from tpcgen.interpreter.inputs import families
+from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.program import Module, load
+from tpcgen.program.ir import Program
+
+ROOT = Path(__file__).parents[2]
+FILES = [
+    *sorted((ROOT / "std").glob("*.dsl")),
+    ROOT / "examples" / "gated_linear.dsl",
+    ROOT / "examples" / "linear.dsl",
+]
+LONGER = re.compile(r"(bands|chunks) of (128|256)")
+QUICK = [("gaudi2", "bf16"), ("gaudi", "f32")]
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Session]:
+    with Session() as s:
+        yield s
+
+
+def ops() -> Iterator[tuple[Path, Module, str]]:
+    for path in FILES:
+        module = load(str(path))
+        yield from ((path, module, op) for op in module.ops)
+
+
+def program(module: Module, op: str, dtype: str) -> Program:
+    return module.program(op, **dict.fromkeys(module.dtype_variables(op), dtype))
+
+
+def quick(program: Program, target: str) -> list[int]:
+    """The first plan of each algorithm, of the smallest length."""
+    seen: dict[str, int] = {}
+    for number, plan in enumerate(enumerate_plans(program, target)):
+        kind, colon, _ = plan.label.partition(":")
+        if not LONGER.search(kind):
+            seen.setdefault(kind if colon or "of" in kind else "", number)
+    return list(seen.values())
+
+
+def check(module: Module, op: str, target: str, dtype: str, folder: Path, session: Session, whole: bool) -> None:
+    spec = program(module, op, dtype)
+    try:
+        numbers = quick(spec, target)
+        built = build({op: spec}, folder, session, (target,), lambda _name, _target, n: whole or n in numbers)[op]
+    except DiagnosticError as error:
+        pytest.skip(error.diagnostics[0].message)
+    own = {*spec.sizes, *(a.name for a in spec.attributes)}
+    found: list[str] = []
+    for c in module.checks:
+        if op not in c.ops:
+            continue
+        values = {k: v for k, v in c.values.items() if k in own}
+        for family in families(spec):
+            found += failures(judged(built, values, drawn(spec, values, family), f"{c.name} {family}"))
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(("target", "dtype"), QUICK)
+@pytest.mark.parametrize(("path", "module", "op"), [pytest.param(*o, id=o[2]) for o in ops()])
+def test_each_algorithm(path, module, op, target, dtype, tmp_path, session) -> None:
+    check(module, op, target, dtype, tmp_path, session, whole=False)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", ["bf16", "f32"])
+@pytest.mark.parametrize(("path", "module", "op"), [pytest.param(*o, id=o[2]) for o in ops()])
+def test_every_plan(path, module, op, target, dtype, tmp_path, session) -> None:
+    check(module, op, target, dtype, tmp_path, session, whole=True)
