@@ -110,17 +110,11 @@ def _priced(
     """Plans with their prices, those that have none, and those not worth one. A stage that plans share is costed once;
     the plan called `pin` is priced whatever its bound.
     """
-    known: dict[TpcStage, TpcCost] = {}
-
-    def once(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> TpcCost:
-        if stage not in known:
-            known[stage] = cost(stage, machine, values)
-        return known[stage]
-
+    once, guess = _once(cost), _once(estimate)
     priced: list[tuple[Plan, PlanPrice]] = []
     impossible: list[tuple[str, Diagnostic]] = []
     unpriced: list[tuple[str, float]] = []
-    guesses = [price(plan, machine, binding, estimate).seconds for plan in plans]
+    guesses = [price(plan, machine, binding, guess).seconds for plan in plans]
     for _, plan in sorted(zip(guesses, plans, strict=True), key=lambda item: item[0]):
         least = price(plan, machine, binding, at_least)
         best = min((p.seconds for _, p in priced if p.fits), default=inf)
@@ -132,3 +126,15 @@ def _priced(
         except DiagnosticError as error:
             impossible.append((plan.label, error.diagnostics[0]))
     return priced, tuple(impossible), tuple(unpriced)
+
+
+def _once(cost: TpcCostFunction) -> TpcCostFunction:
+    """The same for one machine and binding, each stage looked at once."""
+    known: dict[TpcStage, TpcCost] = {}
+
+    def remembered(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> TpcCost:
+        if stage not in known:
+            known[stage] = cost(stage, machine, values)
+        return known[stage]
+
+    return remembered

@@ -9,7 +9,8 @@ there (assumption); anything else goes through HBM once per stage that touches i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from math import prod
 
 from tpcgen.machine import Machine
@@ -162,6 +163,8 @@ class _Pricer:
     machine: Machine
     values: Mapping[str, Value]
     tpc_cost: TpcCostFunction
+    shapes: dict[str, list[int]] = field(default_factory=dict[str, "list[int]"])
+    """Of the buffers asked for so far, in memory order."""
 
     def stage(self, stage: Stage) -> StagePrice:
         if not any(self._bytes(self.plan.buffer(name)) for name in written(stage)):
@@ -180,16 +183,18 @@ class _Pricer:
 
     def peak(self) -> int:
         """Inputs and outputs live all along, a buffer in between from its first to its last stage."""
-        stages = [set(touched(s)) for s in self.plan.stages]
-        best = 0
-        for now in range(max(len(stages), 1)):
-            alive = 0
-            for b in self.plan.buffers:
-                uses = [i for i, names in enumerate(stages) if b.name in names]
-                if b.role is not Role.INTERMEDIATE or (uses and uses[0] <= now <= uses[-1]):
-                    alive += self._bytes(b)
-            best = max(best, alive)
-        return best
+        uses: dict[str, list[int]] = {}
+        for position, stage in enumerate(self.plan.stages):
+            for name in touched(stage):
+                uses.setdefault(name, []).append(position)
+        always, change = 0, [0] * (len(self.plan.stages) + 1)
+        for b in self.plan.buffers:
+            if b.role is not Role.INTERMEDIATE:
+                always += self._bytes(b)
+            elif b.name in uses:
+                change[uses[b.name][0]] += self._bytes(b)
+                change[uses[b.name][-1] + 1] -= self._bytes(b)
+        return always + max(accumulate(change))
 
     def _mme(self, stage: MmeStage) -> StagePrice:
         m = matmul_of(self.plan, stage, self.values)
@@ -305,7 +310,9 @@ class _Pricer:
         return prod(self._shape(b)) * b.dtype.size
 
     def _shape(self, b: Buffer) -> list[int]:
-        return [int(evaluate(b.shape[axis], self.values)) for axis in b.order]
+        if b.name not in self.shapes:
+            self.shapes[b.name] = [int(evaluate(b.shape[axis], self.values)) for axis in b.order]
+        return self.shapes[b.name]
 
     def _sizes(self, name: str) -> str:
         b = self.plan.buffer(name)
