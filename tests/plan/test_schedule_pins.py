@@ -80,3 +80,31 @@ def test_lanes_that_cannot_be_are_refused(entry, id, hint):
     with pytest.raises(DiagnosticError, match=id) as caught:
         enumerate_plans(load_text(SOFTMAX % entry).program("f"), "gaudi2")
     assert hint in caught.value.diagnostics[0].hint
+
+
+TWO_PARTS = """
+op f(Q: f32[N, D], K: f32[N, D], V: f32[N, E], W: int = 8) -> O: f32[N, E], L: f32[N, E]
+    where W >= 1
+{
+    S[q,k] = sum[d](Q[q,d] * K[k,d])
+    P[q,k] = softmax[k where q - W < k <= q](S[q,k])
+    O[q,e] = sum[k](P[q,k] * V[k,e])
+    T[q,k] = sum[d](K[q,d] * Q[k,d])
+    A[q,k] = T[q,k] where k <= q
+    L[q,e] = sum[k](A[q,k] * V[k,e])
+    schedule { %s }
+}
+"""
+
+
+def test_algorithms_are_pinned():
+    def labels(entries):
+        plans = enumerate_plans(load_text(TWO_PARTS % entries).program("f"), "gaudi2")
+        return {p.label.partition(":")[0] for p in plans}
+
+    assert labels("tile q 64; chunk q 64;") == {"bands of 64, chunks of 64"}
+    assert labels("tile q whole; chunk q 128;") == {"chunks of 128"}
+    with pytest.raises(DiagnosticError, match="no alternative has all of these lengths"):
+        labels("tile q 64; chunk q 128;")
+    with pytest.raises(DiagnosticError, match="no alternative has `tile q 48`"):
+        labels("tile q 48;")

@@ -19,7 +19,7 @@ from tpcgen.program.sizes import Binding, Value
 from tpcgen.rewrite.alternatives import alternatives
 from tpcgen.rewrite.outcome import Refused
 
-BUDGET = 24
+BUDGET = 8
 """Plans whose kernels are made to price them: about 20 ms each."""
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tpcgen.diagnostics import Diagnostics
 from tpcgen.program import ir
@@ -23,12 +23,14 @@ WHOLE = "whole"
 class Alternative:
     """`label` is empty for the program as written: "bands of 64", "bands of 64, chunks of 128".
 
-    `pins`: entries of a `schedule` block that keep it among the others.
+    `pins`: entries of a `schedule` block that keep it among the others. `length`: that of its tiles, 0 without; two
+    families share it, or programs of two parts would have the square of the alternatives.
     """
 
     label: str
     program: ir.Program
     pins: tuple[str, ...] = ()
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +90,13 @@ def _applied(family: Family, a: Alternative) -> list[Alternative] | Refused:
     if isinstance(index, Refused):
         return index
     made: list[Alternative] = []
-    for length in family.lengths:
+    for length in (a.length,) if a.length else family.lengths:
         result = family.rewrite(a.program, length)
         if isinstance(result, Refused):
             return result
         label = ", ".join(x for x in (a.label, f"{family.name} of {length}") if x)
-        made.append(Alternative(label, result, (*a.pins, f"{family.verb} {index} {length};")))
-    kept = Alternative(a.label, a.program, (*a.pins, f"{family.verb} {index} {WHOLE};"))
+        made.append(Alternative(label, result, (*a.pins, f"{family.verb} {index} {length};"), length))
+    kept = replace(a, pins=(*a.pins, f"{family.verb} {index} {WHOLE};"))
     return [kept, *made]
 
 
@@ -110,5 +112,9 @@ def _pinned(program: ir.Program, made: list[Alternative]) -> tuple[Alternative, 
             hint = f"what can be pinned: {' '.join(known)}" if known else "the op has one algorithm only"
             found.error("E410", f"no alternative has `{wanted[:-1]}`", pin.span, hint)
         kept = [a for a in kept if wanted in a.pins]
+    if not kept and not found.has_errors:
+        known = [" ".join(a.pins) for a in made]
+        span = next(pin.span for pin in program.pins if pin.verb in {f.verb for f in FAMILIES})
+        found.error("E410", "no alternative has all of these lengths", span, f"there are: {'  or  '.join(known)}")
     found.raise_if_errors()
-    return tuple(kept or made)
+    return tuple(kept)

@@ -34,6 +34,7 @@ from tpcgen.rewrite.edit import (
     definitions,
     names_in_use,
     parts_of,
+    reads,
     rebuilt,
 )
 from tpcgen.rewrite.outcome import Refused
@@ -45,12 +46,16 @@ MAX_AXES = 5
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """`low <= k - q <= high` at every point of a reduction over `k` for each `q`; no indices in the bounds."""
+    """`low <= k - q <= high` at every point of a reduction over `k` for each `q`; no indices in the bounds.
+
+    `tensor` is what the reduction is part of.
+    """
 
     q: str
     k: str
     low: Polynomial
     high: Polynomial
+    tensor: str
 
 
 def band(program: ir.Program, tile: int = 64) -> ir.Program | Refused:
@@ -79,7 +84,7 @@ def find_band(program: ir.Program) -> Band | Refused:
             bounds = _bounds(e, d.equation, program)
             for (q, k), (low, high) in bounds.items():
                 if low is not None and high is not None:
-                    return Band(q, k, low, high)
+                    return Band(q, k, low, high, d.tensor.name)
                 one_sided = one_sided or Refused(f"nothing bounds {k} - {q} on both sides", e.span)
     return one_sided or Refused("no domain ties a reduced index to a query", program.span)
 
@@ -170,10 +175,13 @@ class _Blocking:
         self.new_indices += [ir.IndexRange(name, _integer(0), high) for name, high in extents.items()]
 
     def _square(self) -> frozenset[str]:
-        """Tensors with both indices among their own."""
-        found = {
-            d.tensor.name for d in definitions(self.program) if {self.band.q, self.band.k} <= {*d.equation.indices}
-        }
+        """Tensors with both indices among their own, as far as they have to do with the band's reduction."""
+        both = {d.tensor.name for d in definitions(self.program) if {self.band.q, self.band.k} <= {*d.equation.indices}}
+        met = [({d.tensor.name} | reads(d.equation)) for d in definitions(self.program)]
+        found = {self.band.tensor}
+        for _ in met:
+            found |= {name for names in met if names & found & {*both, self.band.tensor} for name in names & both}
+        found &= both
         outputs = [t for t in self.program.outputs if t.name in found]
         if outputs:
             raise _RefusedError(f"{outputs[0].name} is an output over the whole square", outputs[0])
