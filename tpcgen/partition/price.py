@@ -16,12 +16,14 @@ from math import prod
 from tpcgen.machine import Machine
 from tpcgen.machine.dma import copy, copy_seconds, traffic_seconds
 from tpcgen.machine.mme import Matmul, mme_cost
+from tpcgen.machine.model import GATHER_ROW
 from tpcgen.machine.tpc import TpcCost, tpc_time
 from tpcgen.partition.plan import Buffer, CopyStage, MmeStage, MoveStage, Plan, Stage, TpcStage
 from tpcgen.partition.simulate import Node, Span, busy, makespan, overlap, simulate
-from tpcgen.program.ir import Expr, Role
+from tpcgen.program.ir import Equation, Expr, Read, Role, walk
 from tpcgen.program.sizes import Binding, Value, evaluate
 from tpcgen.rewrite.copies import Blocks, Merged, Slice
+from tpcgen.rewrite.gather_operands import through_table
 
 TpcCostFunction = Callable[[TpcStage, Machine, Mapping[str, Value]], TpcCost]
 
@@ -103,6 +105,12 @@ def nodes(stages: Sequence[StagePrice], machine: Machine, after: Sequence[tuple[
         alone = max(s.engine_seconds, s.hbm / machine.memory.hbm_rate)
         made.append(Node(s.name, s.engine, s.engine_seconds, max(s.seconds - alone, 0.0), s.hbm, before))
     return made
+
+
+def gathered(stage: TpcStage) -> list[Read]:
+    """Reads of a stage whose rows a table names."""
+    sides = [s for e in stage.program.body if isinstance(e, Equation) for s in (e.value, e.domain) if s is not None]
+    return [x for s in sides for x in walk(s) if isinstance(x, Read) and through_table(x)]
 
 
 def waits(plan: Plan) -> tuple[tuple[int, ...], ...]:
@@ -210,7 +218,26 @@ class _Pricer:
         sides = (stage.program.inputs, stage.program.outputs)
         shapes = " -> ".join(self._described([t.name for t in side]) for side in sides)
         engine = StagePrice(stage.name, "TPC", shapes, time.seconds, time.bound, 0, 0, time.formula)
-        return self._with_memory(stage, replace(engine, known_by=cost.known_by))
+        return self._with_gathers(stage, self._with_memory(stage, replace(engine, known_by=cost.known_by)))
+
+    def _with_gathers(self, stage: TpcStage, priced: StagePrice) -> StagePrice:
+        """Rows that are read through a table come at a share of the HBM rate."""
+        gathers = [g for g in gathered(stage) if not self._stays(self.plan.buffer(g.tensor))]
+        if not gathers:
+            return priced
+        narrow = min(self._row_bytes(g) for g in gathers)
+        memory = self.machine.memory
+        share = memory.gather_wide if narrow >= GATHER_ROW else memory.gather_narrow
+        moved = sum(self._bytes(self.plan.buffer(t.name)) for t in stage.program.outputs)
+        seconds = moved / (memory.hbm_rate * share) + self.machine.tpc.launch_seconds
+        if seconds <= priced.seconds:
+            return priced
+        formula = f"{moved} bytes in rows of {narrow} at {share:.0%} of the HBM rate"
+        return replace(priced, seconds=seconds, bound=f"gather of {narrow} B rows", formula=formula)
+
+    def _row_bytes(self, g: Read) -> int:
+        buffer = self.plan.buffer(g.tensor)
+        return self._shape(buffer)[-1] * buffer.dtype.size
 
     def _copied(self, stage: MoveStage | CopyStage, target: str) -> StagePrice:
         """Every element of the target is read once and written once."""

@@ -212,6 +212,13 @@ def others(x: Explanation) -> Iterator[str]:
         yield table(("instead", "predicted", "against", ""), rows, frozenset({"predicted", "against"})).rstrip("\n")
     for label, problem in x.choice.impossible:
         yield f"not lowered yet: {label} ({problem.id}: {problem.message})"
+    for family, refusal in x.choice.refused:
+        line = f" ({file_label(refusal.span.file)}:{refusal.span.line})" if refusal.span.line else ""
+        yield f"no {family}: {refusal.reason}{line}"
+    if x.choice.unpriced:
+        count, loss = len(x.choice.unpriced), x.choice.loss
+        bound = "none of them can be faster" if loss == 1 else f"one of them may be up to {loss:.2f} times faster"
+        yield f"{count} more plans were bounded from below only: {bound}"
     better = x.choice.better_baseline
     if better is not None:
         yield f"warning: {better.label} is faster than this plan by these predictions"

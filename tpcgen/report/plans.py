@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tpcgen.emit.artifact import Artifact, Variant
+from tpcgen.machine.model import GATHER_ROW
 from tpcgen.partition.baseline import FUSED, PLAIN
 from tpcgen.partition.choose import Choice
 from tpcgen.partition.table import duration
@@ -52,6 +53,12 @@ def _choice(choice: Choice) -> Iterator[str]:
     others = [(label, duration(p.seconds), "rejected") for label, p in choice.rejected[:_REJECTED_SHOWN]]
     others += [(b.label, duration(b.seconds), _BASELINES[b.label]) for b in choice.baselines]
     yield table(("instead", "predicted", ""), others, frozenset({"predicted"}))
+    for s in choice.price.stages:
+        if s.bound.startswith("gather of") and int(s.bound.split()[2]) < GATHER_ROW:
+            yield (
+                f"note: {s.name} reads rows of {s.bound.split()[2]} bytes through a table: below {GATHER_ROW} bytes a "
+                "gather reaches about a quarter of the rate of longer ones (published timing T14)\n"
+            )
     if choice.better_baseline is not None:
         better = choice.better_baseline.label
         yield f"warning: by these predictions {better} is faster than this plan: prefer it where its rounding will do\n"
