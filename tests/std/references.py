@@ -133,7 +133,7 @@ def t5_bucket(distance: int, buckets: int = 32, furthest: int = 128) -> int:
 
 def _swin(Q: Array, K: Array, V: Array, table: Array, seen: Seen, Y: int, X: int) -> Array:
     """The bias by the published construction: a flat index of relative coordinates into [(2Y-1)(2X-1), H]."""
-    flat = table.astype(float).reshape((2 * Y - 1) * (2 * X - 1), -1)
+    flat = table.astype(float)
     coordinates = np.stack(np.meshgrid(np.arange(Y), np.arange(X), indexing="ij")).reshape(2, -1)
     relative = coordinates[:, :, None] - coordinates[:, None, :]
     index = (relative[0] + Y - 1) * (2 * X - 1) + relative[1] + X - 1

@@ -111,7 +111,8 @@ def _text(e: Expr, outer: int) -> str:
         case Binary(operator="+" | "-" | "*" | "//" | "%"):
             mine = _PRECEDENCE[e.operator]
             operator = "/" if e.operator == "//" else e.operator
-            right = mine + 1 if e.operator in ("-", "//", "%") else mine
+            bound = e.operator in ("-", "//", "%") or (e.operator == "*" and _starts_with_quotient(e.right))
+            right = mine + 1 if bound else mine
             return _paren(f"{_text(e.left, mine)} {operator} {_text(e.right, right)}", mine, outer)
         case _:
             raise TypeError(f"not an integer expression of a kernel: {e}")
@@ -119,6 +120,17 @@ def _text(e: Expr, outer: int) -> str:
 
 def _paren(text: str, mine: int, outer: int) -> str:
     return f"({text})" if mine < outer else text
+
+
+def _starts_with_quotient(e: Expr) -> bool:
+    """x * (q / y) is not x * q / y: integers round down in between."""
+    match e:
+        case Binary(operator="//" | "%"):
+            return True
+        case Binary(operator="*"):
+            return _starts_with_quotient(e.left)
+        case _:
+            return False
 
 
 def _power_of_two(e: Expr) -> int | None:

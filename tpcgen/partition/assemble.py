@@ -13,7 +13,7 @@ from tpcgen.partition.subprogram import subprogram
 from tpcgen.program import ir
 from tpcgen.program.substitute import FreshNames
 from tpcgen.rewrite.copies import copy_of
-from tpcgen.rewrite.support import Supports
+from tpcgen.rewrite.support import Supports, UndeterminedError
 
 
 def matmuls(program: ir.Program, groups: Sequence[Group]) -> dict[int, Matmul]:
@@ -61,12 +61,20 @@ def notes(program: ir.Program, groups: Sequence[Group]) -> tuple[str, ...]:
             continue
         sides = (value.body.left, value.body.right)
         for partial, other in (sides, sides[::-1]):
-            if isinstance(partial, ir.Read) and isinstance(other, ir.Read) and supports.of(partial).where is not None:
+            if isinstance(partial, ir.Read) and isinstance(other, ir.Read) and _partial(supports, partial):
                 found.append(
                     f"{group.equations[0].target}: {partial.tensor} is 0 where it is absent and the MME multiplies "
                     f"those zeros too, so a NaN or inf in {other.tensor} reaches every row of its batch, visited or not"
                 )
     return tuple(found)
+
+
+def _partial(supports: Supports, e: ir.Read) -> bool:
+    """Whether the tensor may be absent somewhere; it may where nobody can say."""
+    try:
+        return supports.of(e).where is not None
+    except UndeterminedError:
+        return True
 
 
 @dataclass
