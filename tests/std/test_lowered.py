@@ -1,4 +1,4 @@
-"""Which variants compile. What does not has its diagnostic here; one that starts to compile fails until its line goes."""
+"""Which variants compile: the others are listed with their diagnostic; one that starts to compile fails here too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tpcgen.partition.choose import choose
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program.sizes import bind
 
-NOT_LOWERED: dict[str, str] = {}
+NOT_LOWERED = {"bigbird": "E408", "varlen": "E426", "varlen_cross": "E426"}
 
 
 def _refusal(variant: Variant, dtype: str, target: str) -> str:
