@@ -239,9 +239,6 @@ def test_without_a_head_dim_the_scale_is_infinite_and_the_glue_refuses(examples:
 
 
 @pytest.mark.full
-@pytest.mark.xfail(
-    strict=True, reason="along the rows a kernel adds one weight after another in f32, N / CHAINS of them"
-)
 def test_equal_weights_over_thousands_of_keys(session: Session, tmp_path: Path) -> None:
     program = load(str(EXAMPLES / "full.dsl")).program("full", T="f32")
     built = build({"full": program}, tmp_path, session, ("gaudi2",))["full"]

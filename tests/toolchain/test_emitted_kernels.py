@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.examples import EXAMPLES, SPECS, every_kernel
+from tests.kernel.stages import stage_of
+from tests.kernel.test_reads import CASES, Reads
+from tpcgen.kernel.lower import lower
 from tpcgen.kernel.tpc_c import render
 from tpcgen.toolchain import tpc_clang
 
@@ -26,3 +29,13 @@ def test_compiles_without_warnings(tmp_path: Path, op: str, dtype: str, target: 
         made = source.with_suffix(".o")
         tpc_clang.compile_kernel(COMPILER, source, target, made, {f"{op}.dsl": EXAMPLES / f"{op}.dsl"})
         assert 0 < made.stat().st_size < 4 * CODE_LIMIT
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no tpc-clang: set TPC_CLANG")
+@pytest.mark.parametrize("target", tpc_clang.TARGETS)
+@pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
+def test_reads_at_computed_places_compile(tmp_path: Path, case: Reads, target: str) -> None:
+    assert COMPILER is not None
+    source = tmp_path / f"{case.name}.c"
+    source.write_text(render(lower(stage_of(case.text, case.lane), target=target, name=case.name)))
+    tpc_clang.compile_kernel(COMPILER, source, target, source.with_suffix(".o"), {})

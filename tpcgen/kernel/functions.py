@@ -207,11 +207,14 @@ def _log_at_least_one(b: Builder, _precision: Precision, args: tuple[Operand, ..
     return b.op("sel_geq", x, Imm(1.0), _log_positive(b, x), x)
 
 
-def _tanh(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+def _tanh(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
     x = args[0]
     u = b.op("mul", x, x)
-    p = b.op("mul", x, horner(b, u, _TANH_P))
-    y = b.op("mul", p, _newton_reciprocal(b, horner(b, u, _TANH_Q)))
+    p, q = b.op("mul", x, horner(b, u, _TANH_P)), horner(b, u, _TANH_Q)
+    inverse = _newton_reciprocal(b, q)
+    y = b.op("mul", p, inverse)
+    if precision is Precision.F32:  # a soft cap multiplies the error by the cap
+        y = b.op("madd", b.op("nmadd", y, q, p, hint="residual"), inverse, y)
     y = at_most(b, at_least(b, y, -1.0), 1.0)
     y = b.op("sel_grt", x, Imm(_TANH_IS_ONE), Imm(1.0), y)  # u overflows far beyond, where y is anything
     return b.op("sel_less", x, Imm(-_TANH_IS_ONE), Imm(-1.0), y)

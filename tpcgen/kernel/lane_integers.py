@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.inside import is_count
 from tpcgen.kernel.integers import Integers, spelled_out
-from tpcgen.kernel.ir import Imm, Operand, Reg, Scalar, VectorOp, VType
+from tpcgen.kernel.ir import OPS, Function, Imm, Invoke, Operand, Reg, Scalar, VectorOp, VType
 from tpcgen.kernel.loads import Loads
 from tpcgen.kernel.scopes import Env, Scopes
 from tpcgen.kernel.shape import Shape
@@ -22,7 +22,7 @@ _INTEGER_ONE, _INTEGER_MINUS_ONE = Literal(1, DType.I32), Literal(-1, DType.I32)
 
 
 class LaneIntegers:
-    """`real` and `condition` are those of who computes floats and predicates (values.py)."""
+    """`real` and `condition` are those of who computes floats and predicates (values.py), `functions` the kernel's."""
 
     def __init__(
         self,
@@ -32,6 +32,7 @@ class LaneIntegers:
         loads: Loads,
         real: Callable[[Expr, Env], Operand],
         condition: Callable[[Expr, Env], bool | Reg],
+        functions: dict[str, Function],
     ) -> None:
         self.shape = shape
         self.scopes = scopes
@@ -39,6 +40,7 @@ class LaneIntegers:
         self.loads = loads
         self.real = real
         self.condition = condition
+        self.functions = functions
 
     def lane_factor(self, e: Expr, env: Env) -> int | None:
         """What an integer expression grows by from one lane to the next; None where that differs."""
@@ -117,8 +119,7 @@ class LaneIntegers:
             op, by = ("iasr", shift) if e.operator == "//" else ("iand", (1 << shift) - 1)
             return self.scopes.emit(level, op, (x, Imm(by)))
         if is_count(e.right):
-            found = self._quotient(e.left, e.right, x, env, level)
-            return found[0 if e.operator == "//" else 1]
+            return self._by_count(e, x, env, level)
         return self._signed(e, x, env, level)
 
     def _signed(self, e: Binary, x: Reg, env: Env, level: int) -> Reg:
@@ -128,44 +129,55 @@ class LaneIntegers:
         by = self._uniform(sign, "sign")
         turned = Binary("*", e.left, sign)
         x = self._recall("turned", turned, env, level, lambda: self.scopes.emit(level, "imul", (x, by), "turned"))
-        quotient, remainder = self._quotient(turned, size, x, env, level)
-        return quotient if e.operator == "//" else self.scopes.emit(level, "imul", (remainder, by))
+        found = self._by_count(Binary(e.operator, turned, size), x, env, level)
+        return found if e.operator == "//" else self.scopes.emit(level, "imul", (found, by))
 
-    def _quotient(self, left: Expr, right: Expr, x: Reg, env: Env, level: int) -> tuple[Reg, Reg]:
-        """x // d and x % d for any i32 x and 0 < d < 2^30, by the reciprocal of d in f32; x is what `left` is.
+    def _by_count(self, e: Binary, x: Reg, env: Env, level: int) -> Reg:
+        """x // d or x % d for any i32 x and 0 < d < 2^30; x is what the left side is."""
+        divisor = self._uniform(e.right, "divisor")
+        whole = Binary("//", e.left, e.right)
+        quotient = self._recall("lanes by", whole, env, level, lambda: self._quotient(e.right, x, divisor, level))
+        if e.operator == "//":
+            return quotient
+        product = self.scopes.emit(level, "imul", (quotient, divisor))
+        return self.scopes.emit(level, "isub", (x, product), "remainder")
+
+    def _quotient(self, right: Expr, x: Reg, divisor: Reg, level: int) -> Reg:
+        inverse = self.real(Binary("/", _ONE, right), {})
+        assert isinstance(inverse, Reg)
+        name = "divide" if x.parts == 1 else "divide_pair"
+        if name not in self.functions:
+            self.functions[name] = self._function(name, x.parts)
+        quotient = self.scopes.register("quotient", VType.I32, x.parts, uniform=x.uniform)
+        self.scopes.append(level, Invoke(quotient, name, (x, inverse, divisor)))
+        return quotient
+
+    def _function(self, name: str, parts: int) -> Function:
+        """x // d by the reciprocal of d in f32.
 
         x, 1 / d and their product are off by 2^-24 each, so that the first quotient is off by 1 + 3 * 2^-24 |x| / d and
-        what is left of x by d + 384 at most; the second quotient is off by 1, which the remainder shows.
+        what is left of x by d + 384 at most; the second quotient is off by 1, which what is left then shows.
         """
-        key = Binary("//", left, right), self.scopes.point(left, env)
-        if not self.scopes.knows(level, ("quotient", *key)):
-            for what, found in zip(("quotient", "remainder"), self._divide(right, x, level), strict=True):
-                self.scopes.learn(level, (what, *key), found)
-        quotient, remainder = (self.scopes.recall(level, (w, *key), _never) for w in ("quotient", "remainder"))
-        assert isinstance(quotient, Reg) and isinstance(remainder, Reg)
-        return quotient, remainder
+        x = self.scopes.register("x", VType.I32, parts)
+        inverse, divisor = self.scopes.register("inverse", VType.F32, 1), self.scopes.register("divisor", VType.I32, 1)
+        body: list[VectorOp] = []
 
-    def _divide(self, right: Expr, x: Reg, level: int) -> tuple[Reg, Reg]:
-        inverse, divisor = self.real(Binary("/", _ONE, right), {}), self._divisor(right)
-        first, left = self._step(x, inverse, divisor, level)
-        more, left = self._step(left, inverse, divisor, level)
-        quotient = self.scopes.emit(level, "iadd", (first, more), "quotient")
-        below = self.scopes.emit(level, "icmp_less", (left, Imm(0)), "below")
-        above = self.scopes.emit(level, "icmp_geq", (left, divisor), "above")
-        for op, pred in (("isub", below), ("iadd", above)):
-            self.scopes.update(level, quotient, op, (quotient, Imm(1)), pred)
-        for op, pred in (("iadd", below), ("isub", above)):
-            self.scopes.update(level, left, op, (left, divisor), pred)
-        return quotient, left
+        def op(name: str, *args: Operand, hint: str = "t") -> Reg:
+            wide = max(a.parts for a in args if isinstance(a, Reg))
+            dest = self.scopes.register(hint, OPS[name].result, wide)
+            body.append(VectorOp(dest, name, args))
+            return dest
 
-    def _step(self, x: Reg, inverse: Operand, divisor: Operand, level: int) -> tuple[Reg, Reg]:
-        real = self.scopes.emit(level, "itof", (x,))
-        near = self.scopes.emit(level, "ftoi_down", (self.scopes.emit(level, "mul", (real, inverse)),))
-        product = self.scopes.emit(level, "imul", (near, divisor))
-        return near, self.scopes.emit(level, "isub", (x, product), "left")
-
-    def _divisor(self, e: Expr) -> Operand:
-        return Imm(int(e.value)) if isinstance(e, Literal) else self._uniform(e, "divisor")
+        left, near = x, list[Reg]()
+        for _ in range(2):
+            near.append(op("ftoi_down", op("mul", op("itof", left), inverse)))
+            left = op("isub", left, op("imul", near[-1], divisor), hint="left")
+        quotient = op("iadd", *near, hint="quotient")
+        below = op("icmp_less", left, Imm(0), hint="below")
+        above = op("icmp_geq", left, divisor, hint="above")
+        for change, where in (("isub", below), ("iadd", above)):
+            body.append(VectorOp(quotient, change, (quotient, Imm(1)), where, fresh=False))
+        return Function(name, (x, inverse, divisor), tuple(body), quotient)
 
     def _uniform(self, e: Expr, hint: str) -> Reg:
         value = Scalar(self.integers.scalar(e, {}))
@@ -191,7 +203,3 @@ def _power_of_two(e: Expr) -> int | None:
     if isinstance(e, Literal) and int(e.value) > 0 and int(e.value) & (int(e.value) - 1) == 0:
         return int(e.value).bit_length() - 1
     return None
-
-
-def _never() -> Operand:
-    raise AssertionError("both are known once one was computed")

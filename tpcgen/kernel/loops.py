@@ -3,7 +3,8 @@
     low        begin        all_begin        all_end         end         high
      | absent    | some points  |  all points    | some points | absent    |
 
-Only in the outer pieces are conditions tested, and only where an output is stored are absent elements visited.
+Only in the outer pieces are conditions tested, and only where an output is stored are absent elements visited. Where a
+condition must be tested at every point anyway, one loop tests them all: the pieces would save a comparison each.
 """
 
 from __future__ import annotations
@@ -23,6 +24,15 @@ Instances = Sequence[Sequence[Env]]
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """A loop in blocks of `size` iterations, a multiple of every unrolling: `before` and `after` each in a block."""
+
+    size: int
+    before: Callable[[], None]
+    after: Callable[[], None]
+
+
+@dataclass(frozen=True)
 class Nest:
     """Loops over `order`, outermost first, for a bundle of points; the innermost follows the bounds of `where`.
 
@@ -36,6 +46,7 @@ class Nest:
     unroll: int
     body: Callable[[Instances, tuple[Expr, ...]], None]
     absent: Callable[[Env], None] | None = None
+    blocks: Blocks | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,9 @@ class Loops:
 
     def _one_by_one(self, index: str, nest: Nest, b: Bounds, within: tuple[Expr, Expr]) -> None:
         always, masked, (begin, end) = b.everywhere, (*b.everywhere, *b.mask), within
+        if always and b.mask:
+            self._piece(index, nest, _Piece(begin, end, conditions=masked))
+            return
         full, full_end = begin, end
         if b.varies_low:
             all_begin = largest([self.integers.scalar(b.all_begin, nest.points[0]), begin])
@@ -119,15 +133,19 @@ class Loops:
         if b.varies_high:
             all_end = self._all_end(nest, b, end)
             full_end = self.integers.let(f"{index}_full_end", largest([full, all_end]))
-        self._loop(index, nest.points, _Piece(begin, full, conditions=masked), nest.body)
-        self._loop(index, nest.points, _Piece(full, full_end, conditions=always), nest.body)
-        self._loop(index, nest.points, _Piece(full_end, end, conditions=masked), nest.body)
+        self._piece(index, nest, _Piece(begin, full, conditions=masked))
+        self._piece(index, nest, _Piece(full, full_end, conditions=always))
+        self._piece(index, nest, _Piece(full_end, end, conditions=masked))
 
     def _unrolled(self, index: str, nest: Nest, b: Bounds, within: tuple[Expr, Expr]) -> None:
         """Pieces are multiples of the unrolling from `begin` on; those with conditions may hold points without need."""
         always, masked, (begin, end) = b.everywhere, (*b.everywhere, *b.mask), within
         many = nest.unroll
         whole_end = self.integers.let(f"{index}_whole_end", plus(begin, _round_down(_difference(end, begin), many)))
+        if always and b.mask:
+            self._piece(index, nest, _Piece(begin, whole_end, many, many, masked))
+            self._piece(index, nest, _Piece(whole_end, end, conditions=masked))
+            return
         full, full_end = begin, whole_end
         if b.varies_low:
             all_begin = largest([self.integers.scalar(b.all_begin, nest.points[0]), begin])
@@ -137,11 +155,27 @@ class Loops:
         if b.varies_high:
             all_end = self.integers.let(f"{index}_all_end", largest([full, self._all_end(nest, b, end)]))
             full_end = self.integers.let(f"{index}_full_end", plus(full, _round_down(_difference(all_end, full), many)))
-        self._loop(index, nest.points, _Piece(begin, full, many, many, masked), nest.body)
-        self._loop(index, nest.points, _Piece(full, full_end, many, many, always), nest.body)
-        self._loop(index, nest.points, _Piece(full_end, whole_end, many, many, masked), nest.body)
+        self._piece(index, nest, _Piece(begin, full, many, many, masked))
+        self._piece(index, nest, _Piece(full, full_end, many, many, always))
+        self._piece(index, nest, _Piece(full_end, whole_end, many, many, masked))
         rest = masked if b.varies_low or b.varies_high else always
-        self._loop(index, nest.points, _Piece(whole_end, end, conditions=rest), nest.body)
+        self._piece(index, nest, _Piece(whole_end, end, conditions=rest))
+
+    def _piece(self, index: str, nest: Nest, piece: _Piece) -> None:
+        if nest.blocks is None or piece.low == piece.high:
+            self._loop(index, nest.points, piece, nest.body)
+            return
+        level = self.scopes.open()
+        var = self.scopes.unique(f"{index}_block")
+        nest.blocks.before()
+        # as a count from the block's start on: from a plain minimum the open compiler makes no hardware loop
+        count = smallest([_difference(piece.high, Index(var)), integer(nest.blocks.size)])
+        stop = self.integers.let(f"{index}_stop", plus(Index(var), count))
+        self._loop(index, nest.points, replace(piece, low=Index(var), high=stop), nest.body)
+        nest.blocks.after()
+        statements = self.scopes.close()
+        if any(isinstance(s, Loop) for s in statements):
+            self.scopes.append(level - 1, Loop(var, piece.low, piece.high, nest.blocks.size, statements))
 
     def _all_end(self, nest: Nest, b: Bounds, end: Expr) -> Expr:
         return smallest([self.integers.scalar(b.all_end, nest.points[0]), end])

@@ -95,11 +95,11 @@ class Values:
         self.integers = integers
         self.loads = Loads(shape, scopes, integers)
         self.held = _nothing
-        self.lanes = LaneIntegers(shape, scopes, integers, self.loads, self.value, self.predicate)
-        self.loads.lane_integer = self.lanes.vector
         bf16 = all(o.tensor.dtype is DType.BF16 for o in shape.outputs)
         self.precision = Precision.BF16 if bf16 else Precision.F32
         self.functions: dict[str, Function] = {}
+        self.lanes = LaneIntegers(shape, scopes, integers, self.loads, self.value, self.predicate, self.functions)
+        self.loads.lane_integer = self.lanes.vector
 
     # --- floats -----------------------------------------------------------------------------------------------------
 
