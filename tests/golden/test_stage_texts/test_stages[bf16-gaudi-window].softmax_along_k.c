@@ -97,7 +97,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
             for (int q = piece_begin[0] * 4; q < piece_end[0] * 4; q += 4) {
-                // window.dsl:7  row maximum over k
+                // window.dsl:8  row maximum over k
                 float128 row_max;
                 row_max.v1 = MINUS_INFINITY;
                 row_max.v2 = MINUS_INFINITY;
@@ -377,7 +377,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                 float64 largest = v_f32_sel_geq_f32_b(t_33, snk_v, t_33, snk_v);
                 float64 largest_2 = v_f32_sel_eq_f32_b(t_33, t_33, largest, t_33);
 
-                // window.dsl:7  sum over k
+                // window.dsl:8  sum over k
                 float128 sum;
                 sum.v1 = 0.0f;
                 sum.v2 = 0.0f;
@@ -742,7 +742,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                 float64 total_4 = v_f32_add_b(sum_8, weight_4);
                 float64 inverse_4 = recip_positive(total_4);
 
-                // window.dsl:8  P_r[b, h, q, k]
+                // window.dsl:9  P_r[b, h, q, k]
                 int5 at_33 = {0, q, h, b, 0};
                 int5 at_34 = {0, q + 1, h, b, 0};
                 int5 at_35 = {0, q + 2, h, b, 0};

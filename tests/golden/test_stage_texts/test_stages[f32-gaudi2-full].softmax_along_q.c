@@ -109,13 +109,13 @@ void main(tensor S_dot, tensor P, int N, float lowest, float scale_log2e)
                 int5 at_10 = {q, k_whole_end, h, b, 0};
                 int5 at_11 = {q + 64, k_whole_end, h, b, 0};
                 for (int k = k_whole_end; k < N; k++) {
-                    float128 s_dot_13;
-                    s_dot_13.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
+                    float128 s_dot_9;
+                    s_dot_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
                     at_10[1] += 1;
-                    s_dot_13.v2 = v_f32_ld_tnsr_b(at_11, S_dot);
+                    s_dot_9.v2 = v_f32_ld_tnsr_b(at_11, S_dot);
                     at_11[1] += 1;
-                    row_max.v1 = v_f32_max_b(row_max.v1, s_dot_13.v1);
-                    row_max.v2 = v_f32_max_b(row_max.v2, s_dot_13.v2);
+                    row_max.v1 = v_f32_max_b(row_max.v1, s_dot_9.v1);
+                    row_max.v2 = v_f32_max_b(row_max.v2, s_dot_9.v2);
                 }
                 row_max.v1 = v_f32_max_b(row_max.v1, row_max_2.v1);
                 row_max.v2 = v_f32_max_b(row_max.v2, row_max_2.v2);
@@ -124,9 +124,112 @@ void main(tensor S_dot, tensor P, int N, float lowest, float scale_log2e)
                 float128 sum;
                 sum.v1 = 0.0f;
                 sum.v2 = 0.0f;
-                float128 sum_2;
-                sum_2.v1 = 0.0f;
-                sum_2.v2 = 0.0f;
+                float128 excess;
+                excess.v1 = 0.0f;
+                excess.v2 = 0.0f;
+                for (int k_block = 0; k_block < k_whole_end; k_block += 256) {
+                    float128 block_sum;
+                    block_sum.v1 = 0.0f;
+                    block_sum.v2 = 0.0f;
+                    float128 block_sum_2;
+                    block_sum_2.v1 = 0.0f;
+                    block_sum_2.v2 = 0.0f;
+                    const int k_stop = k_block + s_i32_min(k_whole_end - k_block, 256);
+                    const int5 at_12 = {q, k_block, h, b, 0};
+                    const int5 at_13 = {q + 64, k_block, h, b, 0};
+                    float128 s_dot_9;
+                    s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
+                    s_dot_9.v2 = v_f32_ld_tnsr_b(at_13, S_dot);
+                    const int5 at_14 = {q, k_block + 1, h, b, 0};
+                    const int5 at_15 = {q + 64, k_block + 1, h, b, 0};
+                    float128 s_dot_10;
+                    s_dot_10.v1 = v_f32_ld_tnsr_b(at_14, S_dot);
+                    s_dot_10.v2 = v_f32_ld_tnsr_b(at_15, S_dot);
+                    const int5 at_16 = {q, k_block + 2, h, b, 0};
+                    const int5 at_17 = {q + 64, k_block + 2, h, b, 0};
+                    float128 s_dot_11;
+                    s_dot_11.v1 = v_f32_ld_tnsr_b(at_16, S_dot);
+                    s_dot_11.v2 = v_f32_ld_tnsr_b(at_17, S_dot);
+                    const int5 at_18 = {q, k_block + 3, h, b, 0};
+                    const int5 at_19 = {q + 64, k_block + 3, h, b, 0};
+                    float128 s_dot_12;
+                    s_dot_12.v1 = v_f32_ld_tnsr_b(at_18, S_dot);
+                    s_dot_12.v2 = v_f32_ld_tnsr_b(at_19, S_dot);
+                    int5 at_20 = {q, k_block + 4, h, b, 0};
+                    int5 at_21 = {q + 64, k_block + 4, h, b, 0};
+                    for (int k = k_block; k < k_stop; k += 4) {
+                        float128 below_max = v_f32_sub_x2_b(s_dot_9, row_max.v1, row_max.v2);
+                        s_dot_9.v1 = v_f32_ld_tnsr_b(at_20, S_dot);
+                        at_20[1] += 1;
+                        s_dot_9.v2 = v_f32_ld_tnsr_b(at_21, S_dot);
+                        at_21[1] += 1;
+                        float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
+                        block_sum = v_f32_add_x2_b(block_sum, weight.v1, weight.v2);
+                        float128 below_max_2 = v_f32_sub_x2_b(s_dot_10, row_max.v1, row_max.v2);
+                        s_dot_10.v1 = v_f32_ld_tnsr_b(at_20, S_dot);
+                        at_20[1] += 1;
+                        s_dot_10.v2 = v_f32_ld_tnsr_b(at_21, S_dot);
+                        at_21[1] += 1;
+                        float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
+                        block_sum_2 = v_f32_add_x2_b(block_sum_2, weight_2.v1, weight_2.v2);
+                        float128 below_max_3 = v_f32_sub_x2_b(s_dot_11, row_max.v1, row_max.v2);
+                        s_dot_11.v1 = v_f32_ld_tnsr_b(at_20, S_dot);
+                        at_20[1] += 1;
+                        s_dot_11.v2 = v_f32_ld_tnsr_b(at_21, S_dot);
+                        at_21[1] += 1;
+                        float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
+                        block_sum = v_f32_add_x2_b(block_sum, weight_3.v1, weight_3.v2);
+                        float128 below_max_4 = v_f32_sub_x2_b(s_dot_12, row_max.v1, row_max.v2);
+                        s_dot_12.v1 = v_f32_ld_tnsr_b(at_20, S_dot);
+                        at_20[1] += 1;
+                        s_dot_12.v2 = v_f32_ld_tnsr_b(at_21, S_dot);
+                        at_21[1] += 1;
+                        float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
+                        block_sum_2 = v_f32_add_x2_b(block_sum_2, weight_4.v1, weight_4.v2);
+                    }
+                    block_sum = v_f32_add_x2_b(block_sum, block_sum_2.v1, block_sum_2.v2);
+                    float128 wanted = v_f32_sub_x2_b(block_sum, excess.v1, excess.v2);
+                    float128 increased = v_f32_add_x2_b(sum, wanted.v1, wanted.v2);
+                    float128 added = v_f32_sub_x2_b(increased, sum.v1, sum.v2);
+                    float128 more = v_f32_sub_x2_b(added, wanted.v1, wanted.v2);
+                    excess.v1 = v_f32_sel_eq_f32_b(more.v1, more.v1, more.v1, 0.0f);
+                    excess.v2 = v_f32_sel_eq_f32_b(more.v2, more.v2, more.v2, 0.0f);
+                    sum.v1 = increased.v1;
+                    sum.v2 = increased.v2;
+                }
+                for (int k_block = k_whole_end; k_block < N; k_block += 256) {
+                    float128 block_sum;
+                    block_sum.v1 = 0.0f;
+                    block_sum.v2 = 0.0f;
+                    float128 block_sum_2;
+                    block_sum_2.v1 = 0.0f;
+                    block_sum_2.v2 = 0.0f;
+                    const int k_stop = k_block + s_i32_min(N - k_block, 256);
+                    int5 at_12 = {q, k_block, h, b, 0};
+                    int5 at_13 = {q + 64, k_block, h, b, 0};
+                    for (int k = k_block; k < k_stop; k++) {
+                        float128 s_dot_9;
+                        s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
+                        at_12[1] += 1;
+                        s_dot_9.v2 = v_f32_ld_tnsr_b(at_13, S_dot);
+                        at_13[1] += 1;
+                        float128 below_max = v_f32_sub_x2_b(s_dot_9, row_max.v1, row_max.v2);
+                        float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
+                        block_sum = v_f32_add_x2_b(block_sum, weight.v1, weight.v2);
+                    }
+                    block_sum = v_f32_add_x2_b(block_sum, block_sum_2.v1, block_sum_2.v2);
+                    float128 wanted = v_f32_sub_x2_b(block_sum, excess.v1, excess.v2);
+                    float128 increased = v_f32_add_x2_b(sum, wanted.v1, wanted.v2);
+                    float128 added = v_f32_sub_x2_b(increased, sum.v1, sum.v2);
+                    float128 more = v_f32_sub_x2_b(added, wanted.v1, wanted.v2);
+                    excess.v1 = v_f32_sel_eq_f32_b(more.v1, more.v1, more.v1, 0.0f);
+                    excess.v2 = v_f32_sel_eq_f32_b(more.v2, more.v2, more.v2, 0.0f);
+                    sum.v1 = increased.v1;
+                    sum.v2 = increased.v2;
+                }
+
+                // full.dsl:7  P[b, h, k, q]
+                float128 inverse = recip_positive_pair(sum);
                 float128 s_dot_5;
                 s_dot_5.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
                 s_dot_5.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
@@ -141,6 +244,8 @@ void main(tensor S_dot, tensor P, int N, float lowest, float scale_log2e)
                 s_dot_8.v2 = v_f32_ld_tnsr_b(at_7, S_dot);
                 int5 at_12 = {q, 4, h, b, 0};
                 int5 at_13 = {q + 64, 4, h, b, 0};
+                int5 at_14 = {q, 0, h, b, 0};
+                int5 at_15 = {q + 64, 0, h, b, 0};
                 for (int k = 0; k < k_whole_end; k += 4) {
                     float128 below_max = v_f32_sub_x2_b(s_dot_5, row_max.v1, row_max.v2);
                     s_dot_5.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
@@ -148,124 +253,62 @@ void main(tensor S_dot, tensor P, int N, float lowest, float scale_log2e)
                     s_dot_5.v2 = v_f32_ld_tnsr_b(at_13, S_dot);
                     at_13[1] += 1;
                     float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
-                    sum = v_f32_add_x2_b(sum, weight.v1, weight.v2);
+                    float128 p = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
                     float128 below_max_2 = v_f32_sub_x2_b(s_dot_6, row_max.v1, row_max.v2);
                     s_dot_6.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
                     at_12[1] += 1;
                     s_dot_6.v2 = v_f32_ld_tnsr_b(at_13, S_dot);
                     at_13[1] += 1;
                     float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
-                    sum_2 = v_f32_add_x2_b(sum_2, weight_2.v1, weight_2.v2);
+                    float128 p_2 = v_f32_mul_x2_b(weight_2, inverse.v1, inverse.v2);
                     float128 below_max_3 = v_f32_sub_x2_b(s_dot_7, row_max.v1, row_max.v2);
                     s_dot_7.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
                     at_12[1] += 1;
                     s_dot_7.v2 = v_f32_ld_tnsr_b(at_13, S_dot);
                     at_13[1] += 1;
                     float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
-                    sum = v_f32_add_x2_b(sum, weight_3.v1, weight_3.v2);
+                    float128 p_3 = v_f32_mul_x2_b(weight_3, inverse.v1, inverse.v2);
                     float128 below_max_4 = v_f32_sub_x2_b(s_dot_8, row_max.v1, row_max.v2);
                     s_dot_8.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
                     at_12[1] += 1;
                     s_dot_8.v2 = v_f32_ld_tnsr_b(at_13, S_dot);
                     at_13[1] += 1;
                     float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
-                    sum_2 = v_f32_add_x2_b(sum_2, weight_4.v1, weight_4.v2);
-                }
-                int5 at_14 = {q, k_whole_end, h, b, 0};
-                int5 at_15 = {q + 64, k_whole_end, h, b, 0};
-                for (int k = k_whole_end; k < N; k++) {
-                    float128 s_dot_13;
-                    s_dot_13.v1 = v_f32_ld_tnsr_b(at_14, S_dot);
+                    float128 p_4 = v_f32_mul_x2_b(weight_4, inverse.v1, inverse.v2);
+                    v_f32_st_tnsr(at_14, P, p.v1);
                     at_14[1] += 1;
-                    s_dot_13.v2 = v_f32_ld_tnsr_b(at_15, S_dot);
+                    v_f32_st_tnsr(at_15, P, p.v2);
                     at_15[1] += 1;
-                    float128 below_max = v_f32_sub_x2_b(s_dot_13, row_max.v1, row_max.v2);
-                    float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
-                    sum = v_f32_add_x2_b(sum, weight.v1, weight.v2);
+                    v_f32_st_tnsr(at_14, P, p_2.v1);
+                    at_14[1] += 1;
+                    v_f32_st_tnsr(at_15, P, p_2.v2);
+                    at_15[1] += 1;
+                    v_f32_st_tnsr(at_14, P, p_3.v1);
+                    at_14[1] += 1;
+                    v_f32_st_tnsr(at_15, P, p_3.v2);
+                    at_15[1] += 1;
+                    v_f32_st_tnsr(at_14, P, p_4.v1);
+                    at_14[1] += 1;
+                    v_f32_st_tnsr(at_15, P, p_4.v2);
+                    at_15[1] += 1;
                 }
-                sum = v_f32_add_x2_b(sum, sum_2.v1, sum_2.v2);
-
-                // full.dsl:7  P[b, h, k, q]
-                float128 inverse = recip_positive_pair(sum);
-                float128 s_dot_9;
-                s_dot_9.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
-                s_dot_9.v2 = v_f32_ld_tnsr_b(at_1, S_dot);
-                float128 s_dot_10;
-                s_dot_10.v1 = v_f32_ld_tnsr_b(at_2, S_dot);
-                s_dot_10.v2 = v_f32_ld_tnsr_b(at_3, S_dot);
-                float128 s_dot_11;
-                s_dot_11.v1 = v_f32_ld_tnsr_b(at_4, S_dot);
-                s_dot_11.v2 = v_f32_ld_tnsr_b(at_5, S_dot);
-                float128 s_dot_12;
-                s_dot_12.v1 = v_f32_ld_tnsr_b(at_6, S_dot);
-                s_dot_12.v2 = v_f32_ld_tnsr_b(at_7, S_dot);
-                int5 at_16 = {q, 4, h, b, 0};
-                int5 at_17 = {q + 64, 4, h, b, 0};
-                int5 at_18 = {q, 0, h, b, 0};
-                int5 at_19 = {q + 64, 0, h, b, 0};
-                for (int k = 0; k < k_whole_end; k += 4) {
-                    float128 below_max = v_f32_sub_x2_b(s_dot_9, row_max.v1, row_max.v2);
+                int5 at_16 = {q, k_whole_end, h, b, 0};
+                int5 at_17 = {q + 64, k_whole_end, h, b, 0};
+                int5 at_18 = {q, k_whole_end, h, b, 0};
+                int5 at_19 = {q + 64, k_whole_end, h, b, 0};
+                for (int k = k_whole_end; k < N; k++) {
+                    float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_16, S_dot);
                     at_16[1] += 1;
                     s_dot_9.v2 = v_f32_ld_tnsr_b(at_17, S_dot);
                     at_17[1] += 1;
+                    float128 below_max = v_f32_sub_x2_b(s_dot_9, row_max.v1, row_max.v2);
                     float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     float128 p = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
-                    float128 below_max_2 = v_f32_sub_x2_b(s_dot_10, row_max.v1, row_max.v2);
-                    s_dot_10.v1 = v_f32_ld_tnsr_b(at_16, S_dot);
-                    at_16[1] += 1;
-                    s_dot_10.v2 = v_f32_ld_tnsr_b(at_17, S_dot);
-                    at_17[1] += 1;
-                    float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
-                    float128 p_2 = v_f32_mul_x2_b(weight_2, inverse.v1, inverse.v2);
-                    float128 below_max_3 = v_f32_sub_x2_b(s_dot_11, row_max.v1, row_max.v2);
-                    s_dot_11.v1 = v_f32_ld_tnsr_b(at_16, S_dot);
-                    at_16[1] += 1;
-                    s_dot_11.v2 = v_f32_ld_tnsr_b(at_17, S_dot);
-                    at_17[1] += 1;
-                    float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
-                    float128 p_3 = v_f32_mul_x2_b(weight_3, inverse.v1, inverse.v2);
-                    float128 below_max_4 = v_f32_sub_x2_b(s_dot_12, row_max.v1, row_max.v2);
-                    s_dot_12.v1 = v_f32_ld_tnsr_b(at_16, S_dot);
-                    at_16[1] += 1;
-                    s_dot_12.v2 = v_f32_ld_tnsr_b(at_17, S_dot);
-                    at_17[1] += 1;
-                    float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
-                    float128 p_4 = v_f32_mul_x2_b(weight_4, inverse.v1, inverse.v2);
                     v_f32_st_tnsr(at_18, P, p.v1);
                     at_18[1] += 1;
                     v_f32_st_tnsr(at_19, P, p.v2);
                     at_19[1] += 1;
-                    v_f32_st_tnsr(at_18, P, p_2.v1);
-                    at_18[1] += 1;
-                    v_f32_st_tnsr(at_19, P, p_2.v2);
-                    at_19[1] += 1;
-                    v_f32_st_tnsr(at_18, P, p_3.v1);
-                    at_18[1] += 1;
-                    v_f32_st_tnsr(at_19, P, p_3.v2);
-                    at_19[1] += 1;
-                    v_f32_st_tnsr(at_18, P, p_4.v1);
-                    at_18[1] += 1;
-                    v_f32_st_tnsr(at_19, P, p_4.v2);
-                    at_19[1] += 1;
-                }
-                int5 at_20 = {q, k_whole_end, h, b, 0};
-                int5 at_21 = {q + 64, k_whole_end, h, b, 0};
-                int5 at_22 = {q, k_whole_end, h, b, 0};
-                int5 at_23 = {q + 64, k_whole_end, h, b, 0};
-                for (int k = k_whole_end; k < N; k++) {
-                    float128 s_dot_13;
-                    s_dot_13.v1 = v_f32_ld_tnsr_b(at_20, S_dot);
-                    at_20[1] += 1;
-                    s_dot_13.v2 = v_f32_ld_tnsr_b(at_21, S_dot);
-                    at_21[1] += 1;
-                    float128 below_max = v_f32_sub_x2_b(s_dot_13, row_max.v1, row_max.v2);
-                    float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
-                    float128 p = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
-                    v_f32_st_tnsr(at_22, P, p.v1);
-                    at_22[1] += 1;
-                    v_f32_st_tnsr(at_23, P, p.v2);
-                    at_23[1] += 1;
                 }
             }
         }
