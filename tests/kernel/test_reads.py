@@ -158,7 +158,22 @@ def _window(v: Values, s: Values) -> Array:
     return at(v["T"], v["of"][q, k] + 0 * h, h + 0 * q * k)
 
 
+def _swin(v: Values, s: Values) -> Array:
+    h, q, k = grid(s["H"], s["N"], s["N"])
+    y, x = q // s["X"] - k // s["X"] + s["Y"] - 1, q % s["X"] - k % s["X"] + s["X"] - 1
+    return at(v["T"], h + 0 * y, y, x)
+
+
 CASES = (
+    Reads(
+        "bias_in_two_dimensions",
+        "k",
+        "op c(T: f32[H, 2 * Y - 1, 2 * X - 1], N: int, Y: int, X: int) -> B: f32[H, N, N] where Y >= 1, X >= 1 {"
+        " index q in 0 .. N\n index k in 0 .. N"
+        " B[h,q,k] = T[h, q // X - k // X + Y - 1, q % X - k % X + X - 1] }",
+        _swin,
+        tuple({"H": 3, "N": y * x, "Y": y, "X": x} for y, x in ((1, 1), (7, 5), (11, 13))),
+    ),
     Reads(
         "blocks",
         "d",

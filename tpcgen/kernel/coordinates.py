@@ -54,7 +54,7 @@ def accesses(kernel: Kernel, s: Statement) -> list[Coords]:
         case Load():
             return [moved(s.coords, 64 * part) for part in range(s.dest.parts)]
         case Store(single=False):
-            parts = kernel.lanes.parts if s.value.type is VType.F32 else 1
+            parts = 1 if s.value.type is VType.BF16 else kernel.lanes.parts
             return [moved(s.coords, 64 * part) for part in range(parts)]
         case Store() | Broadcast() | ScalarLoad():
             return [s.coords]

@@ -204,7 +204,7 @@ def _slots(kernel: Kernel, s: Statement) -> Slots:
         case Broadcast() | ScalarLoad():
             return Slots(load=2, spu=1)
         case Store():
-            count = kernel.lanes.parts if s.value.type is VType.F32 and not s.single else 1
+            count = 1 if s.value.type is VType.BF16 or s.single else kernel.lanes.parts
             return Slots(store=count, spu=count, accesses=count)
         case LocalLoad():
             return Slots(load=s.array.parts, spu=s.array.parts)

@@ -13,7 +13,7 @@ from tpcgen.kernel.scopes import Env, Scopes
 from tpcgen.kernel.shape import Shape
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Binary, Call, Cast, Expr, Literal, Read, Unary, free_indices
+from tpcgen.program.ir import Binary, Call, Cast, Expr, Literal, Read, Reduce, Unary, free_indices, type_of
 from tpcgen.program.print import expression as text
 
 _ARITHMETIC = {"+": "iadd", "-": "isub", "*": "imul"}
@@ -33,6 +33,7 @@ class LaneIntegers:
         real: Callable[[Expr, Env], Operand],
         condition: Callable[[Expr, Env], bool | Reg],
         functions: dict[str, Function],
+        choose: Callable[[int, bool | Reg, Operand, Operand], Operand],
     ) -> None:
         self.shape = shape
         self.scopes = scopes
@@ -41,6 +42,7 @@ class LaneIntegers:
         self.real = real
         self.condition = condition
         self.functions = functions
+        self._choose = choose
 
     def lane_factor(self, e: Expr, env: Env) -> int | None:
         """What an integer expression grows by from one lane to the next; None where that differs."""
@@ -86,23 +88,19 @@ class LaneIntegers:
             case Call(function="abs" | "clamp"):
                 return self.vector(spelled_out(e), env, level)
             case Call(function="select", arguments=(condition, then, otherwise)):
-                return self._chosen(self.condition(condition, env), (then, otherwise), env, level)
+                sides = (self.vector(then, env, level), self.vector(otherwise, env, level))
+                chosen = self._choose(level, self.condition(condition, env), *sides)
+                assert isinstance(chosen, Reg)
+                return chosen
+            case Reduce(kind="sum", body=Literal()):
+                return self._from_real(self.real(e, env), level)  # a count: exact in f32
             case Cast(dtype=DType.I32):
+                if type_of(e.operand) is DType.I32:
+                    return self.vector(e.operand, env, level)
                 return self._from_real(self.real(e.operand, env), level)
             case _:
                 message = f"{text(e)} differs from lane to lane in a way that is not lowered yet"
                 raise not_lowered("E421", message, e.span)
-
-    def _chosen(self, condition: bool | Reg, of: tuple[Expr, Expr], env: Env, level: int) -> Reg:
-        if isinstance(condition, bool):
-            return self.vector(of[0 if condition else 1], env, level)
-        then, otherwise = (self.vector(x, env, level) for x in of)
-        registers = (condition, then, otherwise)
-        parts = max(r.parts for r in registers)
-        dest = self.scopes.register("t", VType.I32, parts, uniform=all(r.uniform for r in registers))
-        self.scopes.append(level, VectorOp(dest, "imov", (otherwise,)))
-        self.scopes.update(level, dest, "imov", (then,), condition)
-        return dest
 
     def _from_real(self, x: Operand, level: int) -> Reg:
         """Towards zero, NaN to 0, as the language casts."""
@@ -187,7 +185,7 @@ class LaneIntegers:
 def _needs_lanes(e: Expr) -> bool:
     """Whether a scalar cannot hold it: a cast, or a choice, somewhere outside of what is read."""
     match e:
-        case Cast() | Call(function="select"):
+        case Cast() | Reduce() | Call(function="select"):
             return True
         case Unary(operand=operand):
             return _needs_lanes(operand)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tpcgen.kernel.bounds import integer
-from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import Broadcast, Imm, Load, Loop, Operand, Reg, Scalar, ScalarLoad, VectorOp, VType
 from tpcgen.kernel.scopes import Env, Scopes
@@ -18,7 +17,6 @@ from tpcgen.kernel.shape import Shape
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Expr, Index, Read, free_indices
-from tpcgen.program.print import expression as text
 
 
 class Loads:
@@ -40,32 +38,33 @@ class Loads:
         fastest = affine.coefficient_of(affine.polynomial(read.indices[-1]), lane)
         if along == [len(read.indices) - 1] and fastest == 1:
             return self._vector(read, self.integers.coords(read, env), level)
-        if len(along) == 1:
-            return self._through_axis(read, along[0], env, level)
-        message = f"{text(read)} differs along {lane}, the index of the vector lanes, in {len(along)} of its axes"
-        hint = f"an access with one such axis is lowered; it is fast where that is the last one, {lane} plus an offset"
-        raise not_lowered("E421", message, read.span, hint)
+        return self._through_axes(read, along, env, level)
 
-    def _through_axis(self, read: Read, axis: int, env: Env, level: int) -> Reg:
-        """In a loop over the axis; 0 in lanes that want an element outside of it."""
-        wanted = self.lane_integer(read.indices[axis], env, level)
-        others = [*read.indices]
-        others[axis] = integer(0)
+    def _through_axes(self, read: Read, along: list[int], env: Env, level: int) -> Reg:
+        """In a loop over each of the axes; 0 in lanes that want an element outside of them."""
+        wanted = [self.lane_integer(read.indices[axis], env, level) for axis in along]
+        others = [integer(0) if axis in along else i for axis, i in enumerate(read.indices)]
         coords = [*self.integers.coords(replace(read, indices=tuple(others)), env)]
-        extent = self.integers.scalar(self.shape.program.tensor(read.tensor).shape[axis], {})
-        is_integer = read.dtype is DType.I32
-        kind = VType.I32 if is_integer else VType.F32
+        copy, nothing = ("imov", Imm(0)) if read.dtype is DType.I32 else ("mov", Imm(0.0))
+        kind = VType.I32 if read.dtype is DType.I32 else VType.F32
         dest = self.scopes.register(_hint(read), kind, self.shape.lanes.parts)
         with self.scopes.outside(level):
-            self.scopes.append(level, VectorOp(dest, "imov" if is_integer else "mov", (Imm(0 if is_integer else 0.0),)))
-            inner = self.scopes.open()
-            var = self.scopes.unique("entry")
-            coords[len(others) - 1 - axis] = Index(var)
-            here = self.scopes.emit(inner, "icmp_eq", (wanted, Scalar(Index(var))), "here")
-            element = self._element(read, tuple(coords), inner)
-            self.scopes.update(inner, dest, "imov" if is_integer else "mov", (element,), here)
-            body = self.scopes.close()
-            self.scopes.append(level, Loop(var, integer(0), extent, 1, body))
+            self.scopes.append(level, VectorOp(dest, copy, (nothing,)))
+            here: Reg | None = None
+            entries: list[str] = []
+            for axis, want in zip(along, wanted, strict=True):
+                entries.append(self.scopes.unique("entry"))
+                inner = self.scopes.open()
+                coords[len(others) - 1 - axis] = Index(entries[-1])
+                found = self.scopes.emit(inner, "icmp_eq", (want, Scalar(Index(entries[-1]))), "here")
+                here = found if here is None else self.scopes.emit(inner, "pand", (here, found), "here")
+            assert here is not None
+            element = self._element(read, tuple(coords), self.scopes.level)
+            self.scopes.update(self.scopes.level, dest, copy, (element,), here)
+            for axis, entry in reversed([*zip(along, entries, strict=True)]):
+                extent = self.integers.scalar(self.shape.program.tensor(read.tensor).shape[axis], {})
+                body = self.scopes.close()
+                self.scopes.append(self.scopes.level, Loop(entry, integer(0), extent, 1, body))
         return dest
 
     def _element(self, read: Read, coords: tuple[Expr, ...], level: int) -> Operand:

@@ -104,7 +104,7 @@ class _Writer:
                     self._store(output, point, conditions)
 
         def absent(point: Env) -> None:
-            self._put(output, point, Imm(0.0))
+            self._put(output, point, _zero(output.tensor))
 
         alone = len(self.rows) == 1 and len(output.loops) == 1 and output.loops[0] != self.shape.lane
         unroll = unrolled(self.shape.lanes) if alone else 1
@@ -131,8 +131,13 @@ class _Writer:
     def _store(self, output: Output, point: Env, conditions: tuple[Expr, ...]) -> None:
         condition = self.values.predicate(conjunction(conditions), point)
         hint = _hint(output.tensor)
-        value = self.values.value(output.value, point, hint)
-        self._put(output, point, self.values.choose(self.scopes.level, condition, value, Imm(0.0), hint))
+        level = self.scopes.level
+        value: Operand
+        if output.tensor.dtype is DType.I32:
+            value = self.values.lanes.vector(output.value, point, level)
+        else:
+            value = self.values.value(output.value, point, hint)
+        self._put(output, point, self.values.choose(level, condition, value, _zero(output.tensor), hint))
 
     def _put(self, output: Output, point: Env, value: Operand) -> None:
         level, tensor = self.scopes.level, output.tensor
@@ -150,6 +155,10 @@ class _Writer:
         )
         assert isinstance(found, Reg)
         return found
+
+
+def _zero(tensor: Tensor) -> Imm:
+    return Imm(0) if tensor.dtype is DType.I32 else Imm(0.0)
 
 
 def _hint(tensor: Tensor) -> str:

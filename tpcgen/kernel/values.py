@@ -98,7 +98,9 @@ class Values:
         bf16 = all(o.tensor.dtype is DType.BF16 for o in shape.outputs)
         self.precision = Precision.BF16 if bf16 else Precision.F32
         self.functions: dict[str, Function] = {}
-        self.lanes = LaneIntegers(shape, scopes, integers, self.loads, self.value, self.predicate, self.functions)
+        self.lanes = LaneIntegers(
+            shape, scopes, integers, self.loads, self.value, self.predicate, self.functions, self.choose
+        )
         self.loads.lane_integer = self.lanes.vector
 
     # --- floats -----------------------------------------------------------------------------------------------------
@@ -121,9 +123,10 @@ class Values:
         if isinstance(value, Reg):
             return value
         home = 0 if isinstance(value, Imm) else level
+        copy = "imov" if isinstance(value, Imm) and isinstance(value.value, int) else "mov"
         hint = "zero" if value == Imm(0.0) else "c"
         return _reg(
-            self.scopes.recall(home, ("constant", value), lambda: self.scopes.emit(home, "mov", (value,), hint))
+            self.scopes.recall(home, ("constant", copy, value), lambda: self.scopes.emit(home, copy, (value,), hint))
         )
 
     def choose(self, level: int, condition: bool | Reg, then: Operand, otherwise: Operand, hint: str = "t") -> Operand:
@@ -131,9 +134,11 @@ class Values:
             return then if condition else otherwise
         registers = [x for x in (condition, then, otherwise) if isinstance(x, Reg)]
         parts = max(r.parts for r in registers)
-        dest = self.scopes.register(hint, VType.F32, parts, uniform=all(r.uniform for r in registers))
-        self.scopes.append(level, VectorOp(dest, "mov", (otherwise,)))
-        self.scopes.update(level, dest, "mov", (then,), condition)
+        kind = next((r.type for r in registers[1:]), VType.F32)
+        copy = "imov" if kind is VType.I32 else "mov"
+        dest = self.scopes.register(hint, kind, parts, uniform=all(r.uniform for r in registers))
+        self.scopes.append(level, VectorOp(dest, copy, (otherwise,)))
+        self.scopes.update(level, dest, copy, (then,), condition)
         return dest
 
     def _recall(self, what: str, e: Expr, env: Env, make: Callable[[int], Operand]) -> Operand:

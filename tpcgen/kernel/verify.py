@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tpcgen.kernel.ir import (
     OPS,
@@ -30,6 +31,8 @@ from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Attr, Expr, Index, Size
 from tpcgen.program.ir import walk as walk_expr
 
+_STORED = {DType.F32: VType.F32, DType.BF16: VType.BF16, DType.I32: VType.I32}
+
 
 class KernelError(AssertionError):
     """What is wrong, and in which statement."""
@@ -48,9 +51,10 @@ class _Verifier:
 
     def run(self) -> None:
         k = self.kernel
+        outside = _Verifier(replace(k, scalars=()))  # functions see no parameter of main: its names are free there
         for f in k.functions:
-            registers = self._block(f.body, {p.name: p for p in f.parameters}, frozenset())
-            self._known(f.result, registers, f.name)
+            registers = outside._block(f.body, {p.name: p for p in f.parameters}, frozenset())
+            outside._known(f.result, registers, f.name)
         setup = self._block(k.setup, {}, frozenset())
         scalars = {s.name for s in k.setup if isinstance(s, ScalarLet | ScalarLoad)}
         self._block(k.body, setup, frozenset(scalars | {d.name for d in k.index_space}))
@@ -84,7 +88,7 @@ class _Verifier:
                 case Store():
                     self._coords(s.tensor, s.coords, variables, s)
                     self._known(s.value, registers, s)
-                    expected = VType.BF16 if self.kernel.tensor(s.tensor).dtype is DType.BF16 else VType.F32
+                    expected = _STORED[self.kernel.tensor(s.tensor).dtype]
                     if s.value.type is not expected:
                         raise KernelError(f"{s} stores {s.value.type} to {expected}")
                 case LocalLoad():
