@@ -15,6 +15,25 @@ _INDENT = "    "
 _WIDTH = 120
 _PRECEDENCE = {"+": 10, "-": 10, "*": 20, "//": 20, "%": 20}
 FLOOR_DIVISION = "floor_div"
+REMAINDER = "remainder_of"
+DIVISIONS = {
+    FLOOR_DIVISION: """\
+inline int floor_div(int a, int b)
+{
+    const int quotient = a / b;
+    return quotient - ((quotient * b != a) & ((a < 0) != (b < 0)));
+}
+""",
+    REMAINDER: """\
+inline int remainder_of(int a, int b)
+{
+    return (int)((unsigned)a % (unsigned)b);
+}
+""",
+}
+"""Divisions as functions of the kernel's text. The open compiler breaks on a signed `%` by a variable ("Cannot select:
+sdivrem"), also on one it makes itself of `a - a / b * b`: these are forms of it that it takes.
+"""
 MINUS_INFINITY = "MINUS_INFINITY"
 
 
@@ -82,8 +101,9 @@ def integer(e: Expr) -> str:
     return _text(e, 0)
 
 
-def uses_floor_division(e: Expr) -> bool:
-    return f"{FLOOR_DIVISION}(" in integer(e)
+def uses_division(e: Expr, function: str) -> bool:
+    """Whether the text calls this function of `DIVISIONS`."""
+    return f"{function}(" in integer(e)
 
 
 def _text(e: Expr, outer: int) -> str:
@@ -108,6 +128,8 @@ def _text(e: Expr, outer: int) -> str:
             if e.operator == "//":
                 return quotient
             return _paren(f"{_text(e.left, 10)} - {quotient} * {_text(e.right, 21)}", 10, outer)
+        case Binary(operator="%") if not isinstance(e.right, Literal):
+            return f"{REMAINDER}({_text(e.left, 0)}, {_text(e.right, 0)})"
         case Binary(operator="+" | "-" | "*" | "//" | "%"):
             mine = _PRECEDENCE[e.operator]
             operator = "/" if e.operator == "//" else e.operator

@@ -38,6 +38,7 @@ class Integers:
         self.scopes = scopes
         self.scalars: dict[str, ScalarParam] = {}
         self._inside = Inside(shape.program)
+        self._loaded_at: dict[str, int] = {}
 
     def scalar(self, e: Expr, env: Env) -> Expr:
         """In kernel variables, in normal form; the lane index stands for its first element."""
@@ -99,12 +100,14 @@ class Integers:
             raise not_lowered("E421", f"an index computed from {read.tensor} is not lowered to the TPC yet", read.span)
         if self.shape.lane in free_indices(read):
             raise not_lowered("E421", f"{read.tensor} is read at a different place in each lane", read.span)
-        level = self.scopes.level_of(read, env)
+        inner = (self._loaded_at.get(i, 0) for i in free_indices(read))  # reads in its indices are variables by now
+        level = max(self.scopes.level_of(read, env), *inner, 0)
         coords = self.coords(read, env)
 
         def make() -> Scalar:
             name = self.scopes.unique(f"{read.tensor.lower()}_here")
             self.scopes.append(level, ScalarLoad(name, read.tensor, coords))
+            self._loaded_at[name] = level
             return Scalar(Index(name))
 
         return _value(self.scopes.recall(level, ("scalar", read.tensor, coords), make))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tpcgen.diagnostics import file_label
 from tpcgen.kernel import coordinates
-from tpcgen.kernel.c_text import FLOOR_DIVISION, MINUS_INFINITY, Lines, integer, uses_floor_division
+from tpcgen.kernel.c_text import DIVISIONS, MINUS_INFINITY, Lines, integer, uses_division
 from tpcgen.kernel.coordinates import Coords
 from tpcgen.kernel.intrinsics import BUTTERFLY, Intrinsics, type_name
 from tpcgen.kernel.ir import (
@@ -108,12 +108,11 @@ class _Printer:
             for line in ROUND_BF16.splitlines():
                 self.lines.add(line)
             self.lines.blank()
-        if any(uses_floor_division(e) for e in _integers(everything)):
-            self.lines.add(f"inline int {FLOOR_DIVISION}(int a, int b)")
-            self.lines.add("{")
-            self.lines.add("    return (a - ((a % b + b) % b)) / b;")
-            self.lines.add("}")
-            self.lines.blank()
+        for function, text in DIVISIONS.items():
+            if any(uses_division(e, function) for e in _integers(everything)):
+                for line in text.splitlines():
+                    self.lines.add(line)
+                self.lines.blank()
 
     def _function(self, f: Function) -> None:
         parameters = [f"{type_name(p)} {p.name}" for p in f.parameters]

@@ -78,7 +78,7 @@ class _Inliner:
         if not isinstance(e, ir.Read) or e.tensor not in self.known:
             return e
         d = self.known[e.tensor]
-        if self.phase[e.tensor] < phase and not _cheap(d):
+        if _integer_reduction(d) or (self.phase[e.tensor] < phase and not _cheap(d)):
             return e
         value = self._instance(d.equation, e)
         if value is None:
@@ -130,6 +130,11 @@ def _stored(value: ir.Expr, tensor: ir.Tensor) -> ir.Expr:
     while isinstance(value, ir.Cast) and value.dtype is tensor.dtype and tensor.dtype.is_float:
         value = value.operand
     return value
+
+
+def _integer_reduction(d: Definition) -> bool:
+    """Counts and the like become indices and conditions of every point around them: computed once."""
+    return d.tensor.dtype.is_integer and any(isinstance(e, ir.Reduce) for e in ir.walk(d.equation.value))
 
 
 def _cheap(d: Definition) -> bool:
