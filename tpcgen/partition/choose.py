@@ -83,17 +83,19 @@ def choose(
     return choose_among(space(program, machine), binding, cost=cost, pin=pin)
 
 
-def choose_among(found: Space, binding: Binding, *, cost: TpcCostFunction = estimate, pin: str | None = None) -> Choice:
+def choose_among(
+    found: Space, binding: Binding, *, cost: TpcCostFunction = estimate, pin: str | None = None, budget: int = BUDGET
+) -> Choice:
     """The cheapest plan at the sizes of `binding`; plans that HBM cannot hold come last.
 
     Branch and bound: plans are priced in the order of an estimate, those whose lower bound is above the best price are
-    not; after `BUDGET` plans the others are left too, and `Choice.loss` says what that may cost.
+    not; after `budget` plans the others are left too, and `Choice.loss` says what that may cost.
     `pin` names a plan by its label instead. `cost` says what a TPC stage issues. Deterministic: ties go to the plan
     with fewer multiply-adds, then to the one listed first. ValueError for a label no plan has; DiagnosticError (E4xx)
     for what no plan lowers yet.
     """
     machine, plans = found.machine, found.plans
-    priced, impossible, unpriced = _priced(plans, machine, binding, cost, pin)
+    priced, impossible, unpriced = _priced(plans, machine, binding, cost, pin, budget)
     if not priced:
         raise DiagnosticError((impossible[0][1],))
     ranked = sorted(priced, key=lambda item: (not item[1].fits, item[1].seconds, item[1].macs))
@@ -105,7 +107,7 @@ def choose_among(found: Space, binding: Binding, *, cost: TpcCostFunction = esti
 
 
 def _priced(
-    plans: Sequence[Plan], machine: Machine, binding: Binding, cost: TpcCostFunction, pin: str | None
+    plans: Sequence[Plan], machine: Machine, binding: Binding, cost: TpcCostFunction, pin: str | None, budget: int
 ) -> tuple[list[tuple[Plan, PlanPrice]], tuple[tuple[str, Diagnostic], ...], tuple[tuple[str, float], ...]]:
     """Plans with their prices, those that have none, and those not worth one. A stage that plans share is costed once;
     the plan called `pin` is priced whatever its bound.
@@ -118,7 +120,7 @@ def _priced(
     for _, plan in sorted(zip(guesses, plans, strict=True), key=lambda item: item[0]):
         least = price(plan, machine, binding, at_least)
         best = min((p.seconds for _, p in priced if p.fits), default=inf)
-        if plan.label != pin and (least.seconds > best or len(priced) >= BUDGET):
+        if plan.label != pin and (least.seconds > best or len(priced) >= budget):
             unpriced.append((plan.label, least.seconds))
             continue
         try:

@@ -95,7 +95,7 @@ def _words(b: Balance) -> Iterator[str]:
         )
     tried = f"{len(b.points)} of {b.high - b.low + 1} values, {b.plans} of {b.known} plans at each"
     if b.bound is None:
-        yield f"{tried}: the best by the model"
+        yield f"{tried}: the fastest of them by the model"
     else:
         share = f"{100 * (b.loss - 1):.1f}%"
         yield f"{tried}: at most {share} from the best if stage times change one way between two values"
