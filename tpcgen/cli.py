@@ -118,14 +118,16 @@ def check_command(spec: Path, as_json: bool, **options: Any) -> None:
 @click.option("--machines", type=click.Path(path_type=Path), help=MACHINES_HELP)
 @click.option("--trace", type=click.Path(path_type=Path), help="Also write a trace for ui.perfetto.dev there.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write one HTML page there.")
-def explain(what: str, trace: Path | None, html: Path | None, **options: Any) -> None:
+@click.option("--mask", is_flag=True, help="Draw the tiles of the op's domains instead: full, partial, skipped.")
+@click.option("--mask-svg", type=click.Path(path_type=Path), help="Also write that drawing as SVG there.")
+def explain(what: str, **options: Any) -> None:
     """Explain the plans of a SPEC (a .dsl file) or the diagnostic ID, as in E104.
 
     For a SPEC: per stage what it computes, how long it takes by which formula and what binds it; the totals; what was
     rejected; the schedule that keeps the plan.
     """
     if what.endswith(".dsl") or Path(what).is_file():
-        _explain_spec(Path(what), trace, html, options)
+        _explain_spec(Path(what), **options)
     else:
         _explain_id(what)
 
@@ -164,7 +166,9 @@ def _range(wanted: str) -> tuple[str, tuple[int, int] | None]:
     return name, (low, high)
 
 
-def _explain_spec(spec: Path, trace: Path | None, html: Path | None, options: Mapping[str, Any]) -> None:
+def _explain_spec(
+    spec: Path, trace: Path | None, html: Path | None, mask: bool, mask_svg: Path | None, **options: Any
+) -> None:
     from tpcgen import session
     from tpcgen.machine import machines
     from tpcgen.report import explain as report
@@ -182,6 +186,15 @@ def _explain_spec(spec: Path, trace: Path | None, html: Path | None, options: Ma
         from tpcgen.report.html import to_html
 
         html.write_text(to_html(found), encoding="utf-8")
+    if mask_svg is not None:
+        from tpcgen.report.mask import to_svg
+
+        mask_svg.write_text(to_svg(found), encoding="utf-8")
+    if mask:
+        from tpcgen.report.mask import to_text
+
+        click.echo(to_text(found), nl=False)
+        return
     click.echo(report.to_text(found), nl=False)
 
 

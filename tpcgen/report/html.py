@@ -67,7 +67,7 @@ def to_html(explanations: Sequence[Explanation]) -> str:
         }
         for x in explanations
     ]
-    return _environment().get_template("report/explain.html.j2").render(operators=operators)
+    return environment().get_template("report/explain.html.j2").render(operators=operators)
 
 
 def timeline(names: Sequence[str], spans: Sequence[Span]) -> Picture:
@@ -140,7 +140,8 @@ def _stage(s: StageReport) -> dict[str, object]:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Of the reports: values are escaped, undefined names are errors."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         undefined=jinja2.StrictUndefined,
