@@ -9,9 +9,10 @@ op bigbird(Q: T[B, H, N, D], K: T[B, H, N, D], V: T[B, H, N, E], rand: i32[H, N 
     let last = N // BS - 1
     index i in 0 .. N // BS
     index j in 0 .. N // BS
-    seen[h,i,j] = abs(i - j) <= 1 or i == 0 or i == last or j == 0 or j == last or any[r](rand[h,i,r] == j)
+    seen[h,i,j] = select(abs(i - j) <= 1 or i == 0 or i == last or j == 0 or j == last or any[r](rand[h,i,r] == j), 1.0,
+        0.0)
     S[b,h,q,k] = rsqrt(D) * sum[d](Q[b,h,q,d] * K[b,h,k,d])
-    P[b,h,q,k] = softmax[k where seen[h, q // BS, k // BS]](S[b,h,q,k])
+    P[b,h,q,k] = softmax[k where seen[h, q // BS, k // BS] > 0](S[b,h,q,k])
     O[b,h,q,e] = sum[k](P[b,h,q,k] * V[b,h,k,e])
 }
 

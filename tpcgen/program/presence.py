@@ -258,9 +258,33 @@ class _Presence:
             whole = around | case
             if domains.contradicts(whole, self.facts):
                 continue
-            if not any(all(domains.implies(whole, t, self.facts) for t in o) for o in outer):
+            if not any(self._implies(whole, o) for o in outer):
                 return self._cover(whole, outer)
         return True
+
+    def _implies(self, whole: Case, case: Case) -> bool:
+        return all(domains.implies(whole, t, self.facts) or self._witnessed(whole, t) for t in case)
+
+    def _witnessed(self, whole: Case, term: domains.Term) -> bool:
+        """Whether a case shows a point for an `any`: doc[q] == doc[k] does for any[j](doc[q] == doc[j])."""
+        if not isinstance(term, domains.Opaque) or not term.holds:
+            return False
+        e = term.condition
+        if not isinstance(e, ir.Reduce) or e.kind != "any" or len(e.indices) != 1:
+            return False
+        (reduced,) = e.indices
+        body = e.body if e.domain is None else ir.Binary("and", e.domain, e.body)
+        return any(self._shown(whole, body, reduced, ir.Index(r.name)) for r in self.program.indices)
+
+    def _shown(self, whole: Case, body: ir.Expr, reduced: str, at: ir.Index) -> bool:
+        """Whether `at` is in the range of the index and the case implies the body there."""
+        own = self.program.range_of(reduced)
+        inside = ir.Binary("and", ir.Binary("<=", own.low, at), ir.Binary("<", at, own.high))
+        try:
+            claim = ir.Binary("and", inside, substitute(body, {reduced: at}))
+        except ValueError:
+            return False
+        return any(self._implies(whole, case) for case in domains.cases(claim) or [])
 
     def _cover(self, case: Case, outer: list[Case]) -> bool:
         """Whether the cases of `outer` cover `case` together: no point of it is in the complement of all of them."""
