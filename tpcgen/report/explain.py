@@ -28,7 +28,7 @@ from tpcgen.report.tiles import NotDrawableError, Tiles, tiles
 _CLOSE = 0.01
 """An MME choice that gains less is not worth a line."""
 
-_NOTHING = "engine   nothing to do: the same bytes under another shape"
+_NOTHING = "engine   nothing to do: "
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def explain(
     for stage, price, span in zip(plan.stages, choice.price.stages, choice.price.spans, strict=True):
         kernel, code = next(made) if isinstance(stage, TpcStage) else (None, "")
         cost = tpc_cost(stage, machine, values) if isinstance(stage, TpcStage) else None
-        time = tuple(time_lines(plan, stage, machine, values, kernel, cost)) if price.seconds else (_NOTHING,)
+        formulas = tuple(time_lines(plan, stage, machine, values, kernel, cost)) if price.seconds else ()
+        time = formulas or (_NOTHING + price.formula,)
         drawn, undrawn = _tiles(stage, values)
         instead = _instead(choice, stage, machine, binding)
         stages.append(StageReport(price, span, _equations(stage), time, instead, drawn, undrawn, code))
