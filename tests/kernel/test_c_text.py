@@ -38,7 +38,10 @@ def meaning(e: Expr) -> int:
 
 def value(text: str) -> int:
     """Of C text without signs: `/` of what is not negative rounds down, and precedences are those of Python's `//`."""
-    return eval(text.replace(" / ", " // "), {**VALUES, "s_i32_min": min, "floor_div": lambda a, b: a // b})
+    return eval(
+        text.replace(" / ", " // "),
+        {**VALUES, "s_i32_min": min, "floor_div": lambda a, b: a // b, "remainder_of": lambda a, b: a % b},
+    )
 
 
 @settings(max_examples=500, deadline=None)
