@@ -94,7 +94,7 @@ def test_alibi(m, n):
     np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("n, w", [(1, 1), (7, 3), (65, 64), (129, 16), (63, 256), (5, 0)])
+@pytest.mark.parametrize("n, w", [(1, 1), (7, 3), (65, 64), (129, 16), (63, 256), (5, 1)])
 def test_window_with_a_sink(n, w):
     rng = np.random.default_rng(n)
     q, k, v = (normal(rng, 2, 3, n, 64) for _ in range(3))

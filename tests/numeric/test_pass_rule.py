@@ -203,9 +203,11 @@ def test_formats_are_those_of_ml_dtypes(dtype):
 
 
 def test_what_flushing_denormals_loses_is_no_error_and_anything_larger_is():
-    truth = np.full((1, 4), 3e-37)
+    truth = np.array([[3e-37, 1.0], [3e-37, 2e-37]])
     device = truth.astype(np.float32)
-    assert judge(np.zeros((1, 4), np.float32), truth, device).passed
-    assert not judge(np.full((1, 4), 1e-34, np.float32), truth, device).passed
-    larger = np.full((1, 4), 1e-30)
-    assert not judge(np.zeros((1, 4), np.float32), larger, larger.astype(np.float32)).passed
+    flushed = np.array([[0, 1], [0, 0]], np.float32)
+    assert judge(flushed, truth, device).passed
+    flushed[1, 0] = 1e-34
+    assert not judge(flushed, truth, device).passed
+    larger = np.array([[1e-30, 1.0], [1e-30, 2e-30]])
+    assert not judge(np.array([[0, 1], [0, 0]], np.float32), larger, larger.astype(np.float32)).passed

@@ -17,6 +17,7 @@ from tpcgen.partition.baseline import FUSED, PLAIN
 from tpcgen.partition.choose import choose
 from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.partition.estimate import estimate
+from tpcgen.partition.plan import TpcStage
 from tpcgen.partition.price import price
 from tpcgen.partition.table import duration, size, table
 from tpcgen.program import load, load_text, sizes
@@ -157,8 +158,16 @@ def test_a_plan_that_is_not_lowered_yields_to_one_that_is():
     module = load(str(path))
     program = module.program("renamed")
     binding = sizes.bind(program, module.checks[0].values)
-    choice = choose(program, "gaudi2", binding, cost=stage_cost)
-    labels = {p.label for p in enumerate_plans(program, "gaudi2")}
+    plans = enumerate_plans(program, "gaudi2")
+    labels = {p.label for p in plans}
+    banned = next(s.lane for s in plans[0].stages if isinstance(s, TpcStage))
+
+    def without_a_lane(stage, machine, values):
+        if stage.lane == banned:
+            raise DiagnosticError((Diagnostic("E421", "planted", NOWHERE),))
+        return stage_cost(stage, machine, values)
+
+    choice = choose(program, "gaudi2", binding, cost=without_a_lane)
     possible = {choice.plan.label, *(label for label, _ in choice.rejected)}
     impossible = {label for label, _ in choice.impossible}
     assert impossible and possible | impossible == labels and not possible & impossible

@@ -95,7 +95,7 @@ def _judged(y: Array, truth: Array, device: Array, dtype: np.dtype[np.generic]) 
         reason = f"inconclusive: device mode is off by {row_error[row]:.3g} where the row reaches {magnitude[row]:.3g}"
     elif error[where] > bound[where]:
         reason = f"{y[where]:.9g} at {list(where)}, the truth is {truth[where]:.9g}, {bound[where]:.3g} is allowed"
-    elif not y.any() and np.abs(_rounded(truth, dtype)).max() > floor:
+    elif not y.any() and _rounded(truth, dtype).any():
         reason = "all zero, and the truth is not"
     return Verdict(not reason, float(error.max()), float(device_error.max()), float(bound[where]), where, reason)
 

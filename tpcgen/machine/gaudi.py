@@ -65,8 +65,6 @@ GAUDI = Machine(
         sram_rate=1045e9,
         dma_rate=894e9,
         dma_seconds=0.3e-6,
-        gather_wide=0.64,
-        gather_narrow=0.15,
         sources={
             "hbm_bytes": "R: vendor slides",
             "hbm_rate": "R: IG3 synapse hal, what the vendor's compiler plans with",
@@ -74,8 +72,6 @@ GAUDI = Machine(
             "sram_rate": "R: IG3 synapse hal",
             "dma_rate": "R: IG3 synapse hal",
             "dma_seconds": "I: Gaudi 2's minimum, IG3 dma cost model; none given for Gaudi 1",
-            "gather_wide": "A: as on Gaudi 2",
-            "gather_narrow": "A: as on Gaudi 2",
         },
     ),
     fused_sdpa=False,

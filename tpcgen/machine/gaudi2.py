@@ -75,8 +75,6 @@ GAUDI2 = Machine(
         sram_rate=6554e9,
         dma_rate=970e9,
         dma_seconds=0.3e-6,
-        gather_wide=0.64,
-        gather_narrow=0.15,
         sources={
             "hbm_bytes": "R: vendor slides",
             "hbm_rate": "R: IG3 synapse hal, what the vendor's compiler plans with (2.46 TB/s in the slides)",
@@ -84,8 +82,6 @@ GAUDI2 = Machine(
             "sram_rate": "R: IG3 synapse hal",
             "dma_rate": "R: IG3 synapse hal",
             "dma_seconds": "R: IG3 dma cost model, least overhead",
-            "gather_wide": "S: published timing T14 (arXiv 2501.00210)",
-            "gather_narrow": "S: published timing T14 (arXiv 2501.00210)",
         },
     ),
     fused_sdpa=True,

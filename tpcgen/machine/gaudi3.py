@@ -71,8 +71,6 @@ GAUDI3 = Machine(
         sram_rate=12.8e12,
         dma_rate=2918e9,
         dma_seconds=0.3e-6,
-        gather_wide=0.64,
-        gather_narrow=0.15,
         sources={
             "hbm_bytes": "R: vendor slides",
             "hbm_rate": "R: IG3 synapse hal, what the vendor's compiler plans with (3.67 TB/s in the slides)",
@@ -80,8 +78,6 @@ GAUDI3 = Machine(
             "sram_rate": "R: vendor slides",
             "dma_rate": "I: copies are bound by HBM; the compiler has no DMA engines of its own (IG3 hal)",
             "dma_seconds": "I: as on Gaudi 2",
-            "gather_wide": "A: as on Gaudi 2",
-            "gather_narrow": "A: as on Gaudi 2",
         },
     ),
     fused_sdpa=True,

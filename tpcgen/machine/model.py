@@ -71,16 +71,12 @@ class Tpc:
 
 
 GATHER_ROW = 256
-"""Bytes of a row from which on a gather is fast (published_timings.md, T14)."""
+"""Bytes that an access to global memory moves however few are wanted (gaudi.md, section 3)."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes and bytes per second; `dma_seconds` is the least time of a copy.
-
-    `gather_wide`, `gather_narrow`: shares of the HBM rate that reads of rows through a table reach, for rows of at
-    least `GATHER_ROW` bytes and for shorter ones.
-    """
+    """Bytes and bytes per second; `dma_seconds` is the least time of a copy."""
 
     hbm_bytes: int
     hbm_rate: float
@@ -88,8 +84,6 @@ class Memory:
     sram_rate: float
     dma_rate: float
     dma_seconds: float
-    gather_wide: float
-    gather_narrow: float
     sources: Mapping[str, str]
 
 

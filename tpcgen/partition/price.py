@@ -221,19 +221,17 @@ class _Pricer:
         return self._with_gathers(stage, self._with_memory(stage, replace(engine, known_by=cost.known_by)))
 
     def _with_gathers(self, stage: TpcStage, priced: StagePrice) -> StagePrice:
-        """Rows that are read through a table come at a share of the HBM rate."""
+        """A row that a table names is an access of its own: a short one moves as much as a long one."""
         gathers = [g for g in gathered(stage) if not self._stays(self.plan.buffer(g.tensor))]
-        if not gathers:
+        short = min((self._row_bytes(g) for g in gathers), default=GATHER_ROW)
+        if not 0 < short < GATHER_ROW:
             return priced
-        narrow = min(self._row_bytes(g) for g in gathers)
-        memory = self.machine.memory
-        share = memory.gather_wide if narrow >= GATHER_ROW else memory.gather_narrow
-        moved = sum(self._bytes(self.plan.buffer(t.name)) for t in stage.program.outputs)
-        seconds = moved / (memory.hbm_rate * share) + self.machine.tpc.launch_seconds
+        moved = sum(self._bytes(self.plan.buffer(t.name)) for t in stage.program.outputs) // short * GATHER_ROW
+        seconds = traffic_seconds(self.machine, moved, 0) + self.machine.tpc.launch_seconds
         if seconds <= priced.seconds:
             return priced
-        formula = f"{moved} bytes in rows of {narrow} at {share:.0%} of the HBM rate"
-        return replace(priced, seconds=seconds, bound=f"gather of {narrow} B rows", formula=formula)
+        formula = f"{moved} bytes of HBM: rows of {short} bytes, {GATHER_ROW} moved for each"
+        return replace(priced, seconds=seconds, bound=f"gather of {short} B rows", formula=formula)
 
     def _row_bytes(self, g: Read) -> int:
         buffer = self.plan.buffer(g.tensor)

@@ -68,7 +68,7 @@ def _slowdown(
     """Whether HBM cannot hold the plan of that label, then its time as a multiple of the chosen one's."""
     priced = dict(((choice.plan.label, choice.price), *choice.rejected))
     price = priced.get(label) or choose(program, target, binding, cost=cost, pin=label, known=known).price
-    return not price.fits, price.seconds / choice.price.seconds
+    return not price.fits, price.seconds / choice.price.seconds if choice.price.seconds else 1.0
 
 
 def _named_apart(plan: Plan, known: dict[str, TpcStage]) -> Plan:
