@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -92,7 +93,13 @@ def stage_cost(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -
 
     DiagnosticError where the stage cannot be lowered.
     """
-    return kernel_cost(lower(stage, target=machine.name, name=stage.name), values)
+    return kernel_cost(_lowered(stage, machine.name), values)
+
+
+@lru_cache(maxsize=256)
+def _lowered(stage: TpcStage, target: str) -> Kernel:
+    """A kernel is the same at all sizes: tuning for several lowers it once."""
+    return lower(stage, target=target, name=stage.name)
 
 
 def kernel_cost(kernel: Kernel, values: Mapping[str, Value]) -> TpcCost:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from tpcgen.machine import Machine, machines
-from tpcgen.partition.choose import Choice, choose
-from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.partition.choose import Choice, Space, choose_among, space
 from tpcgen.partition.estimate import estimate
 from tpcgen.partition.plan import Plan, Stage, TpcStage
 from tpcgen.partition.price import TpcCostFunction
@@ -39,14 +38,13 @@ def tune(
     TPC stages of different plans have the same name only when they are the same. Errors as of `choose`.
     """
     devices = machines() if known is None else known
+    found = space(program, devices[target])
     if not bindings:
-        return (Tuned(enumerate_plans(program, devices[target].name)[0], (), ()),)
-    choices = [choose(program, target, b, cost=cost, known=devices) for b in bindings]
+        return (Tuned(found.plans[0], (), ()),)
+    choices = [choose_among(found, b, cost=cost) for b in bindings]
     labels = dict.fromkeys(c.plan.label for c in choices)
     pairs = list(zip(bindings, choices, strict=True))
-    default = min(
-        labels, key=lambda label: max(_slowdown(label, program, target, b, c, cost, devices) for b, c in pairs)
-    )
+    default = min(labels, key=lambda label: max(_slowdown(label, found, b, c, cost) for b, c in pairs))
     taken: dict[str, TpcStage] = {}
     result: list[Tuned] = []
     for label in (default, *(x for x in labels if x != default)):
@@ -56,18 +54,10 @@ def tune(
     return (*result[1:], result[0])
 
 
-def _slowdown(
-    label: str,
-    program: ir.Program,
-    target: str,
-    binding: Binding,
-    choice: Choice,
-    cost: TpcCostFunction,
-    known: Mapping[str, Machine],
-) -> tuple[bool, float]:
+def _slowdown(label: str, found: Space, binding: Binding, choice: Choice, cost: TpcCostFunction) -> tuple[bool, float]:
     """Whether HBM cannot hold the plan of that label, then its time as a multiple of the chosen one's."""
     priced = dict(((choice.plan.label, choice.price), *choice.rejected))
-    price = priced.get(label) or choose(program, target, binding, cost=cost, pin=label, known=known).price
+    price = priced.get(label) or choose_among(found, binding, cost=cost, pin=label).price
     return not price.fits, price.seconds / choice.price.seconds if choice.price.seconds else 1.0
 
 

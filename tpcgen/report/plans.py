@@ -56,7 +56,7 @@ def _choice(choice: Choice) -> Iterator[str]:
     for s in choice.price.stages:
         if s.bound.startswith("gather of") and int(s.bound.split()[2]) < GATHER_ROW:
             yield (
-                f"note: {s.name} reads rows of {s.bound.split()[2]} bytes through a table, {GATHER_ROW} moved for each: "
+                f"note: {s.name} reads rows of {s.bound.split()[2]} bytes by a table, {GATHER_ROW} moved for each: "
                 "gathers of short rows were measured at a quarter of the rate of long ones (T14)\n"
             )
     if choice.better_baseline is not None:
