@@ -147,13 +147,12 @@ def examples(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Spec
     return build(programs, folder, session, ("gaudi2",), lambda name, _target, number: number == order.index(name))
 
 
-@pytest.mark.parametrize("w", [-3, 0, 1, 2, 63, 64, 65, 66, 1000])
+@pytest.mark.parametrize("w", [1, 2, 63, 64, 65, 66, 1000])
 def test_windows_of_every_width(w: int, examples: Specs) -> None:
-    """Without a key in any window V may be stale as a whole, and the MME multiplies it by 0: a note of the plan."""
+    """Narrower than a vector, and wider than the sequence."""
     built = examples["window"]
     program = built[0].variant.plan.program
-    tried = [f for f in families(program) if w > 0 or f != "stale"]
-    for n, family in itertools.product((1, 65, 127), tried):
+    for n, family in itertools.product((1, 65, 127), families(program)):
         values = {"B": 1, "H": 2, "N": n, "D": 8, "E": 24, "W": w}
         assert not failures(judged(built, values, drawn(program, values, family), f"N{n} W{w} {family}"))
 
