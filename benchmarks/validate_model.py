@@ -387,7 +387,7 @@ def rows() -> tuple[Row, ...]:
             "up to 2",
             None,
             "not modelled yet",
-            why="an end-to-end figure of whole models; piecewise operators are not planned yet",
+            why="an end-to-end figure of whole models; head splits alone are in docs/balance.md",
         ),
         Row(
             "T16",

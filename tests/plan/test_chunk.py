@@ -154,3 +154,26 @@ def test_another_domain_of_the_square(text_of, why):
     found = chunk(load_text(source).program("linear", T="f32"))
     assert isinstance(found, Refused)
     assert why in found.reason
+
+
+def test_a_sum_of_sums_keeps_the_square():
+    source = (EXAMPLES / "linear.dsl").read_text()
+    head = source.split("O[b,h,q,e] =", 1)[0]
+    twice = head + "Y[b,h,q,e] = sum[k](A[b,h,q,k] * V[b,h,k,e])\n    O[b,h,q,e] = sum[k](A[b,h,q,k] * Y[b,h,k,e])\n}\n"
+    found = chunk(load_text(twice).program("linear", T="f32"))
+    assert isinstance(found, Refused)
+    assert found.reason == "Y is made of one sum and part of another"
+
+
+@pytest.mark.full
+def test_decays_of_1e_30_over_65536_steps():
+    program = scan("per_step")
+    inputs = inputs_of(program, {"B": 1, "H": 1, "N": 65536, "D": 2, "E": 2})
+    rng = np.random.default_rng(1)
+    inputs["g"] = np.where(rng.random(inputs["g"].shape) < 0.1, np.float32(1e-30), inputs["g"])
+    made = chunked(program, 64)
+    truth, device = run(program, inputs, {})["O"], run(program, inputs, {}, mode="device")["O"]
+    got = run(made, inputs, {}, mode="device")["O"]
+    assert np.isfinite(got).all()
+    np.testing.assert_allclose(run(made, inputs, {})["O"], truth, rtol=1e-9, atol=1e-12)
+    assert np.abs(got - truth).max() <= 4 * np.abs(device - truth).max()

@@ -58,6 +58,10 @@ from tpcgen.program.ir import (
 )
 from tpcgen.program.substitute import rewrite, substitute
 
+UNROLL, UNROLL_FUNCTIONS = 4, 2
+"""Rows of a state in flight; fewer where a step calls special functions: with four the open compiler gives up on
+Mamba-1 ("Too many vector spills").
+"""
 LOCAL_VECTORS = 320
 """80 KB of vector local memory in vectors of 256 bytes (gaudi.md, section 1)."""
 
@@ -209,7 +213,7 @@ class _Lowering:
         self.scopes.append(level, VectorOp(reg, "mov", (value,)))
         return reg
 
-    def _each(self, s: StateInit, value: Callable[[Env], Operand]) -> None:
+    def _each(self, s: StateInit, value: Callable[[Env], Operand], unroll: int = UNROLL) -> None:
         """A loop over the member's own axis that stores a value per element; in the innermost open block."""
         held = self.held[self.version[s.state]]
         array, inner = held.array, self.inner
@@ -222,7 +226,7 @@ class _Lowering:
                     register = self._full(value(point), level, held)
                     self.scopes.append(level, LocalStore(array, point[inner].value, register))
 
-        self.loops.write(Nest((inner,), None, self.points, 4, body))
+        self.loops.write(Nest((inner,), None, self.points, unroll, body))
 
     def _full(self, value: Operand, level: int, held: _Held) -> Reg:
         """A register of the state's own shape."""
@@ -294,7 +298,7 @@ class _Lowering:
                 for point in row:
                     self._store(o, value, where, point)
 
-        self.loops.write(Nest(o.loops, None, self.points, 4, body))
+        self.loops.write(Nest(o.loops, None, self.points, _unroll(value), body))
 
     def _store(self, o: Output, value: Expr, where: Expr | None, point: Env) -> None:
         level = self.scopes.level
@@ -336,7 +340,7 @@ class _Lowering:
                 chosen = self.values.predicate(condition, point)
                 return self.values.choose(self.scopes.level, chosen, result, self.values.value(old, point))
 
-            self._each(s, new)
+            self._each(s, new, _unroll(value))
             self._hold(s, {}, array)
             return
         registers = self.held[self.version[u.state]].registers
@@ -358,6 +362,11 @@ class _Lowering:
                 self.scopes.update(level, register, "madd", args)
             case _:
                 self.scopes.update(level, register, "mov", (self.values.value(value, point),), pred)
+
+
+def _unroll(value: Expr) -> int:
+    functions = any(isinstance(x, Call) or (isinstance(x, Binary) and x.operator == "/") for x in walk(value))
+    return UNROLL_FUNCTIONS if functions else UNROLL
 
 
 def _inlined(scan: Scan) -> list[Equation | Update]:

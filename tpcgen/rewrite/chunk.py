@@ -15,7 +15,7 @@ D is made by a scan over i of products, D[i] = g[i] * D[i - 1] from 1 on the dia
 of the truth and underflows to 0 by itself, whatever the gates. Differences of running sums of log g lose that: at 64
 gates of 1e-30 the sums reach 4,400, where f32 is 2.4e-4 apart, and that would be the relative error of exp.
 
-Operands stay f32 where the text does not round: a state in bf16 costs more than the pass rule allows (decisions.md 2).
+Operands stay f32 where the text does not round: the chunked form rounds nowhere that the steps do not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,17 @@ from tpcgen.program.dtypes import DType
 from tpcgen.program.print import expression as text
 from tpcgen.program.substitute import FreshNames, rewrite, substitute, with_children
 from tpcgen.program.verify import verify
-from tpcgen.rewrite.edit import Definition, Part, Recurrence, conjuncts, definitions, names_in_use, parts_of, rebuilt
+from tpcgen.rewrite.edit import (
+    Definition,
+    Part,
+    Recurrence,
+    conjuncts,
+    definitions,
+    names_in_use,
+    parts_of,
+    rebuilt,
+    writes,
+)
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.split_contractions import contraction_of, split_contractions
 from tpcgen.rewrite.support import at_least_zero
@@ -300,12 +310,21 @@ class _FromSquare:
             if p.tensor.name in gone:
                 continue
             if p in readers and not placed:
+                self._require_known(sinks, parts, p)
                 parts += made
                 placed = True
             if p.tensor.name not in replaced:
                 value = rewrite(p.equation.value, lambda x: sums.get(x, x) if isinstance(x, ir.Reduce) else x)
                 parts.append(replace(p, equation=replace(p.equation, value=value)))
         return rebuilt(self.program, parts, builder.new_indices)
+
+    def _require_known(self, sinks: Sequence[Sink], parts: Sequence[Part], reader: Definition) -> None:
+        """All sums are made where the first of them is read."""
+        known = {t.name for t in self.program.inputs}
+        known |= {n for p in parts for n in writes(p.scan if isinstance(p, Recurrence) else p.equation)}
+        later = [x.tensor for s in sinks for x in ir.walk(s.value) if isinstance(x, ir.Read) and x.tensor not in known]
+        if later:
+            raise _RefusedError(f"{later[0]} is made of one sum and part of another", reader.equation)
 
     def _weights(self) -> tuple[Definition, Definition]:
         """The tensor `A[.., q, k] = scores where k <= q`, and the contraction that makes its scores."""
