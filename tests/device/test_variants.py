@@ -40,8 +40,8 @@ INCONCLUSIVE = {("mla", "bf16", "large"), ("mla_absorbed", "f32", "wide")}
 """Families whose logits come of intermediates: for mla's large ones device mode itself is far off; for mla_absorbed's
 wide ones it happened to be near the truth (1.03 of the bound was used).
 """
-SLOW = {"varlen_cross", "dilated"}
-"""Half a minute each and more, for kernels like those of others."""
+SLOW = {"varlen", "varlen_cross", "dilated", "gformer", "block_sparse", "performer", "qk_norm", "bigbird"}
+"""Twenty seconds each and more on two cores: for `-m full`."""
 OTHER_TARGET = {"window_sink", "linear", "gated_linear", "mamba1", "paged_decode", "retnet", "alibi"}
 QUICK = [
     pytest.param(path, module, op, target, dtype, id=f"{op}-{target}-{dtype}")
