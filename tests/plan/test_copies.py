@@ -76,7 +76,7 @@ def test_a_domain_that_says_more_is_no_copy(text):
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 64, 65])
 def test_windows_and_blocks_in_torch(n):
     torch = pytest.importorskip("torch")
-    from tpcgen.torch.runtime import blocks, window
+    from tpcgen.torch.runtime import axis_blocks, axis_window
 
     x = torch.arange(2 * n, dtype=torch.float32).reshape(2, n, 1)
     for start in (-70, -9, -1, 0, 3, 70):
@@ -84,11 +84,11 @@ def test_windows_and_blocks_in_torch(n):
             expected = [
                 [float(x[r, p, 0]) if 0 <= p < n else 0.0 for p in range(start, start + length)] for r in range(2)
             ]
-            got = window(x, 1, start, length)
+            got = axis_window(x, 1, start, length)
             assert got.shape == (2, length, 1)
             assert got[..., 0].tolist() == expected
         count = (n + 7) // 8
-        got = blocks(x, 1, start, count, 8, 11)
+        got = axis_blocks(x, 1, start, count, 8, 11)
         assert got.shape == (2, count, 11, 1)
         for b in range(count):
             wanted = [float(x[1, p, 0]) if 0 <= p < n else 0.0 for p in range(start + 8 * b, start + 8 * b + 11)]

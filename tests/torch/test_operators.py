@@ -93,7 +93,7 @@ def test_compiles_with_attributes(window: ModuleType) -> None:
     q, k, v = qkv(g=4, m=33, n=33)
     (sink,) = draw((4,))
     compiled = torch.compile(window.window, fullgraph=True, backend="aot_eager", dynamic=True)
-    for width in (7, 20, -3):
+    for width in (7, 20, 1):
         torch.testing.assert_close(compiled(q, k, v, sink, W=width), window.window(q, k, v, sink, W=width))
 
 

@@ -15,7 +15,10 @@ _ZERO = Literal(0, DType.I32)
 
 
 def copy_lines(plan: Plan, stage: CopyStage) -> list[str]:
-    """Python statements that make the target's buffer of its sources'; `window`, `blocks` and `torch` are in scope."""
+    """Python statements that make the target's buffer of its sources'.
+
+    `axis_window`, `axis_blocks` and `torch` are in scope.
+    """
     target = plan.buffer(stage.copy.target)
     name = identifier(target.name)
     parts = [_Part(plan, stage, piece, target).text() for piece in stage.copy.pieces]
@@ -65,15 +68,15 @@ class _Part:
         whole = self.source.shape[self._source_axis(a)]
         if affine.equal(start, _ZERO) and affine.equal(extent, whole):
             return x
-        return f"window({x}, {axis}, {_text(start)}, {_text(extent)})"
+        return f"axis_window({x}, {axis}, {_text(start)}, {_text(extent)})"
 
     def _blocks(self, x: str, a: Blocks, axis: int) -> str:
         count, length = (_text(self.extents[i]) for i in (a.outer, a.inner))
-        return f"blocks({x}, {axis}, {_text(a.start)}, {count}, {a.step}, {length})"
+        return f"axis_blocks({x}, {axis}, {_text(a.start)}, {count}, {a.step}, {length})"
 
     def _merged(self, x: str, a: Merged, axis: int) -> str:
         start = _text(self._offset(a.index))
-        return f"window({x}.flatten({axis}, {axis + 1}), {axis}, {start}, {_text(self.extents[a.index])})"
+        return f"axis_window({x}.flatten({axis}, {axis + 1}), {axis}, {start}, {_text(self.extents[a.index])})"
 
     def _offset(self, index: str) -> Expr:
         return self.first if index == self.along else _ZERO

@@ -99,7 +99,8 @@ import torch
 from tpcgen.torch.hpu import hpu_stages
 from tpcgen.torch.runtime import (  # noqa: F401
     StageLibrary,
-    blocks,
+    axis_blocks,
+    axis_window,
     check_attribute,
     check_device,
     check_dtype,
@@ -107,7 +108,6 @@ from tpcgen.torch.runtime import (  # noqa: F401
     contiguous,
     mme_matmul,
     require,
-    window,
 )
 
 NAMESPACE = "{package.namespace}"

@@ -15,7 +15,8 @@ from tpcgen.torch.stages import StageLibrary
 
 __all__ = [
     "StageLibrary",
-    "blocks",
+    "axis_blocks",
+    "axis_window",
     "check_attribute",
     "check_device",
     "check_dtype",
@@ -23,7 +24,6 @@ __all__ = [
     "contiguous",
     "mme_matmul",
     "require",
-    "window",
 ]
 
 # triton_op warns when Triton is missing; only its tracing is used here, which needs no Triton.
@@ -46,7 +46,7 @@ def mme_matmul(lhs: torch.Tensor, rhs: torch.Tensor, dtype: torch.dtype) -> torc
     return torch.matmul(lhs, rhs).to(dtype)
 
 
-def window(x: torch.Tensor, axis: int, start: int, length: int) -> torch.Tensor:
+def axis_window(x: torch.Tensor, axis: int, start: int, length: int) -> torch.Tensor:
     """Elements `start` to `start + length` of an axis, 0 where the tensor has none. A view where it has all."""
     size = x.shape[axis]
     low, high = min(max(start, 0), size), min(max(start + length, 0), size)
@@ -58,11 +58,11 @@ def window(x: torch.Tensor, axis: int, start: int, length: int) -> torch.Tensor:
     return torch.nn.functional.pad(inside, pads)
 
 
-def blocks(x: torch.Tensor, axis: int, start: int, count: int, step: int, length: int) -> torch.Tensor:
+def axis_blocks(x: torch.Tensor, axis: int, start: int, count: int, step: int, length: int) -> torch.Tensor:
     """`count` windows of `length` elements of an axis, `step` apart, the first at `start`: a new axis after it."""
     if not count:
         return x.new_zeros(*x.shape[:axis], 0, length, *x.shape[axis + 1 :])
-    whole = window(x, axis, start, (count - 1) * step + length)
+    whole = axis_window(x, axis, start, (count - 1) * step + length)
     return whole.unfold(axis, length, step).movedim(-1, axis + 1)
 
 

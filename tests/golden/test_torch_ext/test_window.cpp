@@ -77,7 +77,7 @@ inline std::vector<at::Tensor> execute(const char* op, const at::Stack& argument
 
 namespace tpcgen_window_softmax_fwd_bf16 {
 
-// window.dsl:8  P_r[b, h, q, k] = softmax[k where q - W < k and k <= q sink snk[h]](rsqrt(D) * S_dot[b, h, q, k])
+// window.dsl:9  P_r[b, h, q, k] = softmax[k where q - W < k and k <= q sink snk[h]](rsqrt(D) * S_dot[b, h, q, k])
 
 struct Values {
     Int v_B;
@@ -158,7 +158,7 @@ const bool registered = [] {
 
 namespace tpcgen_window_softmax_fwd_f32 {
 
-// window.dsl:7  P[b, h, q, k] = softmax[k where q - W < k and k <= q sink snk[h]](rsqrt(D) * S_dot[b, h, q, k])
+// window.dsl:8  P[b, h, q, k] = softmax[k where q - W < k and k <= q sink snk[h]](rsqrt(D) * S_dot[b, h, q, k])
 
 struct Values {
     Int v_B;
