@@ -115,6 +115,17 @@ def test_comments_survive_in_any_file(file: ast.File, seed: int, density: float)
     check_format(*commented(print_file(file), seed, density))
 
 
+@pytest.mark.parametrize("end", ["{", "reverse {", "reverse\n{", "\n{", "\nreverse # a\n# b\n{"])
+@pytest.mark.parametrize("length", range(90, 125))
+def test_a_comment_after_the_head_of_a_scan(end: str, length: int) -> None:
+    """Wherever the head wraps, even before its brace."""
+    name = "n" * (length - 20)
+    text = f"op f(x: f32[N]) -> y: f32[N]\n{{\nscan i in 0 .. {name} {end} # c\n# d\ny[i] = x[i] # e\n}}\n}}\n"
+    once = format_text(text, "spec.dsl")
+    assert format_text(once, "spec.dsl") == once
+    assert re.findall("# .", once) == re.findall("# .", text)
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_comments_survive_in_the_examples(path: Path) -> None:
     bare = print_file(parse(path.read_text(), str(path)))

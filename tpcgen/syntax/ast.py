@@ -168,6 +168,8 @@ class Scan(Node):
     high: Expr
     reverse: bool
     body: tuple[State | Update | Equation | Let | IndexDeclaration, ...]
+    head: Span = field(default=NOWHERE, compare=False, repr=False, kw_only=True)
+    """From `scan` to the brace that opens the body."""
 
 
 @dataclass(frozen=True, slots=True)

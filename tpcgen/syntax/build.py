@@ -139,12 +139,14 @@ class Builder:
 
     def scan(self, c: Children) -> ast.Scan:
         low, high, *body = _nodes(c)
+        reverse = isinstance(c[6], Word) and c[6].type == "REVERSE"
         return ast.Scan(
             index=str(c[1]),
             low=low,
             high=high,
-            reverse=isinstance(c[6], Word) and c[6].type == "REVERSE",
+            reverse=reverse,
             body=tuple(body),
+            head=_span(c[: 8 if reverse else 7]),
             span=_span(c),
         )
 

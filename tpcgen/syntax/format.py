@@ -208,8 +208,7 @@ def _contracts(layout: _Layout, contracts: Sequence[ast.Expr]) -> None:
 def _statement(layout: _Layout, statement: ast.Statement | ast.State | ast.Update, depth: int) -> None:
     match statement:
         case ast.Scan():
-            head = _start(statement.span).to(statement.high.span)
-            layout.put(head, _wrap(print_scan_head(statement), depth), depth)
+            layout.put(statement.head, _wrap(print_scan_head(statement), depth), depth)
             layout.open()
             for step in statement.body:
                 _statement(layout, step, depth + 1)
