@@ -136,7 +136,7 @@ def test_slices_pipeline_through_sram_and_stay_an_assumption(example):
     program = example("causal")
     bound = {"B": 1, "H": 12, "G": 12, "M": 1024, "N": 1024, "D": 64, "E": 64}
     binding = sizes.bind(program, bound)
-    choice = choose(program, "gaudi2", binding, cost=stage_cost)
+    choice = choose(program, "gaudi2", binding, cost=stage_cost, pin="softmax along q")
     sliced = pipelined(choice.plan, GAUDI2, binding, stage_cost)
     assert sliced is not None
     assert 12 % sliced.count == 0

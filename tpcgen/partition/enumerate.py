@@ -7,7 +7,7 @@ not depend on bound sizes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 from tpcgen.diagnostics import DiagnosticError, Diagnostics
@@ -53,21 +53,35 @@ def plans_of(program: ir.Program, found: Alternatives, target: str) -> tuple[Pla
     return tuple(plans)
 
 
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Groups that run along the same lanes: those of one tensor, one in every tile. `lanes`: what each group's lane can
+    be, together; (("i", "i_2"), ("j", "j_2")) for the rows or the columns of two tiles.
+    """
+
+    groups: tuple[int, ...]
+    lanes: tuple[tuple[str | None, ...], ...]
+
+
 def _plans(source: ir.Program, alternative: Alternative, target: str, most: int) -> tuple[Plan, ...]:
     program = alternative.program
     normal = normalise(program)
     parts = groups(normal)
-    options = [_lanes(g, source, normal) for g in parts]
-    choices = _capped(_pinned(source, parts, options), [not any(bound(e) for e in g.equations) for g in parts], most)
+    free = _choices(parts, [_lanes(g, source, normal) for g in parts], source)
+    maps = [not any(bound(e) for n in c.groups for e in parts[n].equations) for c in free]
+    kept = _capped(_pinned(source, parts, free), maps, most)
     shapes = matmuls(normal, parts)
     plans: list[Plan] = []
-    for chosen in product(*choices):
+    for chosen in product(*(c.lanes for c in kept)):
         named = [
-            f"{n} along {lane}" for n, lane, free in zip(names(parts), chosen, options, strict=True) if len(free) > 1
+            f"{names(parts)[c.groups[0]]} along {lanes[0]}"
+            for c, lanes in zip(free, chosen, strict=True)
+            if len(c.lanes) > 1
         ]
         label = ": ".join(x for x in (alternative.label, ", ".join(named)) if x) or "the only one"
-        made = assemble(source, normal, parts, shapes, dict(enumerate(chosen)), target, label)
-        plans.append(replace(made, pins=_schedule(source, alternative, parts, chosen, options)))
+        lane_of = dict(x for c, lanes in zip(free, chosen, strict=True) for x in zip(c.groups, lanes, strict=True))
+        made = assemble(source, normal, parts, shapes, lane_of, target, label)
+        plans.append(replace(made, pins=_schedule(source, alternative, parts, chosen, free)))
     return tuple(plans)
 
 
@@ -78,42 +92,54 @@ def _lanes(group: Group, source: ir.Program, normal: ir.Program) -> tuple[str | 
     return found if known & set(origins(group, source)) else found[:1]
 
 
-def _capped(choices: list[tuple[str | None, ...]], last: Sequence[bool], most: int) -> list[tuple[str | None, ...]]:
-    """At most `most` combinations; groups marked `last` are the first to lose their choice."""
+def _choices(
+    parts: Sequence[Group], options: Sequence[tuple[str | None, ...]], program: ir.Program
+) -> tuple[_Choice, ...]:
+    together: dict[tuple[object, ...], list[int]] = {}
+    for n, (group, lanes_of) in enumerate(zip(parts, options, strict=True)):
+        key = (group.engine, origins(group, program), len(lanes_of)) if len(lanes_of) > 1 else (n,)
+        together.setdefault(key, []).append(n)
+    return tuple(_Choice(tuple(c), tuple(zip(*(options[n] for n in c), strict=True))) for c in together.values())
+
+
+def _capped(choices: Sequence[_Choice], last: Sequence[bool], most: int) -> list[_Choice]:
+    """At most `most` combinations; choices marked `last` are the first to go."""
     total = 1
     result = list(choices)
     for n in sorted(range(len(choices)), key=lambda n: last[n]):
-        result[n] = choices[n] if total * len(choices[n]) <= most else choices[n][:1]
-        total *= len(result[n])
+        if total * len(choices[n].lanes) > most:
+            result[n] = replace(choices[n], lanes=choices[n].lanes[:1])
+        total *= len(result[n].lanes)
     return result
 
 
-_Options = Sequence[tuple[str | None, ...]]
-
-
-def _pinned(program: ir.Program, parts: Sequence[Group], options: _Options) -> list[tuple[str | None, ...]]:
-    """Options that the program's schedule leaves. DiagnosticError (E410) for a lane no kernel can have."""
-    result = list(options)
+def _pinned(program: ir.Program, parts: Sequence[Group], choices: Sequence[_Choice]) -> list[_Choice]:
+    """What the program's schedule leaves. DiagnosticError (E410) for a lane no kernel can have."""
+    result = list(choices)
     found = Diagnostics()
     for pin in program.pins:
         if pin.verb != "lane":
             continue
         tensor, index = pin.words
-        own = [n for n, g in enumerate(parts) if g.engine in _KERNELS and tensor in origins(g, program)]
+        computes = [g.engine in _KERNELS and tensor in origins(g, program) for g in parts]
+        own = [n for n, c in enumerate(choices) if any(computes[g] for g in c.groups)]
+        known = dict.fromkeys(lane for n in own for lanes in choices[n].lanes for lane in lanes if lane)
         if not own:
-            hint = _free(program, parts, options)
+            hint = _free(program, parts, choices)
             found.error("E410", f"no kernel of its own computes {tensor}: it has no lane", pin.span, hint)
-        elif all(index not in options[n] for n in own):
-            known = " or ".join(str(lane) for lane in dict.fromkeys(x for n in own for x in options[n]) if lane)
-            found.error("E410", f"the lane of {tensor} cannot be {index}", pin.span, f"it can be {known}")
+        elif index not in known:
+            hint = f"it can be {' or '.join(known)}"
+            found.error("E410", f"the lane of {tensor} cannot be {index}", pin.span, hint)
         for n in own:
-            result[n] = (index,) if index in options[n] else result[n]
+            wanted = tuple(lanes for lanes in result[n].lanes if index in lanes)
+            result[n] = replace(result[n], lanes=wanted or result[n].lanes)
     found.raise_if_errors()
     return result
 
 
-def _free(program: ir.Program, parts: Sequence[Group], options: _Options) -> str:
-    entries = _lane_entries(program, parts, [" or ".join(filter(None, o)) for o in options], options)
+def _free(program: ir.Program, parts: Sequence[Group], choices: Sequence[_Choice]) -> str:
+    either = [tuple(" or ".join(filter(None, x)) for x in zip(*c.lanes, strict=True)) for c in choices]
+    entries = _lane_entries(program, parts, either, choices)
     return f"what can be pinned: {' '.join(entries)}" if entries else "no kernel of the op has a choice"
 
 
@@ -130,20 +156,26 @@ def _origin(target: str, known: Iterable[str]) -> str:
 
 
 def _schedule(
-    source: ir.Program, a: Alternative, parts: Sequence[Group], chosen: Sequence[str | None], free: _Options
+    source: ir.Program,
+    a: Alternative,
+    parts: Sequence[Group],
+    chosen: Sequence[tuple[str | None, ...]],
+    free: Sequence[_Choice],
 ) -> tuple[str, ...]:
     """`place S mme;` for contractions, `tile q 64;` for the algorithm, `lane P q;` where lanes are a choice."""
     known = {t.name for t in source.tensors if t.role is not ir.Role.INPUT}
     placed = dict.fromkeys(o for g in parts if g.engine == "mme" for o in origins(g, source)[:1] if o in known)
-    lanes_of = [str(lane or "") for lane in chosen]
-    return (*(f"place {t} mme;" for t in placed), *a.pins, *_lane_entries(source, parts, lanes_of, free))
+    return (*(f"place {t} mme;" for t in placed), *a.pins, *_lane_entries(source, parts, chosen, free))
 
 
 def _lane_entries(
-    program: ir.Program, parts: Sequence[Group], lanes_of: Sequence[str], options: _Options
+    program: ir.Program,
+    parts: Sequence[Group],
+    chosen: Sequence[tuple[str | None, ...]],
+    free: Sequence[_Choice],
 ) -> tuple[str, ...]:
     entries: dict[str, None] = {}
-    for group, lane, free in zip(parts, lanes_of, options, strict=True):
-        if len(free) > 1:
-            entries[f"lane {origins(group, program)[0]} {lane};"] = None
+    for c, lanes_of in zip(free, chosen, strict=True):
+        if len(c.lanes) > 1:
+            entries[f"lane {origins(parts[c.groups[0]], program)[0]} {lanes_of[0]};"] = None
     return tuple(entries)

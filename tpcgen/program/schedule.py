@@ -14,6 +14,7 @@ _OF_TILES = ("n", "i", "j")
 _FORMS = {
     "tile": "tile INDEX LENGTH|whole;",
     "chunk": "chunk INDEX LENGTH|whole;",
+    "steps": "steps INDEX NUMBER|whole;",
     "place": "place TENSOR mme|tpc;",
     "lane": "lane TENSOR INDEX;",
 }
@@ -62,7 +63,7 @@ def _right(entry: ast.ScheduleEntry, scope: OpScope) -> bool:
     if value == "whole":
         return True
     if not value.isdigit() or len(value) > 9 or int(value) == 0:
-        scope.found.error("E236", f"{entry.verb} takes a positive length, not {value}", place, form)
+        scope.found.error("E236", f"{entry.verb} takes a positive number, not {value}", place, form)
         return False
     return True
 

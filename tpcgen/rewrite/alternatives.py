@@ -14,6 +14,7 @@ from tpcgen.rewrite.band import band, banded_index
 from tpcgen.rewrite.chunk import chunk, chunked_index
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.split_pieces import split_pieces
+from tpcgen.rewrite.stairs import stairs, stepped_index
 
 WHOLE = "whole"
 """The length of a pin that asks for no tiles."""
@@ -23,8 +24,8 @@ WHOLE = "whole"
 class Alternative:
     """`label` is empty for the program as written: "bands of 64", "bands of 64, chunks of 128".
 
-    `pins`: entries of a `schedule` block that keep it among the others. `length`: that of its tiles, 0 without; two
-    families share it, or programs of two parts would have the square of the alternatives.
+    `pins`: entries of a `schedule` block that keep it among the others. `length`: that of its tiles, 0 without; all
+    families that fire have the same, or programs of two parts would have the square of the alternatives.
     """
 
     label: str
@@ -58,6 +59,7 @@ class Family:
 FAMILIES = (
     Family("bands", "tile", (64, 128, 256), banded_index, band),
     Family("chunks", "chunk", (64, 128, 256), chunked_index, chunk),
+    Family("stairs", "steps", (4,), stepped_index, stairs),
 )
 """In the order they are applied."""
 
@@ -90,7 +92,9 @@ def _applied(family: Family, a: Alternative) -> list[Alternative] | Refused:
     if isinstance(index, Refused):
         return index
     made: list[Alternative] = []
-    for length in (a.length,) if a.length else family.lengths:
+    for length in family.lengths:
+        if a.length not in (0, length):
+            continue
         result = family.rewrite(a.program, length)
         if isinstance(result, Refused):
             return result

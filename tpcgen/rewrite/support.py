@@ -201,6 +201,7 @@ def facts(program: ir.Program) -> affine.Facts:
         known.append(_minus_one(affine.subtract(affine.polynomial(r.high), index)))
         known += _below_quotient(r)
         known += _above_arguments(r.high)
+        known += [_minus_one(affine.subtract(affine.polynomial(b), index)) for b in _upper_bounds(r.high)]
     for contract in program.contracts:
         if contract.on_values or contract.indices:
             continue
@@ -216,6 +217,17 @@ def _below_quotient(r: ir.IndexRange) -> list[affine.Polynomial]:
             multiple = affine.scale(affine.polynomial(ir.Index(r.name)), divisor)
             room = affine.subtract(affine.polynomial(left), affine.constant(divisor))
             return [affine.subtract(room, multiple)]
+        case _:
+            return []
+
+
+def _upper_bounds(high: ir.Expr) -> list[ir.Expr]:
+    """What an index below `high` is below too, as it is not below 0: a and b, of max(min(a, b), 0)."""
+    match high:
+        case ir.Call(function="min"):
+            return [x for a in high.arguments for x in (a, *_upper_bounds(a))]
+        case ir.Call(function="max", arguments=(a, ir.Literal(value=0))):
+            return [a, *_upper_bounds(a)]
         case _:
             return []
 

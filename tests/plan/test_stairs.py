@@ -1,0 +1,125 @@
+"""Causal attention in steps of queries: the same values as the text, whatever the sizes, and less than the square."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.plan.test_band import VARIANTS as BANDS
+from tests.plan.test_band import inputs_of, same, source
+from tpcgen.interpreter import run
+from tpcgen.kernel.cycles import stage_cost
+from tpcgen.partition.choose import choose
+from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.partition.plan import MmeStage
+from tpcgen.program import ir, load_text, sizes
+from tpcgen.program import print as text
+from tpcgen.rewrite.normalise import normalise
+from tpcgen.rewrite.outcome import Refused
+from tpcgen.rewrite.stairs import stairs
+
+CAUSAL = "k <= q + N - M"
+VARIANTS = {
+    "causal": {"domain": CAUSAL},
+    "top_left": {"domain": "k <= q"},
+    "strict": {"domain": "k < q"},
+    "ahead": {"domain": "k <= q + 70"},
+    "attribute": {"domain": "k - q < W"},
+    **{name: BANDS[name] | {"domain": CAUSAL} for name in ("sink", "alibi", "soft_cap", "bias", "grouped")},
+    "documents": BANDS["documents"] | {"domain": CAUSAL + " and doc[b,q + N - M] == doc[b,k]"},
+}
+
+
+def stepped(program, steps=4):
+    made = stairs(program, steps)
+    assert isinstance(made, ir.Program), made
+    return made
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("m, n", [(1, 1), (7, 63), (65, 129), (127, 127), (129, 296), (300, 300)])
+def test_steps_compute_what_the_text_says(name, m, n):
+    program = load_text(source(**VARIANTS[name])).program("f")
+    made = stepped(program)
+    values = {"B": 2, "H": 2, "G": 1, "M": m, "N": n, "D": 2, "E": 2, "W": 3}
+    own = {*program.sizes, *(a.name for a in program.attributes)}
+    same(program, made, {k: v for k, v in values.items() if k in own})
+    assert load_text(text.program(made)).program("f") == made
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    ahead=st.integers(-140, 140),
+    m=st.integers(1, 200),
+    n=st.integers(1, 200),
+    steps=st.sampled_from([1, 2, 3, 4]),
+    seed=st.integers(0, 9),
+)
+def test_random_triangles(ahead, m, n, steps, seed):
+    """Also rows without a key, steps without a row, more queries than keys."""
+    program = load_text(source(domain=f"k <= q + {ahead}").replace("where M <= N", "")).program("f")
+    values = {"B": 1, "H": 1, "M": m, "N": n, "D": 2, "E": 2, "W": 1}
+    same(program, stepped(program, steps), values, seed=seed, large=True)
+
+
+def test_what_lies_above_the_stairs_is_not_computed():
+    program = load_text(source(domain=CAUSAL)).program("f")
+    bound = sizes.bind(program, {"B": 1, "H": 1, "M": 4096, "N": 4096, "D": 64, "E": 64, "W": 1}).values
+    scores = [t for t in normalise(stepped(program)).tensors if t.name.startswith("S_dot")]
+    assert len(scores) == 4
+    assert sum(np.prod([sizes.evaluate(e, bound) for e in t.shape]) for t in scores) == 4096**2 * 5 / 8
+
+
+def test_no_value_is_masked_that_some_query_sees():
+    """Otherwise V would be copied once more by a kernel, for the sake of rows that the extents leave out."""
+    module = load_text(source(domain=CAUSAL))
+    plan = next(p for p in enumerate_plans(module.program("f"), "gaudi2") if "stairs" in p.label)
+    assert [s.name for s in plan.stages if s.name.startswith("map")] == []
+
+
+def test_a_nan_beyond_the_last_key_of_a_step_stays_there():
+    program = load_text(source(domain=CAUSAL)).program("f")
+    values = {"B": 1, "H": 1, "M": 300, "N": 300, "D": 2, "E": 2, "W": 1}
+    arrays = inputs_of(program, values)
+    arrays["V"][:, :, 200:] = np.nan
+    out = run(stepped(program), arrays, {"W": 1})["O"]
+    assert np.isfinite(out[:, :, :128]).all()
+    assert np.isnan(out[:, :, 200:]).all()
+
+
+def test_the_kernels_of_all_steps_share_their_lane():
+    program = load_text(source(domain=CAUSAL)).program("f")
+    labels = [p.label for p in enumerate_plans(program, "gaudi2")]
+    assert labels == [
+        "softmax along k",
+        "softmax along q",
+        "stairs of 4: softmax along j",
+        "stairs of 4: softmax along i",
+    ]
+
+
+def test_prefill_overlaps_the_engines_and_one_query_takes_no_stairs():
+    program = load_text(source(domain=CAUSAL)).program("f")
+    values = {"B": 4, "H": 16, "M": 2048, "N": 2048, "D": 64, "E": 64, "W": 1}
+    prefill = choose(program, "gaudi2", sizes.bind(program, values), cost=stage_cost)
+    assert prefill.plan.label.startswith("stairs of 4")
+    assert sum(isinstance(s, MmeStage) for s in prefill.plan.stages) == 8
+    decode = choose(program, "gaudi2", sizes.bind(program, values | {"M": 1}), cost=stage_cost)
+    assert "stairs" not in decode.plan.label
+
+
+@pytest.mark.parametrize(
+    "domain, why",
+    [
+        ("q - 3 < k <= q", "bounded on both sides"),
+        ("k >= q", "no softmax"),
+        ("k <= q // 2", "no softmax"),
+        ("k % 2 == 0", "no softmax"),
+    ],
+)
+def test_refusals(domain, why):
+    refused = stairs(load_text(source(domain=domain)).program("f"))
+    assert isinstance(refused, Refused)
+    assert why in refused.reason

@@ -1,0 +1,83 @@
+"""Where a reduction lies along the diagonal of queries and keys: what its domain says of `k - q`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tpcgen.program import affine, ir
+from tpcgen.program.affine import Polynomial
+from tpcgen.rewrite.edit import conjunction, conjuncts, definitions
+from tpcgen.rewrite.support import Supports, UndeterminedError, at_least_zero
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """`low <= k - q <= high` at every point of a reduction over `k` for each `q`; no indices in the bounds.
+
+    A side that nothing bounds is None. `tensor` is what the reduction is part of.
+    """
+
+    q: str
+    k: str
+    low: Polynomial | None
+    high: Polynomial | None
+    tensor: str
+
+    @property
+    def conditions(self) -> tuple[Polynomial, ...]:
+        """The bounds as polynomials that are at least 0."""
+        k_minus_q = difference(self.k, self.q)
+        low = () if self.low is None else (affine.subtract(k_minus_q, self.low),)
+        high = () if self.high is None else (affine.subtract(self.high, k_minus_q),)
+        return (*low, *high)
+
+
+def bands(program: ir.Program) -> Iterator[tuple[ir.Reduce, Band]]:
+    """Every reduction with a bound on one side or both, in text order."""
+    for d in definitions(program):
+        for e in _reductions(d.equation):
+            for (q, k), (low, high) in _bounds(e, d.equation, program).items():
+                yield e, Band(q, k, low, high, d.tensor.name)
+
+
+def support_of(e: ir.Reduce, program: ir.Program) -> list[Polynomial]:
+    """What holds at every point a reduction visits, as polynomials that are at least 0; conditions on data left out."""
+    try:
+        where = conjunction([e.domain, Supports(program).of(e.body).where])
+    except UndeterminedError:
+        where = e.domain
+    return [p for c in conjuncts(where) for p in at_least_zero(c) or []]
+
+
+def difference(k: str, q: str) -> Polynomial:
+    return affine.subtract(affine.polynomial(ir.Index(k)), affine.polynomial(ir.Index(q)))
+
+
+def has_indices(p: Polynomial) -> bool:
+    """Whether a polynomial depends on the point, by an index or by data."""
+    return any(ir.free_indices(atom) or isinstance(atom, ir.Read) for atom in affine.atoms(p))
+
+
+def _reductions(e: ir.Equation) -> Iterator[ir.Reduce]:
+    return (x for side in (e.value, e.domain) if side is not None for x in ir.walk(side) if isinstance(x, ir.Reduce))
+
+
+Sides = tuple[Polynomial | None, Polynomial | None]
+
+
+def _bounds(e: ir.Reduce, around: ir.Equation, program: ir.Program) -> dict[tuple[str, str], Sides]:
+    """Per (q, k): the least and the greatest k - q, where the reduction's support says one."""
+    result: dict[tuple[str, str], Sides] = {}
+    for p in support_of(e, program):
+        names = {x for atom in affine.atoms(p) for x in ir.free_indices(atom)}
+        for k in names & set(e.indices):
+            for q in names & set(around.indices) - {k}:
+                rest = affine.subtract(p, difference(k, q))
+                other = affine.add(p, difference(k, q))
+                low, high = result.get((q, k), (None, None))
+                if names == {q, k} and not has_indices(rest):
+                    result[q, k] = (affine.scale(rest, -1), high)
+                elif names == {q, k} and not has_indices(other):
+                    result[q, k] = (low, other)
+    return result

@@ -1,0 +1,103 @@
+"""Attention whose domain is bounded above along the diagonal (causal), in a few steps of queries, each with the keys
+that its queries may see: what lies above the stairs is neither computed nor stored.
+
+    P[b,h,q,k] = softmax[k where k <= q](rsqrt(D) * sum[d](Q[b,h,q,d] * K[b,h,k,d]))
+    O[b,h,q,e] = sum[k](P[b,h,q,k] * V[b,h,k,e])
+
+in 4 steps of L = 64*((M + 255)//256) queries, of which the second is
+
+    Q_2[b,h,i,d] = Q[b,h,L + i,d] where L + i < M
+    K_2[b,h,j,d] = K[b,h,j,d] where j < N                                        # j in 0 .. min(2*L, M, N)
+    P_2[b,h,i,j] = softmax[j where ...](rsqrt(D) * sum[d](Q_2[b,h,i,d] * K_2[b,h,j,d]))
+    O_2[b,h,i,e] = sum[j](P_2[b,h,i,j] * V_2[b,h,j,e])
+    O[b,h,q,e] = O_2[b,h,q - L,e] where L <= q < 2*L
+
+n steps compute (n + 1) / 2n of the square, a whole number of 64 rows each. The program's size depends on n alone; of
+the copies, none moves anything where the sizes divide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+
+from tpcgen.program import affine, ir
+from tpcgen.program.affine import Polynomial
+from tpcgen.program.dtypes import DType
+from tpcgen.program.substitute import FreshNames
+from tpcgen.rewrite.diagonal import Band, bands
+from tpcgen.rewrite.edit import conjunction, names_in_use
+from tpcgen.rewrite.outcome import Refused
+from tpcgen.rewrite.split_contractions import split_contractions
+from tpcgen.rewrite.tile_square import Tile, tile_square
+
+ROWS = 64
+"""Queries of a step are a multiple of this: rows of an MME tile (gaudi.md, section 2)."""
+
+
+def stairs(program: ir.Program, steps: int = 4) -> ir.Program | Refused:
+    """The program in `steps` steps of queries, for the first softmax that is bounded above; Refused without one."""
+    split = split_contractions(program)
+    found = _find(split)
+    if isinstance(found, Refused) or found.high is None:
+        return found if isinstance(found, Refused) else Refused("no triangle", program.span)
+    names = names_in_use(split)
+    return tile_square(split, found, [_step(split, found, found.high, n, steps, names) for n in range(steps)])
+
+
+def stepped_index(program: ir.Program) -> str | Refused:
+    """The index that `stairs` cuts."""
+    found = _find(split_contractions(program))
+    return found if isinstance(found, Refused) else found.q
+
+
+def _find(program: ir.Program) -> Band | Refused:
+    """Of a softmax over a square of any size: one that blocks or chunks made is small enough."""
+    for e, found in bands(program):
+        if e.kind != "softmax" or found.high is None:
+            continue
+        if found.low is not None:
+            return Refused(f"{found.k} - {found.q} is bounded on both sides: a band", e.span)
+        if affine.as_constant(affine.polynomial(program.range_of(found.q).high)) is None:
+            return found
+    return Refused("no softmax over k is kept below a k that grows with the query", program.span)
+
+
+def _step(program: ir.Program, band: Band, high: Polynomial, number: int, steps: int, names: FreshNames) -> Tile:
+    """Step `number` (from 0): its queries, and the keys up to that of the last of them."""
+    queries, keys = (affine.polynomial(program.range_of(i).high) for i in (band.q, band.k))
+    length = affine.scale(_quotient(affine.add(queries, affine.constant(ROWS * steps - 1)), ROWS * steps), ROWS)
+    last = affine.add(queries, high)
+    start, end = affine.scale(length, number), affine.scale(length, number + 1)
+    row, column = names.fresh("i"), names.fresh("j")
+    query = affine.polynomial(ir.Index(band.q))
+    return Tile(
+        suffix=str(number + 1),
+        # every key of the step is seen by a query of it, so that no value is masked
+        extents={row: affine.expression(length), column: _least((affine.add(end, high), last, keys))},
+        row=row,
+        column=column,
+        q=affine.add(start, affine.polynomial(ir.Index(row))),
+        k=affine.polynomial(ir.Index(column)),
+        home={row: affine.expression(affine.subtract(query, start))},
+        domain=conjunction(
+            [
+                ir.Binary("<=", affine.expression(start), ir.Index(band.q)) if number > 0 else None,
+                ir.Binary("<", ir.Index(band.q), affine.expression(end)) if number < steps - 1 else None,
+            ]
+        ),
+    )
+
+
+def _least(bounds: Iterable[Polynomial]) -> ir.Expr:
+    """The least of the bounds, 0 at least."""
+    least = reduce(lambda a, b: ir.Call("min", (a, b)), dict.fromkeys(map(affine.expression, bounds)))
+    return ir.Call("max", (least, _integer(0)))
+
+
+def _quotient(p: Polynomial, by: int) -> Polynomial:
+    return affine.polynomial(ir.Binary("//", affine.expression(p), _integer(by)))
+
+
+def _integer(value: int) -> ir.Literal:
+    return ir.Literal(value, DType.I32)
