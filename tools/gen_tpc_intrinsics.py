@@ -340,7 +340,7 @@ def body(row: Intrinsic) -> str | None:
 def declaration(row: Intrinsic, text: str) -> str:
     ret = "::tpc::rt_pointer" if row.ret == "__global void *" else row.ret
     params = ", ".join(param.text() for param in row.params)
-    return f"template <class I = ::tpc::impl> TPC_FN {ret} {row.name}({params}) {{ {text} }}"
+    return f"template <class I = ::tpc::impl> TPC_INTRINSIC {ret} {row.name}({params}) {{ {text} }}"
 
 
 def rows() -> list[Intrinsic]:

@@ -17,6 +17,12 @@
 #include "tpc/runtime.h"
 
 #define TPC_FN inline __attribute__((always_inline))
+// An intrinsic. Audited code compiles three times faster where each one used is compiled once, and hardly runs slower.
+#if TPCGEN_STRICT
+#define TPC_INTRINSIC inline __attribute__((noinline))
+#else
+#define TPC_INTRINSIC TPC_FN
+#endif
 
 #if defined(__AVX512BW__) && defined(__AVX512DQ__)
 #define TPC_NATIVE 64
