@@ -340,7 +340,9 @@ def body(row: Intrinsic) -> str | None:
 def declaration(row: Intrinsic, text: str) -> str:
     ret = "::tpc::rt_pointer" if row.ret == "__global void *" else row.ret
     params = ", ".join(param.text() for param in row.params)
-    return f"template <class I = ::tpc::impl> TPC_INTRINSIC {ret} {row.name}({params}) {{ {text} }}"
+    # A lookup in a table that is not public is refused by the table's number, known where the call is inlined.
+    kind = "TPC_FN" if "_lookup" in row.name else "TPC_INTRINSIC"
+    return f"template <class I = ::tpc::impl> {kind} {ret} {row.name}({params}) {{ {text} }}"
 
 
 def rows() -> list[Intrinsic]:

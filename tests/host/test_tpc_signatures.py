@@ -41,7 +41,7 @@ def declared(target: str) -> set[str]:
             on = ("!defined" in line) == (target == "gaudi")
         elif line == "#endif":
             on = True
-        elif on and (match := re.match(r"template <class I = ::tpc::impl> TPC_INTRINSIC .*? (\w+)\(", line)):
+        elif on and (match := re.match(r"template <class I = ::tpc::impl> TPC_(?:FN|INTRINSIC) .*? (\w+)\(", line)):
             names.add(match[1])
     return names
 

@@ -11,6 +11,7 @@ import pytest
 
 from tpcgen.diagnostics import DiagnosticError
 from tpcgen.host.run import KernelRun, describe, load_input, pack_params, parse_output, run_kernel_file
+from tpcgen.toolchain.errors import ToolchainError
 from tpcgen.toolchain.host import build
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -117,3 +118,26 @@ def test_params_as_text() -> None:
     for wrong in ("a", "a=", "=3", "a=x", "a=99999999999", "a=1e99"):
         with pytest.raises(DiagnosticError):
             pack_params([wrong])
+
+
+def looks_up(tmp_path: Path, call: str) -> KernelRun:
+    """A kernel that writes `call`, a lookup of lanes 63 to 0 in the table `t` or in one of the vendor's."""
+    kernel = tmp_path / "looks_up.c"
+    kernel.write_text(
+        "void main(tensor t, tensor y)\n{\n    set_lut_32(t);\n    int5 at = {0};\n"
+        "    uint64 entry = v_u32_sub_b(63, read_lane_id_4b_b());\n"
+        f"    float64 z = 0.0f;\n    v_f32_st_tnsr(at, y, {call});\n}}\n"
+    )
+    table = np.arange(128, dtype=np.float32) ** 2
+    return KernelRun(kernel, "gaudi2", (table,), (((64,), F32),), index_space=(1,))
+
+
+def test_the_kernel_s_own_lookup_table(tmp_path: Path) -> None:
+    report = run_kernel_file(looks_up(tmp_path, "v_f32_lookup(entry, (1 << 2) | 3, SW_LUT_PTR, z)"))
+    assert report.ok, report.findings
+    np.testing.assert_array_equal(report.outputs[0], np.arange(127, 63, -1, dtype=np.float32) ** 2)
+
+
+def test_a_lookup_table_that_is_not_public_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ToolchainError, match="not public"):
+        run_kernel_file(looks_up(tmp_path, "v_f32_lookup(entry, e_fp32_tanh, 0, z)"))
