@@ -10,7 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from tpcgen.kernel.ir import Invoke, Kernel, Load, Loop, Reg, ScalarLet, ScalarLoad, Statement, Store, VectorOp
+from tpcgen.kernel.ir import (
+    Invoke,
+    Kernel,
+    Load,
+    LocalStore,
+    Loop,
+    Reg,
+    ScalarLet,
+    ScalarLoad,
+    Statement,
+    Store,
+    VectorOp,
+)
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Binary, Expr, Index, Literal, free_indices
@@ -72,7 +84,7 @@ def _reads(s: Statement) -> Iterator[str]:
             yield from (a.name for a in (*s.args, s.pred) if isinstance(a, Reg))
         case Invoke():
             yield from (a.name for a in s.arguments)
-        case Store():
+        case Store() | LocalStore():
             yield s.value.name
         case _:
             pass
