@@ -33,12 +33,13 @@ def lanes(group: Group, program: ir.Program) -> tuple[str, ...]:
 
 
 def _of_scan(group: Group) -> tuple[str, ...]:
-    """The last index of an output that every state has and no step reduces; else the innermost such index."""
+    """The last index of an output that a state has and no step reduces; else the innermost index of all states."""
     (scan,) = (s for s in group.statements if isinstance(s, ir.Scan))
     values = [x.value for x in scan.body]
     reduced = {i for v in values for e in ir.walk(v) if isinstance(e, ir.Reduce) for i in e.indices}
-    common = [i for i in scan.states[0].indices if all(i in s.indices for s in scan.states) and i not in reduced]
-    last = [i for i in common if any(e.indices[-1] == i for e in group.equations)]
+    free = dict.fromkeys(i for s in scan.states for i in s.indices if i not in reduced)
+    last = [i for i in free if any(e.indices[-1] == i for e in group.equations)]
+    common = [i for i in free if all(i in s.indices for s in scan.states)]
     return tuple(last or common[-1:])
 
 
