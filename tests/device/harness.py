@@ -119,11 +119,11 @@ def _library(kernels: Sequence[KernelText], target: str, folder: Path) -> Any:
     )
 
 
-def drawn(program: Program, values: Values, family: Family) -> dict[str, Array]:
-    """Inputs of a family, the same in every process."""
+def drawn(program: Program, values: Values, family: Family, draw_number: int = 0) -> dict[str, Array]:
+    """Inputs of a family, the same in every process; others for another `draw_number`."""
     binding = bind(program, dict(values))
     seed = np.array([*binding.values.values()], np.float64).view(np.uint32).tolist()
-    return draw(program, binding, np.random.default_rng([SEED, *family.encode(), *seed]), family)
+    return draw(program, binding, np.random.default_rng([SEED + draw_number, *family.encode(), *seed]), family)
 
 
 def judged(
