@@ -16,17 +16,26 @@ Conventions:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Union
+from operator import attrgetter
+from typing import Any, Union
 
 from tpcgen.diagnostics import NOWHERE, Span
 from tpcgen.program.dtypes import DType
 
 
+class _Remembers:
+    """Room for what a node is asked again and again; it never changes."""
+
+    __slots__ = ("_free", "_hash")
+    _free: frozenset[str]
+    _hash: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class Node(_Remembers):
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 
@@ -259,6 +268,25 @@ class Program(Node):
         raise KeyError(index)
 
 
+def _remember_hash(kind: type[_Remembers]) -> None:
+    """A node is hashed once: its parents' hashes are made of its own, level by level."""
+    computed = kind.__hash__
+
+    def remembered(self: _Remembers) -> int:
+        try:
+            return self._hash  # pyright: ignore[reportPrivateUsage]
+        except AttributeError:
+            object.__setattr__(self, "_hash", computed(self))
+            return self._hash  # pyright: ignore[reportPrivateUsage]
+
+    kind.__hash__ = remembered
+
+
+_EXPRESSIONS = (Literal, Index, Size, Attr, Read, Unary, Binary, Call, Cast, Reduce)
+for _kind in (*_EXPRESSIONS, Tensor, IndexRange, Equation, StateInit, Update, Scan, Contract, Program):
+    _remember_hash(_kind)
+
+
 def type_of(e: Expr) -> DType:
     """I32, F32 or BOOL: the type an expression computes with."""
     match e:
@@ -309,19 +337,26 @@ def _join(a: DType, b: DType) -> DType:
 
 def children(e: Expr) -> tuple[Expr, ...]:
     """Direct subexpressions, in evaluation order."""
-    match e:
-        case Literal() | Index() | Size() | Attr():
-            return ()
-        case Read():
-            return e.indices
-        case Unary() | Cast():
-            return (e.operand,)
-        case Binary():
-            return (e.left, e.right)
-        case Call():
-            return e.arguments
-        case Reduce():
-            return tuple(x for x in (e.domain, e.sink, e.body) if x is not None)
+    return _CHILDREN[type(e)](e)
+
+
+def _none(_: Any) -> tuple[Expr, ...]:
+    return ()
+
+
+_CHILDREN: dict[type, Callable[[Any], tuple[Expr, ...]]] = {
+    Literal: _none,
+    Index: _none,
+    Size: _none,
+    Attr: _none,
+    Read: attrgetter("indices"),
+    Unary: lambda e: (e.operand,),
+    Cast: lambda e: (e.operand,),
+    Binary: attrgetter("left", "right"),
+    Call: attrgetter("arguments"),
+    Reduce: lambda e: tuple(x for x in (e.domain, e.sink, e.body) if x is not None),
+}
+"""By type: this is what the compiler does most often."""
 
 
 def walk(e: Expr) -> Iterator[Expr]:
@@ -335,6 +370,14 @@ def walk(e: Expr) -> Iterator[Expr]:
 
 def free_indices(e: Expr) -> frozenset[str]:
     """Names of indices whose value the expression depends on."""
+    try:
+        return e._free  # pyright: ignore[reportPrivateUsage]
+    except AttributeError:
+        object.__setattr__(e, "_free", _free_indices(e))
+        return e._free  # pyright: ignore[reportPrivateUsage]
+
+
+def _free_indices(e: Expr) -> frozenset[str]:
     match e:
         case Index():
             return frozenset({e.name})

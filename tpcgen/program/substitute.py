@@ -43,7 +43,7 @@ def substitute(e: ir.Expr, values: Mapping[str, ir.Expr]) -> ir.Expr:
     Indices bound by a sum-like reduction hide theirs. A reduction that keeps its indices, or one that would capture an
     index of a value, is a function of the replaced name through its result only: ValueError, it cannot be written.
     """
-    if not values:
+    if ir.free_indices(e).isdisjoint(values):
         return e
     match e:
         case ir.Index():

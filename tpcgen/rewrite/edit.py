@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Union
 
 from tpcgen.program import ir
@@ -66,6 +67,7 @@ def rebuilt(program: ir.Program, parts: Sequence[Part], new_indices: Iterable[ir
     )
 
 
+@lru_cache(maxsize=4096)
 def reads(statement: ir.Statement) -> frozenset[str]:
     """Names of the tensors a statement reads from outside itself."""
     match statement:
@@ -79,6 +81,7 @@ def reads(statement: ir.Statement) -> frozenset[str]:
     return frozenset(e.tensor for side in sides for e in ir.walk(side) if isinstance(e, ir.Read)) - own
 
 
+@lru_cache(maxsize=4096)
 def writes(statement: ir.Statement) -> frozenset[str]:
     """Names of the tensors a statement defines; those of a scan include its states and the temporaries of a step."""
     match statement:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 
 from tpcgen.program import affine, ir
 from tpcgen.program.dtypes import DType
@@ -192,6 +192,7 @@ def exists(where: ir.Expr | None, indices: Iterable[str], program: ir.Program) -
     return where
 
 
+@lru_cache(maxsize=64)
 def facts(program: ir.Program) -> affine.Facts:
     """What holds of every index, size and attribute of a program: ranges, and contracts that read no tensor."""
     known: list[affine.Polynomial] = []
