@@ -135,6 +135,7 @@ simple(rf"[sv]_{T}_abs", "I::abs(a, switches)")
 simple(r"u32_udiv", "I::udiv(a, b, switches)")
 simple(r"u(\d+)_udiv_both", "{R}{{I::udiv(a, b, SW_DIV_MODE_DIV), I::udiv(a, b, SW_DIV_MODE_MOD)}}")
 simple(r"u(\d+)_udiv", "I::udiv(a, b, switches)")
+simple(r"u\d+_udiv_4step", "I::udiv_4step(a, step, income)")
 
 # --- compare and select
 
@@ -195,7 +196,14 @@ simple(rf"v_{T}_mov_group", "I::mov_group(a, b, switches, income)")
 simple(rf"v_{T}_(pack|unpack)", "I::{1}(a, switches, income)")
 simple(r"read_lane_id_[124]b", "I::template lane_id<{R}>()")
 simple(r"read_lfsr", "I::read_lfsr(switches)")
-simple(r"write_lfsr", "I::write_lfsr(src)")
+
+
+@rule(r"write_lfsr")
+def write_lfsr(row: Intrinsic, match: re.Match[str]) -> str:
+    return f"I::write_lfsr(src{', I::on(predicate, polarity)' if row.vector_predicate else ''})"
+
+
+simple(r"write_lfsr_s", "I::write_lfsr_s(src)")
 simple(r"s_read_lfsr", "I::read_lfsr_s(switches)")
 
 # --- parts of floating-point numbers
@@ -220,15 +228,23 @@ simple(r"v_f32_get_lut_entry_and_interval_start", "I::lut_interval(src, shift, s
 
 # --- tensors
 
-simple(rf"v_{T}_ld_tnsr(|_low|_high)", "I::template ld_tnsr{1}<{R}>(ndx, tensor, switches, income)")
-simple(
-    rf"v_{T}_ld_tnsr(|_low|_high)_partial",
-    "I::template ld_tnsr{1}_partial<{R}>(ndx, tensor, size, offset, switches, income)",
-)
-simple(rf"v_{T}_st_tnsr(|_low|_high)", "I::st_tnsr{1}(ndx, tensor, value, switches)")
-simple(rf"v_{T}_st_tnsr_partial", "I::st_tnsr_partial(ndx, tensor, value, size, offset, switches)")
-simple(rf"v_{T}_st_tnsr(|_low|_high)_rmw", "I::st_tnsr{1}_rmw(ndx, tensor, value, rmw, switches)")
-simple(rf"v_{T}_st_tnsr_partial_rmw", "I::st_tnsr_partial_rmw(ndx, tensor, value, rmw, size, offset, switches)")
+
+@rule(rf"v_{T}_(ld_tnsr(?:_low|_high|)(?:_partial)?)(_direct)?")
+def load_tensor(row: Intrinsic, match: re.Match[str]) -> str:
+    part = "size, offset, " if "partial" in match[2] else ""
+    return f"I::template {match[2]}<{row.ret}>({place(match[3])}, {part}switches, income)"
+
+
+@rule(rf"v_{T}_(st_tnsr(?:_low|_high|_partial|)(_rmw)?)(_direct)?")
+def store_tensor(row: Intrinsic, match: re.Match[str]) -> str:
+    how = ["rmw"] * bool(match[3]) + ["size", "offset"] * ("partial" in match[2])
+    return f"I::{match[2]}({', '.join([place(match[4]), 'value', *how, 'switches'])})"
+
+
+def place(direct: str | None) -> str:
+    return "I::place(addr1, addr2)" if direct else "I::place(ndx, tensor)"
+
+
 simple(rf"s_{T}_st_tnsr_s", "I::st_tnsr_s(ndx, tensor, value, switches)")
 simple(rf"s_{T}_st_tnsr_s_rmw", "I::st_tnsr_s_rmw(ndx, tensor, value, rmw, switches)")
 
@@ -242,6 +258,7 @@ simple(rf"v_{T}_ld_g_inc_partial", "I::template ld_g_inc_partial<{R}>(addr, size
 simple(rf"s_{T}_st_g", "I::st_g(addr, value)")
 simple(rf"s_{T}_st_g_inc", "I::st_g_inc(addr, value, switches)")
 simple(r"i_i32_ld_g", "I::ld_g_indices(addr, dimmask, income)")
+simple(r"i_i32_ld_g_inc", "I::ld_g_indices_inc(addr, dimmask, switches, income)")
 simple(rf"s_{T}_ld_l", "I::template ld_l<{R}>(addr, switches)")
 simple(rf"s_{T}_st_l", "I::st_l(addr, value, switches)")
 
@@ -280,6 +297,7 @@ simple(r"i_i32_abs", "I::index_op(a, a, dimmask, income, [](int32_t x, int32_t) 
 simple(r"i_i32_mov", "I::index_op(a, a, dimmask, income, [](int32_t x, int32_t) {{ return x; }})")
 simple(r"set_indx", "I::index_op(int5(value), ndx, dimmask, ndx, [](int32_t x, int32_t) {{ return x; }})")
 simple(r"mov_irf_dim", "src.v[dim]")
+simple(r"prmt_indx", "I::permute(ndx, prmt_type)")
 
 # --- descriptors and control
 
@@ -292,6 +310,7 @@ simple(r"prefetch|event", "(void)a")
 simple(r"get_tensor_hwpref_stride", "I::hardware_prefetch(tensor)")
 simple(r"set_tensor_hwpref_stride", "I::hardware_prefetch(tensor) = value")
 simple(r"get_addr", "I::address_words(addr)")
+simple(r"update_addr", "I::update_addr(addr, value)")
 simple(r"get_(semaphore|csr|convert_csr)_value", "I::{0}()")
 simple(r"set_(semaphore|csr|convert_csr)_value", "I::{0}() = val")
 simple(r"u?int_convert_u?(?:int|ushort)\d+_to_\w+", "I::template convert_int_all<{R}>(a, shift, options)")
@@ -312,7 +331,8 @@ def expression(row: Intrinsic) -> str | None:
     return None
 
 
-STORES_BY_LANE = re.compile(r"v_\w+_st_l_v(_low|_high)?_vb")
+# Their value takes the predicate itself.
+STORES_BY_LANE = re.compile(r"v_\w+_st_l_v(_low|_high)?_vb|write_lfsr_vb")
 
 
 def body(row: Intrinsic) -> str | None:

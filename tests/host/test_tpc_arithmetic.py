@@ -308,3 +308,39 @@ def test_scalars(unit) -> None:
     assert got[2, 0] == np.float32((x * x).astype(BF16))
     assert got[3].view(np.int32)[0] == 2**31 - 1
     assert got[4].view(np.int32)[0] == 2
+
+
+@pytest.mark.parametrize("t", ["u32", "u16", "u8"])
+def test_division_in_steps(build_unit, t: str) -> None:
+    bits = int(t[1:])
+    unit = build_unit(
+        f"UNIT(divide, const auto* n = (const uint32_t*)p; uint32_t q[64], r[64];"
+        f" for (int k = 0; k < 64; ++k) {{ {t[0]}int{bits}_t_pair_t s = {{n[k], 0}}; for (int step = {bits - 1}; step >= 0; step -= 4) s = {t}_udiv_4step(n[64 + k], step, 0, s);"
+        f" r[k] = s.v1; q[k] = s.v2; }} put(out, q); put(out, r, 1);)"
+        f" UNIT(skipped, {t[0]}int{bits}_t_pair_t s = {{77, 5}}; s = {t}_udiv_4step(3, {bits - 1}, 0, s, 0); int64 x = s.v1 * 100 + s.v2; put(out, x);)",
+        "gaudi",
+    )
+    rng = np.random.default_rng(3)
+    a, b = rng.integers(0, 2**bits, (2, 64)).astype(np.uint32)
+    b[::3] >>= bits // 2
+    b[:2] = [0, 1]
+    q, r = unit("divide", a, b, out=np.uint32, count=2).reshape(2, 64)
+    b[0] = 1
+    np.testing.assert_array_equal(q[1:], (a // b)[1:])
+    np.testing.assert_array_equal(r[1:], (a % b)[1:])
+    assert (q[0], r[0]) == (2**bits - 1, a[0])
+    assert unit("skipped", out=np.int32)[0] == 7705
+
+
+def test_random_registers(build_unit) -> None:
+    unit = build_unit(
+        "UNIT(seeds, write_lfsr_b(in<char256>(p)); write_lfsr_vb(in<char256>(p, 1), v_u8_cmp_less_b(V_LANE_ID_8, (uint8_t)100), 0);"
+        " put(out, read_lfsr_b(SW_READ_ONLY)); put(out, read_lfsr_b(), 1); put(out, read_lfsr_b(), 2); write_lfsr_s(11); int64 x = s_read_lfsr();"
+        " int64 y = s_read_lfsr(); write_lfsr_s(12, 0); write_lfsr_s(11); int64 z = s_read_lfsr(); put(out, x, 3); put(out, y, 4); put(out, z, 5);)"
+    )
+    a, b = sample(np.dtype(np.int8), 1), sample(np.dtype(np.int8), 2)
+    got = unit("seeds", a, b, out=np.int8, count=6).reshape(6, 256)
+    np.testing.assert_array_equal(got[0], np.where(np.arange(256) < 100, b, a))
+    assert (got[1] != got[2]).any()
+    assert (got[3] != got[4]).any()
+    np.testing.assert_array_equal(got[3], got[5])

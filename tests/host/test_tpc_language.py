@@ -53,7 +53,7 @@ REFUSED = {
     "index out of range": ("c[5] = 1;", "elements_0_to_4"),
     "index at run time": ("c[n] = 1;", "constant"),
     "unknown intrinsic": ("x = v_f32_frobnicate_b(x);", "v_f32_frobnicate_b"),
-    "unimplemented intrinsic": ("v_f32_st_tnsr_direct(0, 0, x);", "v_f32_st_tnsr_direct"),
+    "unimplemented intrinsic": ("reset_sqz_cntr(0, 0);", "reset_sqz_cntr"),
     "wrong operand": ("x = v_f32_add_b(x, v_bf16_ld_tnsr_b(c, a));", "v_f32_add_b"),
     "double of a vector": ("double64 y = x;", "double64"),
 }

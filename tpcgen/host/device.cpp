@@ -551,11 +551,14 @@ bool global_range(const GlobalPtr& p, int bytes, const char* verb, int& number, 
     int32_t c[kMaxDims];
     unravel(t.original, first, c);
     trace(verb[0] == 'r' ? "load_g" : "store_g", number, c, 1, bytes);
-    check_pattern(number, c, 0, static_cast<int>(last - first) + 1, verb);
+    for (int64_t e = first; e <= last; ++e) {  // one by one: a vector by address may run into the next row
+        unravel(t.original, e, c);
+        check_pattern(number, c, 0, 1, verb);
+    }
     return true;
 }
 
-void hook_load_g(const GlobalPtr& from, void* dst, int bytes) {
+void load_at(const GlobalPtr& from, void* dst, int bytes, bool by_vector) {
     int number;
     int64_t first, last;
     if (audit.replaying) {
@@ -567,18 +570,28 @@ void hook_load_g(const GlobalPtr& from, void* dst, int bytes) {
         return;
     }
     ++audit.tensors[number].loads;
-    record_load(number, first, last, false);
+    record_load(number, first, last, by_vector);
     std::memcpy(dst, from.address, static_cast<size_t>(bytes));
 }
 
-void hook_store_g(const GlobalPtr& to, const void* src, int bytes) {
+void write_at(uint8_t* to, const void* src, int n, int elem, Combine combine) {
+    if (combine == nullptr) {
+        std::memcpy(to, src, static_cast<size_t>(n) * elem);
+        return;
+    }
+    for (int i = 0; i < n; ++i) {
+        combine(to + i * elem, static_cast<const uint8_t*>(src) + i * elem);
+    }
+}
+
+void store_at(const GlobalPtr& to, const void* src, int n, int elem, Combine combine, bool by_vector) {
     int number;
     int64_t first, last;
     if (audit.replaying) {
-        std::memcpy(to.address, src, static_cast<size_t>(bytes));
+        write_at(to.address, src, n, elem, combine);
         return;
     }
-    if (!global_range(to, bytes, "writes", number, first, last)) {
+    if (!global_range(to, n * elem, "writes", number, first, last)) {
         return;
     }
     ++audit.tensors[number].stores;
@@ -586,8 +599,15 @@ void hook_store_g(const GlobalPtr& to, const void* src, int bytes) {
         finding("store_to_input", number, nullptr, "stores to " + audit.tensors[number].name);
         return;
     }
-    record_store(number, first, last, nullptr, false, false);
-    std::memcpy(to.address, src, static_cast<size_t>(bytes));
+    record_store(number, first, last, nullptr, by_vector, combine != nullptr);
+    write_at(to.address, src, n, elem, combine);
+}
+
+void hook_load_g(const GlobalPtr& from, void* dst, int bytes) { load_at(from, dst, bytes, false); }
+void hook_store_g(const GlobalPtr& to, const void* src, int bytes) { store_at(to, src, 1, bytes, nullptr, false); }
+void hook_load_direct(const GlobalPtr& from, void* dst, int bytes) { load_at(from, dst, bytes, true); }
+void hook_store_direct(const GlobalPtr& to, const void* src, int n, int elem, Combine combine) {
+    store_at(to, src, n, elem, combine, true);
 }
 
 bool local_range(bool vector, uint32_t address, int bytes, const char* verb) {
@@ -689,8 +709,8 @@ void hook_local_write(const void* address, uint32_t bytes) {
     }
 }
 
-const Hooks hooks = {hook_load,       hook_store,       hook_store_rmw, hook_gen_addr, hook_load_g,
-                     hook_store_g,    hook_load_l,      hook_store_l,   hook_fence,    hook_note_lookup,
+const Hooks hooks = {hook_load, hook_store, hook_store_rmw, hook_gen_addr, hook_load_g, hook_store_g,
+                     hook_load_direct, hook_store_direct, hook_load_l, hook_store_l, hook_fence, hook_note_lookup,
                      hook_local_read, hook_local_write, hook_bad_tensor};
 
 // --- one launch

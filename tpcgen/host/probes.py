@@ -706,6 +706,63 @@ STORE(0, v_i16_msac_b(x, y, (char256)ten, (char256)one, SW_RHU | SW_NORMALIZE_AB
     return halves, rounded, shifts, operand, result, division, msac
 
 
+def _addresses() -> Sequence[Probe]:
+    fields = Probe(
+        "prmt_indx_fields",
+        "prmt_indx_fields",
+        """
+int5 x = {10, 11, 12, 13, 14};
+int5 y = prmt_indx(x, 4 | 3 << 3 | 0 << 6 | 1 << 9 | 2 << 12, 0);
+int64 low = y[0] + 100 * y[1];
+int64 high = y[2] + 100 * (y[3] + 100 * y[4]);
+STORE(0, low);
+STORE(1, high);
+""",
+        {},
+        words(np.full(LANES, 13_14, np.int32), np.full(LANES, 12_11_10, np.int32)),
+    )
+    steps = Probe(
+        "udiv_steps",
+        "udiv_steps",
+        """
+uint16_t_pair_t s = {0};
+s.v1 = 1000;
+s = u16_udiv_4step(7, 15, 0, s);
+s = u16_udiv_4step(7, 11, 0, s);
+s = u16_udiv_4step(7, 7, 0, s);
+int64 left = (int)s.v1;
+int64 quotient = (int)s.v2;
+s = u16_udiv_4step(7, 3, 0, s);
+int64 remainder = (int)s.v1;
+int64 whole = (int)s.v2;
+STORE(0, left);
+STORE(1, quotient);
+STORE(2, remainder);
+STORE(3, whole);
+""",
+        {},
+        words(*(np.full(LANES, v, np.int32) for v in (1000 - 7 * 128, 128, 1000 % 7, 1000 // 7))),
+        targets=("gaudi",),
+    )
+    x = np.arange(2 * LANES, dtype=np.int32)
+    direct = Probe(
+        "direct_access",
+        "direct_access",
+        """
+int5 second = {5, 0, 0, 0, 0};
+uint32_t_pair_t from = get_addr(gen_addr(second, a));
+int64 x = v_i32_ld_tnsr_direct_b(from.v1, from.v2);
+int5 first = {0, 0, 0, 0, 0};
+uint32_t_pair_t to = get_addr(gen_addr(first, out));
+v_i32_st_tnsr_direct(to.v1, to.v2, x);
+""",
+        {"a": given(x)},
+        words(x[5 : 5 + LANES]),
+        targets=("gaudi2",),
+    )
+    return fields, steps, direct
+
+
 def _special_values() -> Probe:
     x = repeated([-np.inf, -2.0, -0.0, 0.0, 2.0, np.inf, np.nan], np.float32)
     income = np.full(LANES, 123, np.float32)
@@ -750,6 +807,7 @@ PROBES: tuple[Probe, ...] = (
     *_reductions(),
     *_predicates(),
     *_integers(),
+    *_addresses(),
     _special_values(),
 )
 

@@ -129,6 +129,22 @@ def test_wild_address(run_fault: Run) -> None:
     assert findings[0].member is not None
 
 
+def test_vectors_by_address(run_fault: Run) -> None:
+    def run(right: int, again: int = 0, **how: Any) -> RunReport:
+        bits = np.array([right, again], np.int32).view(np.float32)
+        return run_fault("by_address", scalars=tuple(map(float, bits)), **how)
+
+    good = run(0, trace=(1, 2))
+    assert good.findings == ()
+    np.testing.assert_array_equal(good.outputs[0], np.arange(384, dtype=np.float32).reshape(3, 128))
+    assert [a.coordinate[:2] for a in good.accesses] == [(64, 2)] * 2
+    findings = run(3, findings_per_kind=100).findings
+    assert {f.kind for f in findings} == {"access_pattern", "wild_pointer", "unwritten"}
+    assert next(f.coordinate for f in findings if f.kind == "access_pattern" and f.member == (1, 1, 0, 0, 0)) == (0, 2)
+    assert {f.member for f in findings if f.kind == "wild_pointer"} == {(1, 2, 0, 0, 0)}
+    assert "aso" in only(run(0, 1), "raw_hazard")[0].message
+
+
 @pytest.mark.parametrize(
     ("kernel", "signal"), [("null_pointer", "SIGSEGV at address 0x0"), ("divides_by_zero", "SIGFPE")]
 )
@@ -202,9 +218,10 @@ def test_nan_everywhere_is_a_warning(run_fault: Run) -> None:
     assert [(f.kind, f.severity) for f in report.findings] == [("all_nan", "warning")]
 
 
-def test_rmw_may_meet_but_needs_memset(run_fault: Run) -> None:
+@pytest.mark.parametrize("kernel", ["adds_rmw", "adds_by_address"])
+def test_rmw_may_meet_but_needs_memset(run_fault: Run, kernel: str) -> None:
     x = np.ones((3, 128), np.float32)
-    report = run_fault("adds_rmw", x=x, patterns=(ROW, (ROW[0], ANY[1])), memset=0.5)
+    report = run_fault(kernel, x=x, patterns=(ROW, (ROW[0], ANY[1])), memset=0.5)
     assert report.findings == ()
     np.testing.assert_array_equal(report.outputs[0], np.array([[3.5], [0.5], [0.5]], np.float32).repeat(128, 1))
 

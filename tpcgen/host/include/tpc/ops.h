@@ -647,6 +647,19 @@ struct impl {
         return (sw & 3) == SW_DIV_MODE_MOD ? (b ? T(a % b) : a) : b ? T(a / b) : T(~T(0));
     }
 
+    // Four steps of a long division, bits `step` to `step` - 3 of the quotient: v1 holds what is left of the dividend, v2 the
+    // quotient so far [udiv_steps].
+    template <class T> static TPC_FN pair<uint32_t> udiv_4step(T divisor, uint32_t step, const pair<uint32_t>& income)
+    {
+        pair<uint32_t> o = income;
+        for (int bit = int(step), last = bit - 3; bit >= last && bit >= 0; --bit) {
+            if ((T(o.v1) >> bit) < divisor) continue;
+            o.v1 = T(o.v1 - (uint64_t(divisor) << bit));
+            o.v2 |= 1u << bit;
+        }
+        return o;
+    }
+
     // Counts and positions come back in the low byte of each lane, the other bytes 0 [byte_result_of_wide_lane].
     template <class E, class F> static TPC_SLOW vec<uint8_t> byte_result(const vec<E>& a, F f)
     {
@@ -1218,57 +1231,80 @@ struct impl {
     // Place of element k of `count`: the first of `ways` parts goes to lanes 0, ways, 2 ways, ..., the next one lane further.
     static constexpr int interleaved(int k, int count, int ways) { return k % (count / ways) * ways + k / (count / ways); }
 
-    // [partial_lanes_keep_income] Reads lanes [first, first + n) of the result from n elements at ndx; the other lanes are those of `o`.
-    template <class V> static TPC_FN void load_lanes(V& o, const indices& ndx, int tensor, int first, int n, int sw)
+    // Where a vector access goes: the place of an index in a tensor, or an address [direct_access].
+    struct indexed {
+        const indices& ndx;
+        int tensor;
+        TPC_FN void load(void* to, int n, int elem) const { tpcgen::rt::load(tensor, ndx.v, to, n, elem); }
+        TPC_FN void store(const void* from, int n, int elem) const { tpcgen::rt::store(tensor, ndx.v, from, n, elem); }
+        TPC_FN void combine(const void* from, int n, int elem, tpcgen::rt::Combine with) const
+        {
+            tpcgen::rt::store_rmw(tensor, ndx.v, from, n, elem, nullptr, with);
+        }
+    };
+    struct addressed {
+        rt_pointer at;
+        TPC_FN void load(void* to, int n, int elem) const { tpcgen::rt::load_direct(at, to, n * elem); }
+        TPC_FN void store(const void* from, int n, int elem) const { tpcgen::rt::store_direct(at, from, n, elem, nullptr); }
+        TPC_FN void combine(const void* from, int n, int elem, tpcgen::rt::Combine with) const
+        {
+            tpcgen::rt::store_direct(at, from, n, elem, with);
+        }
+    };
+    static TPC_FN indexed place(const indices& ndx, int tensor) { return {ndx, tensor}; }
+    static TPC_FN addressed place(uint32_t low, uint32_t high) { return {pointer_of({low, high})}; }
+
+    // [partial_lanes_keep_income] Reads lanes [first, first + n) of the result from n elements at `at`; the other lanes are those of `o`.
+    template <class V, class At> static TPC_FN void load_lanes(V& o, const At& at, int first, int n, int sw)
     {
         if constexpr (is_mask<V>) {
             uint8_t bits[32];  // one bit per lane, low bit first; n counts bytes here
-            tpcgen::rt::load(tensor, ndx.v, bits, n, 1);
+            at.load(bits, n, 1);
             for (int k = 0; k < 8 * n; ++k) lanes_of(o)[first * 8 + k] = int8_t(-((bits[k / 8] >> (k % 8)) & 1));
         } else if (sw & SW_UNPACK) {
             const int from = unpack_from(sw), ways = unpack_to(sw) / from, count = n * int(sizeof(typename V::element)) / from;
             alignas(64) uint8_t linear[256];
-            tpcgen::rt::load(tensor, ndx.v, linear, count, from);
-            uint8_t* at = bytes(o) + first * int(sizeof(typename V::element));
-            for (int k = 0; k < count; ++k) __builtin_memcpy(at + interleaved(k, count, ways) * from, linear + k * from, from);
+            at.load(linear, count, from);
+            uint8_t* to = bytes(o) + first * int(sizeof(typename V::element));
+            for (int k = 0; k < count; ++k) __builtin_memcpy(to + interleaved(k, count, ways) * from, linear + k * from, from);
         } else {
-            tpcgen::rt::load(tensor, ndx.v, lanes_of(o) + first, n, int(sizeof(typename V::element)));
+            at.load(lanes_of(o) + first, n, int(sizeof(typename V::element)));
         }
     }
     template <class V> static constexpr int units() { return is_mask<V> ? 32 : V::lanes; }
 
-    template <class V> static TPC_FN V ld_tnsr(const indices& ndx, int tensor, int sw, const V&)
+    template <class V, class At> static TPC_FN V ld_tnsr(const At& at, int sw, const V&)
     {
         V o;
-        load_lanes(o, ndx, tensor, 0, units<V>(), sw);
+        load_lanes(o, at, 0, units<V>(), sw);
         return o;
     }
-    template <class V> static TPC_FN V ld_tnsr_partial(const indices& ndx, int tensor, int size, int offset, int sw, const V& income)
+    template <class V, class At> static TPC_FN V ld_tnsr_partial(const At& at, int size, int offset, int sw, const V& income)
     {
         V o = income;
-        load_lanes(o, ndx, tensor, uint8_t(offset), uint8_t(size) + 1, sw);
+        load_lanes(o, at, uint8_t(offset), uint8_t(size) + 1, sw);
         return o;
     }
-    template <class V> static TPC_FN V ld_tnsr_low(const indices& ndx, int tensor, int sw, const V& income)
+    template <class V, class At> static TPC_FN V ld_tnsr_low(const At& at, int sw, const V& income)
     {
         V o = income;
-        load_lanes(o, ndx, tensor, 0, units<V>() / 2, sw);
+        load_lanes(o, at, 0, units<V>() / 2, sw);
         return o;
     }
-    template <class V> static TPC_FN V ld_tnsr_high(const indices& ndx, int tensor, int sw, const V& income)
+    template <class V, class At> static TPC_FN V ld_tnsr_high(const At& at, int sw, const V& income)
     {
         V o = income;
-        load_lanes(o, ndx, tensor, units<V>() / 2, units<V>() / 2, sw);
+        load_lanes(o, at, units<V>() / 2, units<V>() / 2, sw);
         return o;
     }
-    template <class V> static TPC_FN V ld_tnsr_low_partial(const indices& ndx, int tensor, int size, int offset, int sw, const V& income)
+    template <class V, class At> static TPC_FN V ld_tnsr_low_partial(const At& at, int size, int offset, int sw, const V& income)
     {
-        return ld_tnsr_partial(ndx, tensor, size, offset, sw, income);
+        return ld_tnsr_partial(at, size, offset, sw, income);
     }
-    template <class V> static TPC_FN V ld_tnsr_high_partial(const indices& ndx, int tensor, int size, int offset, int sw, const V& income)
+    template <class V, class At> static TPC_FN V ld_tnsr_high_partial(const At& at, int size, int offset, int sw, const V& income)
     {
         V o = income;
-        load_lanes(o, ndx, tensor, units<V>() / 2 + uint8_t(offset), uint8_t(size) + 1, sw);
+        load_lanes(o, at, units<V>() / 2 + uint8_t(offset), uint8_t(size) + 1, sw);
         return o;
     }
 
@@ -1288,16 +1324,16 @@ struct impl {
             put(lanes_of(value) + first, n, int(sizeof(typename V::element)));
         }
     }
-    template <class V> static TPC_FN void st_lanes(const indices& ndx, int tensor, const V& value, int first, int n, int sw)
+    template <class V, class At> static TPC_FN void st_lanes(const At& at, const V& value, int first, int n, int sw)
     {
-        store_lanes(value, first, n, sw, [&](const void* p, int count, int elem) { tpcgen::rt::store(tensor, ndx.v, p, count, elem); });
+        store_lanes(value, first, n, sw, [&](const void* p, int count, int elem) { at.store(p, count, elem); });
     }
-    template <class V> static TPC_FN void st_tnsr(const indices& ndx, int tensor, const V& value, int sw) { st_lanes(ndx, tensor, value, 0, units<V>(), sw); }
-    template <class V> static TPC_FN void st_tnsr_low(const indices& ndx, int tensor, const V& value, int sw) { st_lanes(ndx, tensor, value, 0, units<V>() / 2, sw); }
-    template <class V> static TPC_FN void st_tnsr_high(const indices& ndx, int tensor, const V& value, int sw) { st_lanes(ndx, tensor, value, units<V>() / 2, units<V>() / 2, sw); }
-    template <class V> static TPC_FN void st_tnsr_partial(const indices& ndx, int tensor, const V& value, int size, int offset, int sw)
+    template <class V, class At> static TPC_FN void st_tnsr(const At& at, const V& value, int sw) { st_lanes(at, value, 0, units<V>(), sw); }
+    template <class V, class At> static TPC_FN void st_tnsr_low(const At& at, const V& value, int sw) { st_lanes(at, value, 0, units<V>() / 2, sw); }
+    template <class V, class At> static TPC_FN void st_tnsr_high(const At& at, const V& value, int sw) { st_lanes(at, value, units<V>() / 2, units<V>() / 2, sw); }
+    template <class V, class At> static TPC_FN void st_tnsr_partial(const At& at, const V& value, int size, int offset, int sw)
     {
-        st_lanes(ndx, tensor, value, uint8_t(offset), uint8_t(size) + 1, sw);
+        st_lanes(at, value, uint8_t(offset), uint8_t(size) + 1, sw);
     }
     template <class T> static TPC_FN void st_tnsr_s(const indices& ndx, int tensor, T value, int) { tpcgen::rt::store(tensor, ndx.v, &value, 1, int(sizeof(T))); }
 
@@ -1342,19 +1378,19 @@ struct impl {
         default: return combine_of<float>(op);
         }
     }
-    template <class V> static TPC_FN void st_rmw_lanes(const indices& ndx, int tensor, const V& value, int rmw, int first, int n, int sw)
+    template <class V, class At> static TPC_FN void st_rmw_lanes(const At& at, const V& value, int rmw, int first, int n, int sw)
     {
-        if (!(rmw & RMW_SET)) return st_lanes(ndx, tensor, value, first, n, sw);
+        if (!(rmw & RMW_SET)) return st_lanes(at, value, first, n, sw);
         store_lanes(value, first, n, sw, [&](const void* p, int count, int elem) {
-            tpcgen::rt::store_rmw(tensor, ndx.v, p, count, elem, nullptr, combine_for<typename V::element>(rmw));
+            at.combine(p, count, elem, combine_for<typename V::element>(rmw));
         });
     }
-    template <class V> static TPC_FN void st_tnsr_rmw(const indices& ndx, int tensor, const V& value, int rmw, int sw) { st_rmw_lanes(ndx, tensor, value, rmw, 0, V::lanes, sw); }
-    template <class V> static TPC_FN void st_tnsr_low_rmw(const indices& ndx, int tensor, const V& value, int rmw, int sw) { st_rmw_lanes(ndx, tensor, value, rmw, 0, V::lanes / 2, sw); }
-    template <class V> static TPC_FN void st_tnsr_high_rmw(const indices& ndx, int tensor, const V& value, int rmw, int sw) { st_rmw_lanes(ndx, tensor, value, rmw, V::lanes / 2, V::lanes / 2, sw); }
-    template <class V> static TPC_FN void st_tnsr_partial_rmw(const indices& ndx, int tensor, const V& value, int rmw, int size, int offset, int sw)
+    template <class V, class At> static TPC_FN void st_tnsr_rmw(const At& at, const V& value, int rmw, int sw) { st_rmw_lanes(at, value, rmw, 0, V::lanes, sw); }
+    template <class V, class At> static TPC_FN void st_tnsr_low_rmw(const At& at, const V& value, int rmw, int sw) { st_rmw_lanes(at, value, rmw, 0, V::lanes / 2, sw); }
+    template <class V, class At> static TPC_FN void st_tnsr_high_rmw(const At& at, const V& value, int rmw, int sw) { st_rmw_lanes(at, value, rmw, V::lanes / 2, V::lanes / 2, sw); }
+    template <class V, class At> static TPC_FN void st_tnsr_partial_rmw(const At& at, const V& value, int rmw, int size, int offset, int sw)
     {
-        st_rmw_lanes(ndx, tensor, value, rmw, uint8_t(offset), uint8_t(size) + 1, sw);
+        st_rmw_lanes(at, value, rmw, uint8_t(offset), uint8_t(size) + 1, sw);
     }
     template <class T> static TPC_FN void st_tnsr_s_rmw(const indices& ndx, int tensor, T value, int rmw, int)
     {
@@ -1413,6 +1449,10 @@ struct impl {
     template <class V, class P> static TPC_FN V ld_g_inc_partial(P** at, int size, int offset, int sw, const V& income)
     {
         return ld_g_partial(step(at, sw, int(sizeof(typename V::element))), size, offset, income);
+    }
+    static TPC_FN indices ld_g_indices_inc(void** at, int dimmask, int sw, const indices& income)
+    {
+        return ld_g_indices(step(at, sw, 4), dimmask, income);
     }
     static TPC_FN indices ld_g_indices(const rt_pointer& p, int dimmask, const indices& income)
     {
@@ -1515,6 +1555,8 @@ struct impl {
     }
     static TPC_FN int32_t read_lfsr_s(int) { return int32_t(next_random()); }
     static TPC_FN void write_lfsr(const vec<int8_t>& x) { lfsr() = vec<uint32_t>(x); }
+    static TPC_FN void write_lfsr(const vec<int8_t>& x, const mask<256>& m) { write_lfsr(blend(m, x, vec<int8_t>(lfsr()))); }
+    static TPC_FN void write_lfsr_s(int32_t x) { random_state() = uint32_t(x); }
 
     // Registers that a kernel may write and read back; they do nothing here [control_registers].
     static uint32_t& hardware_prefetch(int tensor)
@@ -1530,9 +1572,24 @@ struct impl {
         const uint64_t a = reinterpret_cast<uintptr_t>(p.address);
         return {uint32_t(a), uint32_t(a >> 32)};
     }
+    static rt_pointer pointer_of(const pair<uint32_t>& words)
+    {
+        return reinterpret_cast<uint8_t*>(uint64_t(words.v2) << 32 | words.v1);
+    }
+    static TPC_FN void update_addr(void** at, const pair<uint32_t>& words) { *at = pointer_of(words); }
 
     // --- index registers ------------------------------------------------------------------------------------------------------------------
 
+    // Dim d of the result is the dim of `x` that bits 3 d to 3 d + 2 of `order` name [prmt_indx_fields].
+    static TPC_FN indices permute(const indices& x, int order)
+    {
+        indices o;
+        for (int d = 0; d < 5; ++d) {
+            const int from = (order >> 3 * d) & 7;
+            o.v[d] = from < 5 ? x.v[from] : 0;
+        }
+        return o;
+    }
     template <class F> static TPC_FN indices index_op(const indices& a, const indices& b, int dimmask, const indices& income, F f)
     {
         indices o = income;

@@ -24,7 +24,7 @@ inline constexpr int kMaxScalars = 32;
 inline constexpr uint32_t kVlmBytes = 80 * 1024;
 inline constexpr uint32_t kVlmBytesWithLookup = 16 * 1024;
 inline constexpr uint32_t kSlmBytesMax = 16 * 1024;
-inline constexpr uint32_t kRuntimeAbi = 1;
+inline constexpr uint32_t kRuntimeAbi = 2;
 
 // A `tensor` parameter of main: the number of a descriptor. types.h: `using tensor = tpcgen::rt::TensorId;`
 struct TensorId {
@@ -68,7 +68,8 @@ using Combine = void (*)(void* dst, const void* src);
 
 enum class Fence : int32_t { aso, cache_flush, cache_invalidate };
 
-// Calls of the auditing device; `n` lanes of `elem` bytes along dim 0, `coords` has kMaxDims entries.
+// Calls of the auditing device; `n` lanes of `elem` bytes along dim 0, `coords` has kMaxDims entries. `direct`: vector
+// accesses by address. A `combine` that is null stores.
 struct Hooks {
     void (*load)(int tensor, const int32_t* coords, void* dst, int n, int elem);
     void (*store)(int tensor, const int32_t* coords, const void* src, int n, int elem, const uint8_t* lane_mask);
@@ -77,6 +78,8 @@ struct Hooks {
     GlobalPtr (*gen_addr)(int tensor, const int32_t* coords);
     void (*load_g)(const GlobalPtr& from, void* dst, int bytes);
     void (*store_g)(const GlobalPtr& to, const void* src, int bytes);
+    void (*load_direct)(const GlobalPtr& from, void* dst, int bytes);
+    void (*store_direct)(const GlobalPtr& to, const void* src, int n, int elem, Combine combine);
     void (*load_l)(bool vector, uint32_t address, void* dst, int bytes);
     void (*store_l)(bool vector, uint32_t address, const void* src, int bytes, const uint8_t* byte_mask);
     void (*fence)(Fence kind);
@@ -213,9 +216,8 @@ __attribute__((noinline, cold)) inline void store_clipped(const Tensor& t, const
     }
 }
 
-__attribute__((noinline)) inline void rmw_clipped(const Tensor& t, const int32_t* c, const void* src, int n, int elem,
-                                                  const uint8_t* lane_mask, Combine combine) {
-    const Row row = clip(t, c, n, elem);
+__attribute__((noinline)) inline void rmw_row(const Row& row, const void* src, int elem, const uint8_t* lane_mask,
+                                              Combine combine) {
     const auto* in = static_cast<const uint8_t*>(src);
     while (context.rmw_lock != nullptr && __atomic_exchange_n(context.rmw_lock, 1, __ATOMIC_ACQUIRE) != 0) {
     }
@@ -267,7 +269,7 @@ inline void store_rmw(int tensor, const int32_t* coords, const void* src, int n,
 #if TPCGEN_STRICT
     context.hooks->store_rmw(tensor, coords, src, n, elem, lane_mask, combine);
 #else
-    detail::rmw_clipped(descriptor(tensor), coords, src, n, elem, lane_mask, combine);
+    detail::rmw_row(detail::clip(descriptor(tensor), coords, n, elem), src, elem, lane_mask, combine);
 #endif
 }
 
@@ -294,6 +296,25 @@ inline void store_g(const GlobalPtr& to, const void* src, int bytes) {
     context.hooks->store_g(to, src, bytes);
 #else
     std::memcpy(to.address, src, static_cast<size_t>(bytes));
+#endif
+}
+
+inline void load_direct(const GlobalPtr& from, void* dst, int bytes) {
+#if TPCGEN_STRICT
+    context.hooks->load_direct(from, dst, bytes);
+#else
+    std::memcpy(dst, from.address, static_cast<size_t>(bytes));
+#endif
+}
+inline void store_direct(const GlobalPtr& to, const void* src, int n, int elem, Combine combine) {
+#if TPCGEN_STRICT
+    context.hooks->store_direct(to, src, n, elem, combine);
+#else
+    if (combine != nullptr) {
+        detail::rmw_row({to.address, 0, n}, src, elem, nullptr, combine);
+        return;
+    }
+    std::memcpy(to.address, src, static_cast<size_t>(n) * elem);
 #endif
 }
 

@@ -71,9 +71,14 @@ template <class To, class From> TPC_FN To bits_as(const From& x)
 enum class rounding { nearest_even = 0, zero = 1, up = 2, down = 3, stochastic = 4, csr = 5, half_away = 6, stochastic_rne = 7 };
 
 // One 32-bit word of a stream used by stochastic rounding; per thread so that members stay independent.
-TPC_FN uint32_t next_random()
+TPC_FN uint32_t& random_state()
 {
     static thread_local uint32_t state = 0x2545F491u;
+    return state;
+}
+TPC_FN uint32_t next_random()
+{
+    uint32_t& state = random_state();
     state ^= state << 13;
     state ^= state >> 17;
     state ^= state << 5;
