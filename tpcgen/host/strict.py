@@ -11,6 +11,7 @@ import ctypes
 import json
 import mmap
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -30,6 +31,7 @@ from tpcgen.toolchain.host import HostLibrary, build_device
 
 DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_MEMORY_LIMIT = 4 << 30
+_OURS = Path(__file__).parent
 _PAGE = 4096
 _PHASES = (
     "loading the library",
@@ -383,9 +385,8 @@ def _ending(
         return "device", "the device process went away"
     if end["timed_out"]:
         return "timeout", f"still {phase} after {timeout_s:g} s: stopped"
-    complaints = [line.strip() for line in printed.splitlines() if "ERROR: " in line or "runtime error:" in line]
-    if complaints:
-        return "crash", f"{complaints[0]} while {phase}"
+    if complaint := _complaint(printed):
+        return "crash", f"{complaint} while {phase}"
     if end["signal"]:
         number = int(end["signal"])
         name = signal.Signals(number).name
@@ -394,6 +395,19 @@ def _ending(
     if end["exit"]:
         return "crash", f"the child left with status {end['exit']} while {phase}"
     return None
+
+
+_ASAN = re.compile(r"ERROR: (AddressSanitizer: [\w-]+)")
+_FRAME = re.compile(r"^ *#\d+ 0x\w+ in .* (?P<file>\S+):(?P<line>\d+)(?::\d+)?$", re.MULTILINE)
+
+
+def _complaint(printed: str) -> str:
+    """What a sanitizer said, and the first line outside our own sources that led there; "" if none spoke."""
+    if error := _ASAN.search(printed):
+        frames = (frame for frame in _FRAME.finditer(printed) if not Path(frame["file"]).is_relative_to(_OURS))
+        at = next((f" at {frame['file']}:{frame['line']}" for frame in frames), "")
+        return error[1] + at
+    return next((line.strip() for line in printed.splitlines() if "runtime error:" in line), "")
 
 
 def _finding(event: Mapping[str, Any]) -> Finding:
