@@ -137,8 +137,9 @@ def page(compiler: tpc_clang.TpcClang, measured: Sequence[Measured], unmatched: 
     lines = [
         "# Predicted cycles beside the real compiler's words",
         "",
-        f"Written by `python benchmarks/validate_cycles.py` with {compiler.version}, -O2. A row per innermost loop of each",
-        "kernel of every plan of the examples, one of those that differ in numbers only; a word is a cycle, stalls aside.",
+        f"Written by `python benchmarks/validate_cycles.py` with {compiler.version}, -O2. A row per innermost loop of",
+        "each kernel of every plan of the examples, one of those that differ in numbers only. A word is a cycle, stalls",
+        "aside.",
         "",
         f"{len(measured)} loops: median error {median(errors):.1%} (bound {MEDIAN_BOUND:.0%}), worst {errors[-1]:.1%}",
         f"(bound {WORST_BOUND:.0%}), {within} of {len(errors)} within {WORST_BOUND:.0%}.",
