@@ -106,6 +106,12 @@ def test_random_bands(low, high, m, n, tile, seed):
     same(program, banded(program, tile), values, seed=seed, large=True)
 
 
+def test_an_or_is_named_as_what_makes_no_band():
+    refused = band(load_text(source(domain="q - W < k <= q or k < 2")).program("f"))
+    assert isinstance(refused, Refused)
+    assert "each side of the `or`" in refused.reason
+
+
 def test_no_tensor_of_the_square_is_left():
     program = load_text(source()).program("f")
     normal = normalise(banded(program, 8))

@@ -28,6 +28,8 @@ def drawn(path: str, bind: str, *more: str) -> str:
         ("long", "examples/window.dsl", "B=1,H=1,N=32768,D=64,E=64,W=1024"),
         ("linear", "examples/linear.dsl", "B=1,H=1,N=700,D=64,E=64"),
         ("document", "std/document.dsl", "B=1,H=1,N=600,D=64,E=64"),
+        ("longformer", "std/longformer.dsl", "B=1,H=1,N=1000,D=64,E=64,W=200"),
+        ("prefix", "std/prefix.dsl", "B=1,H=1,N=600,D=64,E=64"),
         ("full", "examples/full.dsl", BIND),
         ("scan", "examples/gated_linear.dsl", "B=1,H=1,N=600,D=64,E=64"),
     ],

@@ -22,7 +22,8 @@ MOST = 64
 class Mask:
     """`where`: the reduction and its place in the spec. `tiles` of what sizes and indices decide, None with `why`.
 
-    `later`: conditions on data, decided at run time; a full tile may then be partial, a skipped one is skipped.
+    `later`: conditions on data that must hold too; a full tile may then be partial, a skipped one is skipped. `more`:
+    conditions on data that add points to those drawn; a skipped tile may then be visited, a full one is full.
     """
 
     where: str
@@ -30,6 +31,7 @@ class Mask:
     tiles: Tiles | None
     why: str
     later: tuple[str, ...]
+    more: tuple[str, ...]
 
 
 def masks(x: Explanation) -> tuple[Mask, ...]:
@@ -59,17 +61,44 @@ def _of_equation(name: str, e: ir.Equation | ir.Update, program: ir.Program, bin
 
 def _mask(name: str, e: ir.Expr, program: ir.Program, binding: Binding) -> Mask:
     assert isinstance(e, ir.Reduce) and e.domain is not None
-    parts = conjuncts(e.domain)
-    later = tuple(c for c in parts if any(isinstance(x, ir.Read | ir.Reduce) for x in ir.walk(c)))
-    decided = conjunction(c for c in parts if c not in later)
+    parts = [_Part.of(c) for c in conjuncts(e.domain)]
+    decided = conjunction(p.decided for p in parts)
     place = f" ({file_label(e.span.file)}:{e.span.line})" if e.span.line else ""
     where, domain = f"{name}, over {', '.join(e.indices)}{place}", expression(e.domain)
-    texts = tuple(map(expression, later))
+    later = tuple(expression(x) for p in parts if p.decided is None for x in p.on_data)
+    more = tuple(expression(x) for p in parts if p.decided is not None for x in p.on_data)
     try:
         only = ir.Reduce(e.kind, e.indices, decided, None, e.body)
-        return Mask(where, domain, tiles(program, only, binding.values), "", texts)
+        return Mask(where, domain, tiles(program, only, binding.values), "", later, more)
     except NotDrawableError as problem:
-        return Mask(where, domain, None, str(problem), texts)
+        return Mask(where, domain, None, str(problem), later, more)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A conjunct of a domain: the `or` of what sizes and indices decide and of conditions on data; None for nothing."""
+
+    decided: ir.Expr | None
+    on_data: tuple[ir.Expr, ...]
+
+    @staticmethod
+    def of(e: ir.Expr) -> _Part:
+        decided: ir.Expr | None = None
+        on_data: list[ir.Expr] = []
+        for x in _disjuncts(e):
+            if any(isinstance(y, ir.Read | ir.Reduce) for y in ir.walk(x)):
+                on_data.append(x)
+            else:
+                decided = x if decided is None else ir.Binary("or", decided, x)
+        return _Part(decided, tuple(on_data)) if decided is not None else _Part(None, (e,))
+
+
+def _disjuncts(e: ir.Expr) -> tuple[ir.Expr, ...]:
+    match e:
+        case ir.Binary(operator="or"):
+            return (*_disjuncts(e.left), *_disjuncts(e.right))
+        case _:
+            return (e,)
 
 
 def to_text(explanations: Sequence[Explanation]) -> str:
@@ -87,16 +116,32 @@ def _lines(x: Explanation) -> Iterator[str]:
         yield f"{m.where}: {m.domain}"
         for c in m.later:
             yield f"decided at run time: {c}"
+        for c in m.more:
+            yield f"visited too where, at run time: {c}"
         if m.tiles is None:
             yield f"not drawn: {m.why}"
             continue
-        yield summary(m.tiles)
+        yield summary(m.tiles, _bound(m))
         yield from (f"    {line}" for line in picture(m.tiles))
 
 
-def summary(t: Tiles) -> str:
-    """`tiles of 128 x 128 over (q, k): 28 full, 8 partial, 28 skipped; 56.3% of the points`."""
-    share = "" if t.points < 0 or not t.rows * t.columns else f"; {t.points / (t.rows * t.columns):.1%} of the points"
+def _bound(m: Mask) -> str:
+    """How the points that are visited compare with those drawn."""
+    match m.later, m.more:
+        case (), ():
+            return ""
+        case _, ():
+            return "at most "
+        case (), _:
+            return "at least "
+        case _:
+            return "before what data says, "
+
+
+def summary(t: Tiles, bound: str = "") -> str:
+    """`tiles of 128 x 128 over (q, k): 28 full, 8 partial, 28 skipped; at most 56.3% of the points`."""
+    known = t.points >= 0 and t.rows * t.columns > 0
+    share = f"; {bound}{t.points / (t.rows * t.columns):.1%} of the points" if known else ""
     counts = f"{t.full} full, {t.partial} partial, {t.empty} skipped"
     return f"tiles of 128 x 128 over ({t.row}, {t.column}): {counts}{share}"
 
@@ -115,6 +160,7 @@ def to_svg(explanations: Sequence[Explanation]) -> str:
     for x in explanations:
         for m in masks(x):
             later = "".join(f"; at run time: {c}" for c in m.later)
+            later += "".join(f"; or, at run time: {c}" for c in m.more)
             if m.tiles is not None:
                 drawn.append((f"{x.op} {x.dtype}: {m.where}: {m.domain}{later}", tile_picture(m.tiles)))
     return environment().get_template("report/mask.svg.j2").render(drawn=drawn)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from tpcgen.program import affine, ir
 from tpcgen.program.affine import Polynomial
 from tpcgen.program.dtypes import DType
-from tpcgen.rewrite.diagonal import Band, bands
+from tpcgen.rewrite.diagonal import Band, bands, either_or
 from tpcgen.rewrite.edit import names_in_use
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.split_contractions import split_contractions
@@ -49,7 +49,7 @@ def find_band(program: ir.Program) -> Band | Refused:
         if found.low is not None and found.high is not None:
             return found
         one_sided = one_sided or Refused(f"nothing bounds {found.k} - {found.q} on both sides", e.span)
-    return one_sided or Refused("no domain ties a reduced index to a query", program.span)
+    return one_sided or either_or(program) or Refused("no domain ties a reduced index to a query", program.span)
 
 
 def _blocks(program: ir.Program, q: str, low: Polynomial, high: Polynomial, size: int) -> Tile:

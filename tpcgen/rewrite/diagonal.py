@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from tpcgen.program import affine, ir
 from tpcgen.program.affine import Polynomial
+from tpcgen.program.print import expression as text
 from tpcgen.rewrite.edit import conjunction, conjuncts, definitions
+from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.support import Supports, UndeterminedError, at_least_zero
 
 
@@ -39,6 +41,17 @@ def bands(program: ir.Program) -> Iterator[tuple[ir.Reduce, Band]]:
         for e in _reductions(d.equation):
             for (q, k), (low, high) in _bounds(e, d.equation, program).items():
                 yield e, Band(q, k, low, high, d.tensor.name)
+
+
+def either_or(program: ir.Program) -> Refused | None:
+    """Why a reduction over `k` whose domain is an `or` that ties it to a query has no bound."""
+    for d in definitions(program):
+        for e in _reductions(d.equation):
+            for c in conjuncts(e.domain):
+                names = ir.free_indices(c)
+                if isinstance(c, ir.Binary) and c.operator == "or" and names & {*e.indices} and names - {*e.indices}:
+                    return Refused(f"`{text(c)}` is no band: each side of the `or` adds points of its own", e.span)
+    return None
 
 
 def support_of(e: ir.Reduce, program: ir.Program) -> list[Polynomial]:
