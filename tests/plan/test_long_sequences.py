@@ -1,0 +1,72 @@
+"""Plans of long sequences: memory linear in the length, and graphs that do not grow with it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tpcgen.emit.composite import function
+from tpcgen.machine import GAUDI2
+from tpcgen.partition.choose import choose
+from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.partition.estimate import estimate
+from tpcgen.partition.plan import TpcStage
+from tpcgen.partition.price import price
+from tpcgen.program import load, sizes
+
+STD = Path(__file__).parents[2] / "std"
+LONG, W, HEADS = 131072, 1024, 8
+BYTES = 10
+"""Of a point of the band, at D = E = 64: a score of 4 bytes, a weight of 2 or 4, and the rest for copies, inputs and
+outputs.
+"""
+
+
+def program(name: str, dtype: str):
+    return load(str(STD / f"{name}.dsl")).program(name, T=dtype)
+
+
+def window_of(n: int) -> dict[str, int]:
+    return {"B": 1, "H": HEADS, "N": n, "D": 64, "E": 64, "W": W}
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_the_memory_of_a_window_is_that_of_its_band(dtype):
+    """At most 10 bytes for each of the H N (W + block) points: 10.6 to 12.5 GiB at N = 131,072 and W = 1,024, where the
+    square takes 768 GiB or more.
+    """
+    window = program("window", dtype)
+    plans = enumerate_plans(window, "gaudi2")
+    peaks = {
+        n: {p.label: price(p, GAUDI2, sizes.bind(window, window_of(n)), estimate).peak for p in plans}
+        for n in (LONG // 2, LONG)
+    }
+    banded = {label: int(found[1]) for label in peaks[LONG] if (found := re.match(r"bands of (\d+):", label))}
+    assert set(banded.values()) == {64, 128, 256}
+    for label, block in banded.items():
+        assert peaks[LONG][label] <= BYTES * HEADS * LONG * (W + block)
+        assert peaks[LONG][label] == 2 * peaks[LONG // 2][label]
+    assert choose(window, "gaudi2", sizes.bind(window, window_of(LONG))).plan.label in banded
+    square = 4 * HEADS * LONG * LONG
+    assert all(peak > square for label, peak in peaks[LONG].items() if label not in banded)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("name", ["window", "gated_linear", "retnet"])
+def test_the_graph_does_not_grow_with_the_length(name, dtype):
+    """The plan chosen at each length has as many stages, and what calls them has no loop."""
+    spec = program(name, dtype)
+    own = {*spec.sizes, *(a.name for a in spec.attributes)}
+    chosen = [
+        choose(spec, "gaudi2", sizes.bind(spec, {k: v for k, v in window_of(n).items() if k in own})).plan
+        for n in (8192, 32768, LONG)
+    ]
+    assert len({len(plan.stages) for plan in chosen}) == 1
+    for plan in chosen:
+        assert "of" in plan.label  # bands of 64, chunks of 128
+        lines = function(plan, "op", lambda stage: stage.name).splitlines()
+        code = "\n".join(line for line in lines if not line.strip().startswith("#"))
+        assert all(stage.name in code for stage in plan.stages if isinstance(stage, TpcStage))
+        assert not re.search(r"\b(for|while|range)\b", code), code
