@@ -6,13 +6,17 @@ PyTorch eager on the same CPU.
 The host's kernels run in the fast mode, on all cores, with the matrix multiplies by torch, as the emitted package does
 it. PyTorch eager is the same composition in torch ops: matmul, softmax in float32, matmul. Each time is the least of
 several runs; the first one, which compiles and checks, is not counted.
+
+Building is timed with the bf16 softmax kernel of examples/causal.dsl, in a cache folder of its own.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +26,11 @@ import numpy as np
 import torch
 
 import tpcgen
+from tpcgen.compiler import Options, compile_spec
+from tpcgen.emit import artifact as emit
 from tpcgen.interpreter.run import run
 from tpcgen.program import load
+from tpcgen.toolchain.host import Mode, build, build_device
 
 ROOT = Path(__file__).parents[1]
 HEADS, DEPTH = 4, 64
@@ -38,8 +45,17 @@ average when it began: {load:.1f}; where it is above the cores, the processor se
 """
 
 
+_BUILDS = """
+Building one kernel (the bf16 softmax of examples/causal.dsl, {lines} lines), elapsed / processor seconds. The headers
+are compiled once for each set of flags.
+
+| mode | with the headers | uncached | cached |
+| --- | --- | --- | --- |
+"""
+
+
 class Seconds(NamedTuple):
-    """`processor`: of all threads of this process."""
+    """`processor`: of all threads of this process, or of its compilers."""
 
     elapsed: float
     processor: float
@@ -81,6 +97,40 @@ def row(dtype: str, size: int) -> str:
     return f"| {dtype} | {size} | {host} | {interpreter} | {peer} | {interpreter.over(host)} | {host.over(peer)} |"
 
 
+def compilers() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def builds() -> str:
+    """The table of build times."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        [op] = compile_spec(ROOT / "examples/causal.dsl", Options(dtypes=("bf16",))).ops
+        [text] = [str(text) for path, text in emit.files(op.artifact).items() if path.endswith("softmax_fwd_bf16.c")]
+        kernel = Path(folder) / "softmax.c"
+        lines = _BUILDS.format(lines=len(text.splitlines()))
+        ways: tuple[tuple[str, Mode, bool], ...] = (
+            ("strict", "strict", False),
+            ("strict, sanitized", "strict", True),
+            ("fast", "fast", False),
+        )
+        for name, mode, sanitize in ways:
+            build_device(sanitize=sanitize)
+
+            def once(version: int, mode: Mode = mode, sanitize: bool = sanitize) -> Seconds:
+                kernel.write_text(f"{text}// {version}\n")
+                before = time.perf_counter(), compilers()
+                build([], [kernel], target="gaudi2", out=Path(folder), mode=mode, sanitize=sanitize)
+                return Seconds(time.perf_counter() - before[0], compilers() - before[1])
+
+            first, again = once(0), [once(version) for version in (1, 2, 3)]
+            uncached = Seconds(*(min(column) for column in zip(*again, strict=True)))
+            lines += f"| {name} | {first} | {uncached} | {once(3)} |\n"
+            print(lines.splitlines()[-1], flush=True)
+    return lines
+
+
 def main() -> None:
     sizes = [int(word) for word in sys.argv[1:]] or [2048]
     info = Path("/proc/cpuinfo").read_text().splitlines()
@@ -97,7 +147,7 @@ def main() -> None:
         for dtype in ("f32", "bf16"):
             lines += row(dtype, size) + "\n"
             print(lines.splitlines()[-1], flush=True)
-    (ROOT / "docs/host_speed.md").write_text(lines)
+    (ROOT / "docs/host_speed.md").write_text(lines + builds())
 
 
 if __name__ == "__main__":
