@@ -12,16 +12,15 @@ from tpcgen.emit.artifact import Artifact, KernelText, Variant
 from tpcgen.emit.glue import GlueKernel
 from tpcgen.emit.names import guid
 from tpcgen.kernel.access import access_patterns
-from tpcgen.kernel.cycles import kernel_cost, stage_cost
+from tpcgen.kernel.cycles import stage_cost
 from tpcgen.kernel.ir import Kernel
 from tpcgen.kernel.lower import lower
 from tpcgen.kernel.tpc_c import render
 from tpcgen.machine import Machine, machines
-from tpcgen.machine.tpc import TpcCost
 from tpcgen.partition.balance import Balanced, balance
 from tpcgen.partition.choose import Choice
 from tpcgen.partition.plan import TpcStage
-from tpcgen.partition.price import PlanPrice, TpcCostFunction
+from tpcgen.partition.price import PlanPrice
 from tpcgen.partition.tune import tune
 from tpcgen.program import Module, load, sizes
 from tpcgen.program.hints import did_you_mean
@@ -141,13 +140,12 @@ def balances(
     known, module = _opened(path, options)
     programs = [(op, dtype, p) for op in module.ops for dtype, p in _programs(module, op, options.dtypes)]
     own = [x for x in programs if any(a.name == attribute for a in x[2].attributes)]
-    cost = _remembered_cost()
     made: list[Balanced] = []
     for op, dtype, program in own or programs[:1]:
         for values in _tuned_values(module, program, options.binds):
             rest = {n: v for n, v in values.items() if n != attribute}
             machine = known[options.target]
-            found = balance(program, machine, rest, attribute, limits, cost=cost, progress=progress)
+            found = balance(program, machine, rest, attribute, limits, cost=stage_cost, progress=progress)
             made.append(Balanced(op, dtype, options.target, rest, found))
     return made
 
@@ -156,18 +154,6 @@ def _tuned_values(module: Module, program: Program, binds: Sequence[Values]) -> 
     names = {*program.sizes, *(a.name for a in program.attributes)}
     blocks = [c.values for c in module.checks if program.name in c.ops]
     return [_own(values, names) for values in binds or blocks[:1] or [{}]]
-
-
-def _remembered_cost() -> TpcCostFunction:
-    """`stage_cost` that lowers each stage once."""
-    kernels: dict[TpcStage, Kernel] = {}
-
-    def cost(stage: TpcStage, machine: Machine, values: Values) -> TpcCost:
-        if stage not in kernels:
-            kernels[stage] = lower(stage, target=machine.name, name=stage.name)
-        return kernel_cost(kernels[stage], values)
-
-    return cost
 
 
 def _predicted(price: PlanPrice) -> dict[str, object]:

@@ -39,7 +39,7 @@ from tpcgen.kernel.ir import (
     walk,
 )
 from tpcgen.kernel.latency import critical_path
-from tpcgen.kernel.lower import lower
+from tpcgen.kernel.lower import draft
 from tpcgen.machine.model import Machine
 from tpcgen.machine.tpc import TpcCost
 from tpcgen.partition.plan import TpcStage
@@ -93,13 +93,13 @@ def stage_cost(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -
 
     DiagnosticError where the stage cannot be lowered.
     """
-    return kernel_cost(_lowered(stage, machine.name), values)
+    return kernel_cost(_draft(stage, machine.name), values)
 
 
 @lru_cache(maxsize=256)
-def _lowered(stage: TpcStage, target: str) -> Kernel:
+def _draft(stage: TpcStage, target: str) -> Kernel:
     """A kernel is the same at all sizes: tuning for several lowers it once."""
-    return lower(stage, target=target, name=stage.name)
+    return draft(stage, target)
 
 
 def kernel_cost(kernel: Kernel, values: Mapping[str, Value]) -> TpcCost:

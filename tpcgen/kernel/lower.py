@@ -7,6 +7,8 @@ a loop of its own in front of the loop that uses it, and every pass over the dat
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tpcgen.kernel.bounds import integer, plus
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.integers import Integers
@@ -16,14 +18,15 @@ from tpcgen.kernel.names import readable
 from tpcgen.kernel.order import loads_first
 from tpcgen.kernel.reductions import Reductions, unrolled
 from tpcgen.kernel.rotate import loads_ahead
-from tpcgen.kernel.scan import lower_scan
+from tpcgen.kernel.scan import draft_scan
 from tpcgen.kernel.scopes import Bound, Env, Scopes
 from tpcgen.kernel.shape import ROWS, Output, Shape, shape_of
-from tpcgen.kernel.values import Values, conjunction
+from tpcgen.kernel.values import Values
 from tpcgen.kernel.verify import verify
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Expr, Index, Read, Reduce, Scan, Tensor, children, free_indices, type_of, walk
+from tpcgen.rewrite.edit import conjunction
 
 MAX_SCALARS = 32
 
@@ -34,8 +37,16 @@ def lower(stage: TpcStage, *, target: str, name: str) -> Kernel:
     DiagnosticError with an E4xx for what is not lowered: rank, gathers, tensors of more than 5 axes, more than 16
     tensors or 32 scalars, dtypes without arithmetic here.
     """
-    if any(isinstance(s, Scan) for s in stage.program.body):
-        return lower_scan(stage, target=target, name=name)
+    return verify(readable(replace(draft(stage, target), name=name)))
+
+
+def draft(stage: TpcStage, target: str) -> Kernel:
+    """The kernel as it is scheduled, all that its cost depends on; named as the stage, registers not readable yet."""
+    made = draft_scan(stage, target) if any(isinstance(s, Scan) for s in stage.program.body) else _draft(stage, target)
+    return loads_ahead(loads_first(made))
+
+
+def _draft(stage: TpcStage, target: str) -> Kernel:
     shape = shape_of(stage)
     scopes = Scopes()
     integers = Integers(shape, scopes)
@@ -49,8 +60,8 @@ def lower(stage: TpcStage, *, target: str, name: str) -> Kernel:
     if len(integers.scalars) > MAX_SCALARS:
         message = f"{len(integers.scalars)} scalar parameters, a TPC kernel takes {MAX_SCALARS}"
         raise not_lowered("E425", message, shape.program.span)
-    kernel = Kernel(
-        name=name,
+    return Kernel(
+        name=stage.name,
         target=target,
         lanes=shape.lanes,
         tensors=shape.tensors(),
@@ -61,7 +72,6 @@ def lower(stage: TpcStage, *, target: str, name: str) -> Kernel:
         body=scopes.statements(1),
         title="; ".join(f"{o.tensor.name}[{', '.join(o.indices)}]" for o in shape.outputs),
     )
-    return verify(readable(loads_ahead(loads_first(kernel))))
 
 
 def _rows(shape: Shape) -> list[Env]:

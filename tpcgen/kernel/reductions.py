@@ -15,9 +15,10 @@ from tpcgen.kernel.loops import Blocks, Instances, Loops, Nest
 from tpcgen.kernel.presence import ROW_MAX
 from tpcgen.kernel.scopes import Env, Scopes
 from tpcgen.kernel.shape import Shape
-from tpcgen.kernel.values import Values, conjunction
+from tpcgen.kernel.values import Values
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Binary, Expr, Reduce, free_indices, type_of
+from tpcgen.rewrite.edit import conjunction
 
 _IDENTITY = {"sum": 0.0, "max": -float("inf"), "min": float("inf"), ROW_MAX: -float("inf")}
 _HINT = {"sum": "sum", "max": "largest", "min": "smallest", ROW_MAX: "row_max"}

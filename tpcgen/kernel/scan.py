@@ -32,15 +32,11 @@ from tpcgen.kernel.ir import (
     VType,
 )
 from tpcgen.kernel.loops import Instances, Loops, Nest
-from tpcgen.kernel.names import readable
-from tpcgen.kernel.order import loads_first
 from tpcgen.kernel.presence import ZERO, both, domain, explicit
 from tpcgen.kernel.reductions import Reductions
-from tpcgen.kernel.rotate import loads_ahead
 from tpcgen.kernel.scopes import Bound, Env, Scopes
 from tpcgen.kernel.shape import ROWS, Output, Shape, check_tensors, lanes_of
 from tpcgen.kernel.values import Values
-from tpcgen.kernel.verify import verify
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import (
@@ -66,9 +62,9 @@ LOCAL_VECTORS = 320
 """80 KB of vector local memory in vectors of 256 bytes (gaudi.md, section 1)."""
 
 
-def lower_scan(stage: TpcStage, *, target: str, name: str) -> Kernel:
-    """The kernel of a stage that is one scan. DiagnosticError E421 to E426 for what does not fit one."""
-    return _Lowering(stage, target, name).kernel()
+def draft_scan(stage: TpcStage, target: str) -> Kernel:
+    """As `lower.draft`, of a stage that is one scan. DiagnosticError E421 to E426 for what does not fit one."""
+    return _Lowering(stage, target).kernel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +79,9 @@ class _Held:
 
 
 class _Lowering:
-    def __init__(self, stage: TpcStage, target: str, name: str) -> None:
+    def __init__(self, stage: TpcStage, target: str) -> None:
         self.program = stage.program
-        self.target, self.name, self.lane = target, name, stage.lane
+        self.target, self.name, self.lane = target, stage.name, stage.lane
         (scan,) = (s for s in self.program.body if isinstance(s, Scan))
         self.scan = scan
         check_tensors(self.program)
@@ -150,7 +146,7 @@ class _Lowering:
         index_space = self.shape.index_space()
         arrays = self._initial()
         self._loop()
-        made = Kernel(
+        return Kernel(
             name=self.name,
             target=self.target,
             lanes=self.shape.lanes,
@@ -163,7 +159,6 @@ class _Lowering:
             title="; ".join(f"{o.tensor.name}[{', '.join(o.indices)}]" for o in self.outputs),
             arrays=arrays,
         )
-        return verify(readable(loads_ahead(loads_first(made))))
 
     def _initial(self) -> tuple[LocalArray, ...]:
         arrays: list[LocalArray] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tpcgen.kernel.errors import not_lowered
@@ -20,7 +20,6 @@ from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import OPS, Function, Imm, Invoke, Operand, Reg, Scalar, VectorOp, VType
 from tpcgen.kernel.lane_integers import LaneIntegers
 from tpcgen.kernel.loads import Loads
-from tpcgen.kernel.presence import both
 from tpcgen.kernel.scopes import Env, Scopes
 from tpcgen.kernel.shape import Shape
 from tpcgen.program.dtypes import DType
@@ -276,13 +275,6 @@ class Values:
 
 def _nothing(read: Read, env: Env, level: int) -> Reg | None:
     return None
-
-
-def conjunction(conditions: Sequence[Expr]) -> Expr | None:
-    result: Expr | None = None
-    for c in conditions:
-        result = both(result, c)
-    return result
 
 
 def _reg(operand: Operand) -> Reg:

@@ -16,8 +16,46 @@ from tpcgen.rewrite.copies import copy_of
 from tpcgen.rewrite.support import Supports, UndeterminedError
 
 
-def matmuls(program: ir.Program, groups: Sequence[Group]) -> dict[int, Matmul]:
-    """The matmul of each MME group by position. DiagnosticError (E407) for contractions that are none."""
+class Assembler:
+    """Makes the plans of one normal form: they differ in their lanes; what does not depend on those is done once.
+
+    `source` is the op as written, `program` its normal form.
+
+    DiagnosticError (E407) for contractions that are no matmul.
+    """
+
+    def __init__(self, source: ir.Program, program: ir.Program, groups: Sequence[Group], target: str) -> None:
+        self._source, self._program, self._groups, self._target = source, program, tuple(groups), target
+        self._shapes = _matmuls(program, groups)
+        self._notes = _notes(program, groups)
+        self._pieces = _Pieces(program)
+
+    def plan(self, lanes: Mapping[int, str | None], label: str) -> Plan:
+        """`lanes`: the lane of each TPC group by position. DiagnosticError (E407) where a contraction is no batched
+        matmul whatever the layout.
+        """
+        builder = _Builder(self._program, self._groups, lanes, self._shapes, self._pieces)
+        builder.run()
+        buffers, stages = tuple(builder.buffers.values()), tuple(builder.stages)
+        return Plan(self._source, self._target, label, buffers, stages, self._notes)
+
+
+class _Pieces:
+    """Programs of stages: those whose buffers and memory orders are the same in two plans are one program."""
+
+    def __init__(self, program: ir.Program) -> None:
+        self._program = program
+        self._made: dict[tuple[object, ...], ir.Program] = {}
+
+    def of(self, group: Group, name: str, names: Mapping[str, str], orders: Mapping[str, Order]) -> ir.Program:
+        key = (name, tuple(names.items()), tuple(orders.items()))
+        if key not in self._made:
+            self._made[key] = subprogram(self._program, group.statements, name, orders, names)
+        return self._made[key]
+
+
+def _matmuls(program: ir.Program, groups: Sequence[Group]) -> dict[int, Matmul]:
+    """The matmul of each MME group by position."""
     found: list[Diagnostic] = []
     result: dict[int, Matmul] = {}
     for position, group in enumerate(groups):
@@ -31,25 +69,7 @@ def matmuls(program: ir.Program, groups: Sequence[Group]) -> dict[int, Matmul]:
     return result
 
 
-def assemble(
-    source: ir.Program,
-    program: ir.Program,
-    groups: Sequence[Group],
-    shapes: Mapping[int, Matmul],
-    lanes: Mapping[int, str | None],
-    target: str,
-    label: str,
-) -> Plan:
-    """`source` is the op as written, `program` its normal form, `lanes` the lane of each TPC group by position.
-
-    DiagnosticError (E407) where a contraction is no batched matmul whatever the layout.
-    """
-    builder = _Builder(program, groups, lanes, shapes)
-    builder.run()
-    return Plan(source, target, label, tuple(builder.buffers.values()), tuple(builder.stages), notes(program, groups))
-
-
-def notes(program: ir.Program, groups: Sequence[Group]) -> tuple[str, ...]:
+def _notes(program: ir.Program, groups: Sequence[Group]) -> tuple[str, ...]:
     """What a plan of these groups does not do as the language says: rows that share a matmul share its NaNs."""
     found: list[str] = []
     supports = Supports(program)
@@ -83,6 +103,7 @@ class _Builder:
     groups: Sequence[Group]
     lanes: Mapping[int, str | None]
     shapes: Mapping[int, Matmul]
+    pieces: _Pieces
     buffers: dict[str, Buffer] = field(default_factory=dict[str, Buffer])
     stages: list[Stage] = field(default_factory=list[Stage])
 
@@ -127,7 +148,7 @@ class _Builder:
         for buffer in buffers.values():
             orders[buffer] = self.buffers[buffer].order
         name = self.own_names[position]
-        piece = subprogram(self.program, group.statements, name, orders, buffers)
+        piece = self.pieces.of(group, name, buffers, orders)
         self.stages += [TpcStage(name, piece, lane or ""), *afterwards]
 
     def _copy(self, position: int, group: Group) -> None:
@@ -136,7 +157,7 @@ class _Builder:
         afterwards: list[Stage] = []
         order = _identity(tensor) if tensor.role is ir.Role.OUTPUT else self._reader_order(position, target)
         names = {name: self._at(name, None) for name in group.reads} | {target: self._made(tensor, order, afterwards)}
-        piece = subprogram(self.program, group.statements, self.own_names[position], None, names)
+        piece = self.pieces.of(group, self.own_names[position], names, {})
         copy = copy_of([e for e in piece.body if isinstance(e, ir.Equation)], piece)
         assert copy is not None, piece
         self.stages += [CopyStage(self.own_names[position], piece, copy), *afterwards]
@@ -163,7 +184,7 @@ class _Builder:
         out = self._made(tensor, order, afterwards)
         name = self.own_names[position]
         names = {equation.target: out, shape.operands[0].buffer: sides[0], shape.operands[1].buffer: sides[1]}
-        piece = subprogram(self.program, [equation], name, None, names)
+        piece = self.pieces.of(group, name, names, {})
         self.stages += [shape.stage(name, piece, (sides[0], sides[1], out), loops), *afterwards]
 
     def _best_loops(self, shape: Matmul, order: Order) -> Loops:

@@ -112,31 +112,36 @@ def _priced(
     """Plans with their prices, those that have none, and those not worth one. A stage that plans share is costed once;
     the plan called `pin` is priced whatever its bound.
     """
-    once, guess = _once(cost), _once(estimate)
+    exact, guess = _Once(cost), _Once(estimate)
     priced: list[tuple[Plan, PlanPrice]] = []
     impossible: list[tuple[str, Diagnostic]] = []
     unpriced: list[tuple[str, float]] = []
     guesses = [price(plan, machine, binding, guess).seconds for plan in plans]
     for _, plan in sorted(zip(guesses, plans, strict=True), key=lambda item: item[0]):
-        least = price(plan, machine, binding, at_least)
+        least = price(plan, machine, binding, exact.known_or_at_least)
         best = min((p.seconds for _, p in priced if p.fits), default=inf)
         if plan.label != pin and (least.seconds > best or len(priced) >= budget):
             unpriced.append((plan.label, least.seconds))
             continue
         try:
-            priced.append((plan, price(plan, machine, binding, once)))
+            priced.append((plan, price(plan, machine, binding, exact)))
         except DiagnosticError as error:
             impossible.append((plan.label, error.diagnostics[0]))
     return priced, tuple(impossible), tuple(unpriced)
 
 
-def _once(cost: TpcCostFunction) -> TpcCostFunction:
-    """The same for one machine and binding, each stage looked at once."""
-    known: dict[TpcStage, TpcCost] = {}
+class _Once:
+    """A cost function for one machine and binding that looks at each stage once."""
 
-    def remembered(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> TpcCost:
-        if stage not in known:
-            known[stage] = cost(stage, machine, values)
-        return known[stage]
+    def __init__(self, cost: TpcCostFunction) -> None:
+        self._cost = cost
+        self._known: dict[TpcStage, TpcCost] = {}
 
-    return remembered
+    def __call__(self, stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> TpcCost:
+        if stage not in self._known:
+            self._known[stage] = self._cost(stage, machine, values)
+        return self._known[stage]
+
+    def known_or_at_least(self, stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> TpcCost:
+        """No more than the cost: what another plan paid for the same stage, or what no kernel can do without."""
+        return self._known.get(stage) or at_least(stage, machine, values)

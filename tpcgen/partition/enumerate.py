@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from tpcgen.diagnostics import DiagnosticError, Diagnostics
-from tpcgen.partition.assemble import assemble, matmuls
+from tpcgen.partition.assemble import Assembler
 from tpcgen.partition.groups import Group, bound, groups, names
 from tpcgen.partition.lanes import lanes
 from tpcgen.partition.plan import Plan
@@ -70,7 +70,7 @@ def _plans(source: ir.Program, alternative: Alternative, target: str, most: int)
     free = _choices(parts, [_lanes(g, source, normal) for g in parts], source)
     maps = [not any(bound(e) for n in c.groups for e in parts[n].equations) for c in free]
     kept = _capped(_pinned(source, parts, free), maps, most)
-    shapes = matmuls(normal, parts)
+    assembler = Assembler(source, normal, parts, target)
     plans: list[Plan] = []
     for chosen in product(*(c.lanes for c in kept)):
         named = [
@@ -80,7 +80,7 @@ def _plans(source: ir.Program, alternative: Alternative, target: str, most: int)
         ]
         label = ": ".join(x for x in (alternative.label, ", ".join(named)) if x) or "the only one"
         lane_of = dict(x for c, lanes in zip(free, chosen, strict=True) for x in zip(c.groups, lanes, strict=True))
-        made = assemble(source, normal, parts, shapes, lane_of, target, label)
+        made = assembler.plan(lane_of, label)
         plans.append(replace(made, pins=_schedule(source, alternative, parts, chosen, free)))
     return tuple(plans)
 

@@ -122,7 +122,10 @@ def _statement(s: ir.Statement, names: Mapping[str, str], orders: Mapping[str, O
         if not isinstance(x, ir.Read):
             return x
         name = names.get(x.tensor, x.tensor)
-        return replace(x, tensor=name, indices=_permuted(x.indices, orders.get(name)))
+        order = orders.get(name)
+        if name == x.tensor and order is None:
+            return x
+        return replace(x, tensor=name, indices=_permuted(x.indices, order))
 
     def equation(e: ir.Equation) -> ir.Equation:
         target = names.get(e.target, e.target)

@@ -29,9 +29,11 @@ from tpcgen.program.dtypes import DType
 class _Remembers:
     """Room for what a node is asked again and again; it never changes."""
 
-    __slots__ = ("_free", "_hash")
+    __slots__ = ("_below", "_free", "_hash", "_type")
+    _below: tuple[Any, ...]
     _free: frozenset[str]
     _hash: int
+    _type: DType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +291,14 @@ for _kind in (*_EXPRESSIONS, Tensor, IndexRange, Equation, StateInit, Update, Sc
 
 def type_of(e: Expr) -> DType:
     """I32, F32 or BOOL: the type an expression computes with."""
+    try:
+        return e._type  # pyright: ignore[reportPrivateUsage]
+    except AttributeError:
+        object.__setattr__(e, "_type", _type_of(e))
+        return e._type  # pyright: ignore[reportPrivateUsage]
+
+
+def _type_of(e: Expr) -> DType:
     match e:
         case Literal() | Attr():
             return e.type
@@ -359,8 +369,22 @@ _CHILDREN: dict[type, Callable[[Any], tuple[Expr, ...]]] = {
 """By type: this is what the compiler does most often."""
 
 
-def walk(e: Expr) -> Iterator[Expr]:
+def walk(e: Expr) -> tuple[Expr, ...]:
     """The expression and everything below it, parents first."""
+    try:
+        return e._below  # pyright: ignore[reportPrivateUsage]
+    except AttributeError:
+        below = tuple(_walk(e))
+    if len(below) <= _KEPT_NODES:
+        object.__setattr__(e, "_below", below)
+    return below
+
+
+_KEPT_NODES = 256
+"""Larger expressions are walked anew: a sum of thousands of terms has a subexpression for each."""
+
+
+def _walk(e: Expr) -> Iterator[Expr]:
     stack = [e]
     while stack:
         top = stack.pop()

@@ -40,8 +40,6 @@ def normalise(program: ir.Program) -> ir.Program:
     report_unsupported(program, found)
     found.raise_if_errors()
     for _, rewrite in REWRITES:
-        rewritten = rewrite(program, found)
+        program = rewrite(program, found)
         found.raise_if_errors()
-        if rewritten != program:
-            program = verify(rewritten)
-    return program
+    return verify(program)
