@@ -1,4 +1,4 @@
-"""The command line: compile, check, run, explain, fmt, devices.
+"""The command line: compile, check, run, vjp, explain, fmt, devices.
 
 Exit status: 0 done, 1 a check failed, 2 bad input, 3 a toolchain failed, 70 a bug of tpcgen. Results go to standard
 output, progress and diagnostics to standard error. Heavy imports wait until a command needs them.
@@ -109,6 +109,28 @@ def check_command(spec: Path, as_json: bool, **options: Any) -> None:
         found = {p.op.artifact.name: p.result for p in done if p.result is not None}
     click.echo(results.to_json(found) if as_json else "\n".join(map(results.to_text, found.values())), nl=False)
     sys.exit(0 if all(p.passed for p in done) else CHECK_FAILED)
+
+
+@cli.command("vjp", short_help="Write the gradients of a spec's operators, as a spec.")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="A param, an attribute's default.")
+@click.option("-o", "out", type=click.Path(path_type=Path), help="File; standard output where not given.")
+def vjp_command(spec: Path, defines: Sequence[str], out: Path | None) -> None:
+    """Write the gradients of SPEC: an operator NAME_vjp for each `vjp` of the file.
+
+    Without one, of every operator with respect to all its inputs that have a gradient.
+    """
+    from tpcgen.diagnostics import file_label
+    from tpcgen.program import load
+    from tpcgen.rewrite.vjp.text import gradients
+
+    module = load(spec, params=_values("-D", defines))
+    _show(module.warnings)
+    text = gradients(module, file_label(str(spec)))
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
 
 
 @cli.command(short_help="Explain the plans of a spec, or a diagnostic, as in E104.")

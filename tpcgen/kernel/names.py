@@ -30,6 +30,14 @@ from tpcgen.program.ir import Expr, Index, free_indices
 from tpcgen.program.substitute import substitute
 
 Names = Mapping[str, str]
+_KEYWORDS = frozenset(
+    """alignas alignof and asm auto bitand bitor bool break case catch char class compl concept const constexpr continue
+    decltype default delete do double else enum explicit export extern false float for friend goto if inline int long
+    mutable namespace new noexcept not nullptr operator or private protected public register requires restrict return
+    short signed sizeof static struct switch template this throw true try typedef typeid typename union unsigned using
+    virtual void volatile while xor""".split()  # noqa: SIM905
+)
+"""Of C, which tpc-clang reads, and of C++, which the host reads: an element of `dO` is no `do`."""
 
 
 def readable(kernel: Kernel) -> Kernel:
@@ -49,7 +57,7 @@ def readable(kernel: Kernel) -> Kernel:
 
 def _function(f: Function, scalars: Names) -> Function:
     """Its variables are named apart from the kernel's scalars: an attribute may be called like one of them."""
-    names = _declared(f.body, {**scalars, **{p.name: _stem(p.name) for p in f.parameters}})
+    names = _declared(f.body, {**scalars, **{p.name: _free(_stem(p.name), set()) for p in f.parameters}})
     body = tuple(_vector(s, names) for s in f.body)
     return replace(f, parameters=_regs(f.parameters, names), body=body, result=_reg(f.result, names))
 
@@ -84,7 +92,7 @@ def _stem(name: str) -> str:
 
 def _free(stem: str, taken: set[str]) -> str:
     name, number = stem, 1
-    while name in taken:
+    while name in taken or name in _KEYWORDS:
         number += 1
         name = f"{stem}_{number}"
     return name

@@ -49,8 +49,8 @@ def _last_states(program: ir.Program, found: Diagnostics) -> None:
 def report_vjps(vjps: Iterable[Vjp], found: Diagnostics) -> None:
     """E411."""
     for vjp in vjps:
-        hint = f"without it {vjp.op} is compiled, for inputs that need no gradient"
-        found.error("E411", f"vjp is not lowered yet: {vjp.op} gets no backward pass", vjp.span, hint)
+        hint = "`tpcgen vjp` writes the gradient as a spec of its own, which compiles; compile the op without this line"
+        found.error("E411", f"vjp is not compiled with its op yet: {vjp.op} gets no backward pass", vjp.span, hint)
 
 
 def _pin(pin: ir.Pin, defined: Mapping[str, ir.Equation], program: ir.Program, found: Diagnostics) -> None:

@@ -1,0 +1,239 @@
+"""Sums terms into the elements of the tensor that was read: the adjoint of a read, a gather written as a sum.
+
+A read `X[f(i)]` at the points i of a term gives element x the sum of the term over the points with f(i) = x:
+
+* an axis read at an index alone takes that index's place;
+* an axis that is linear in an index, or its quotient or remainder by a number, is solved for that index;
+* an axis read through a table of integers, `X[t[j]]`, is summed over j first, and then over `j where t[j] == x`: no
+  scatter, so that the order of the sum does not depend on who is first;
+* what is none of these stays a condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tpcgen.program import affine, ir
+from tpcgen.program.contractions import round_operands
+from tpcgen.program.dtypes import DType
+from tpcgen.rewrite.edit import conjunction
+from tpcgen.rewrite.vjp.draft import Draft, integer
+from tpcgen.rewrite.vjp.terms import Term, product
+
+Axis = tuple[ir.Expr, str]
+"""Where an axis is read, and the index of the gradient along it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """`value` where `where` holds, a condition on the gradient's own indices."""
+
+    value: ir.Expr
+    where: ir.Expr | None
+
+
+@dataclass(frozen=True)
+class Places:
+    draft: Draft
+    name: str
+    """Of the gradient: partial sums are called after it."""
+
+    def summed(self, term: Term, axes: Sequence[Axis]) -> Summed:
+        """The sum of a term over the points that read each element."""
+        rest = [axis for axis in axes if not self._alone(axis, term)]
+        table = next((axis for axis in rest if self._table(axis[0], term) is not None), None)
+        if table is not None:
+            return self._through_table(term, axes, table)
+        term, axes = self._contracted_first(term, axes, bool(rest))
+        return self._sum(self._solved(term, axes))
+
+    def _alone(self, axis: Axis, term: Term) -> bool:
+        return isinstance(axis[0], ir.Index) and axis[0].name in term.loops
+
+    # --- tables -------------------------------------------------------------------------------------------------------
+
+    def _table(self, place: ir.Expr, term: Term) -> ir.Read | None:
+        """The read of a table of integers that an axis depends on the term's points by."""
+        if isinstance(place, ir.Read) and ir.free_indices(place) & {*term.loops}:
+            return place
+        return None
+
+    def _through_table(self, term: Term, axes: Sequence[Axis], table: Axis) -> Summed:
+        read = self._table(table[0], term)
+        assert read is not None
+        own: list[Axis] = []
+        for place, extent in zip(read.indices, self.draft.program.tensor(read.tensor).shape, strict=True):
+            alone = isinstance(place, ir.Index) and self.draft.runs_over(place.name, extent)
+            taken = {t for _, t in (*axes, *own)}
+            if alone and isinstance(place, ir.Index) and place.name not in taken:
+                own.append((place, place.name))
+            else:
+                own.append((place, self.draft.index(f"{read.tensor}_{len(own)}", extent)))
+        others = [axis for axis in axes if axis is not table]
+        indices = tuple(t for _, t in (*own, *others))
+        part = self.draft.tensor(f"{self.name}_{read.tensor}", indices)
+        found = self.summed(term, [*own, *others])
+        gathered = self.draft.define(part, indices, found.value, found.where)
+        at = ir.Read(read.tensor, tuple(ir.Index(t) for _, t in own), read.dtype)
+        same = ir.Binary("==", at, ir.Index(table[1]))
+        return self._sum(Term(tuple(t for _, t in own), (gathered,), where=(same,)))
+
+    # --- indices ------------------------------------------------------------------------------------------------------
+
+    def _contracted_first(self, term: Term, axes: Sequence[Axis], moved: bool) -> tuple[Term, Sequence[Axis]]:
+        """A product is summed at the indices that are read, before those are solved: a matmul of what is stored."""
+        kept = frozenset[str]().union(*(ir.free_indices(p) for p, _ in axes)) & {*term.loops}
+        over = {*term.loops} - kept
+        factors = [f for f in term.factors if ir.free_indices(f) & over]
+        if not moved or len(factors) < 2:
+            return term, axes
+        indices = self.draft.ordered(kept)
+        part = self.draft.tensor(f"{self.name}_part", indices)
+        found = self._sum(Term(tuple(over), term.factors, term.divisors, term.where, term.negative))
+        return Term(indices, (self.draft.define(part, indices, found.value, found.where),)), axes
+
+    def _solved(self, term: Term, axes: Sequence[Axis]) -> Term:
+        """The term as a function of the gradient's indices; the loops it still has are summed over."""
+        values: dict[str, ir.Expr] = {}
+        ranges: list[ir.Expr | None] = []
+        rest: list[Axis] = []
+        for place, target in axes:
+            if isinstance(place, ir.Index) and place.name in term.loops and place.name not in values:
+                values[place.name] = ir.Index(target)
+                ranges.append(self.draft.in_range(place.name, ir.Index(target)))
+            else:
+                rest.append((place, target))
+        targets = {t for _, t in axes}
+        new = {i: self.draft.like(i) for i in term.loops if i not in values and i in targets}
+        values |= {i: ir.Index(n) for i, n in new.items()}
+        rest = [(Term((), (p,)).at(values).factors[0], t) for p, t in rest]
+        term = term.at(values).along(tuple(new.values())).only(conjunction(ranges))
+        while rest:
+            term, rest = self._solve_one(term, rest)
+        return term
+
+    def _solve_one(self, term: Term, rest: list[Axis]) -> tuple[Term, list[Axis]]:
+        for axis in rest:
+            others = [a for a in rest if a is not axis]
+            for index in self.draft.ordered(term.loops):
+                found = self._pair(index, axis, others) or self._value(index, axis)
+                if found is None:
+                    continue
+                value, loops, conditions, used = found
+                values = {index: value}
+                inside = self.draft.in_range(index, value)
+                left = [(Term((), (p,)).at(values).factors[0], t) for p, t in others if (p, t) not in used]
+                term = term.only(conjunction(conditions)).at(values).along(loops).only(inside)
+                return term, left
+        (place, target), *others = rest
+        return term.only(ir.Binary("==", place, ir.Index(target))), others
+
+    def _pair(
+        self, index: str, axis: Axis, others: list[Axis]
+    ) -> tuple[ir.Expr, tuple[str, ...], tuple[ir.Expr, ...], list[Axis]] | None:
+        """i // n and i % n are both read: i is one times n plus the other."""
+        for operator, partner in (("//", "%"), ("%", "//")):
+            divisor = _divided(axis[0], operator, index)
+            if divisor is None:
+                continue
+            for other in others:
+                if _divided(other[0], partner, index) == divisor:
+                    quotient, remainder = (axis, other) if operator == "//" else (other, axis)
+                    whole = ir.Binary("*", ir.Index(quotient[1]), divisor)
+                    return ir.Binary("+", whole, ir.Index(remainder[1])), (), (), [other]
+        return None
+
+    def _value(self, index: str, axis: Axis) -> tuple[ir.Expr, tuple[str, ...], tuple[ir.Expr, ...], list[Axis]] | None:
+        """The index as an expression of the gradient's, of new indices to sum over, under conditions."""
+        place, target = axis[0], ir.Index(axis[1])
+        r = self.draft.indices[index]
+        divisor = _divided(place, "//", index)
+        if divisor is not None:
+            step = self.draft.index(f"{index}_r", divisor)
+            return ir.Binary("+", ir.Binary("*", target, divisor), ir.Index(step)), (step,), (), []
+        divisor = _divided(place, "%", index)
+        if divisor is not None:
+            above = ir.Binary("-", ir.Binary("+", r.high, divisor), integer(1))
+            step = self.draft.index(f"{index}_n", ir.Binary("//", above, divisor))
+            inside = ir.Binary("<", target, divisor)
+            return ir.Binary("+", ir.Binary("*", ir.Index(step), divisor), target), (step,), (inside,), []
+        polynomial = affine.polynomial(place)
+        factor = affine.coefficient_of(polynomial, index)
+        if not factor:
+            return None
+        alone = affine.scale(affine.polynomial(ir.Index(index)), factor)
+        left = affine.subtract(affine.polynomial(target), affine.subtract(polynomial, alone))
+        if abs(factor) == 1:
+            return affine.expression(affine.scale(left, factor)), (), (), []
+        whole = affine.expression(left if factor > 0 else affine.scale(left, -1))
+        divisor = integer(abs(factor))
+        divides = ir.Binary("==", ir.Binary("%", whole, divisor), integer(0))
+        return ir.Binary("//", whole, divisor), (), (divides,), []
+
+    # --- sums ---------------------------------------------------------------------------------------------------------
+
+    def _sum(self, term: Term) -> Summed:
+        """The sum over all loops of a term."""
+        term = self._paired(term)
+        loops = {*term.loops}
+        if not loops:
+            return Summed(product(term.factors, term.divisors, term.negative), conjunction(term.where))
+        inner = tuple(f for f in term.factors if ir.free_indices(f) & loops)
+        inner_divisors = tuple(d for d in term.divisors if ir.free_indices(d) & loops)
+        body = product(inner, inner_divisors, False)
+        reduce = ir.Reduce("sum", self.draft.ordered(loops), conjunction(term.where), None, body)
+        outer = tuple(f for f in term.factors if f not in inner)
+        outer_divisors = tuple(d for d in term.divisors if d not in inner_divisors)
+        total = round_operands(reduce, self._has_written_dtype)
+        return Summed(product((*outer, total), outer_divisors, term.negative), None)
+
+    def _paired(self, term: Term) -> Term:
+        """Of three factors or more, two that alone have an index are summed over it first: matmuls, two by two."""
+        while True:
+            loops = {*term.loops}
+            factors = [f for f in term.factors if ir.free_indices(f) & loops]
+            found = next((i for i in self.draft.ordered(loops) if self._pairs(i, term, factors)), None)
+            if len(factors) < 3 or found is None:
+                return term
+            two = tuple(f for f in factors if found in ir.free_indices(f))
+            both = ir.free_indices(two[0]) | ir.free_indices(two[1])
+            elsewhere = frozenset[str]().union(
+                *(ir.free_indices(e) for e in (*term.factors, *term.divisors) if e not in two)
+            )
+            over = {i for i in both & loops if i not in elsewhere and self._inside(i, term, both)}
+            inside = tuple(c for c in term.where if ir.free_indices(c) & over)
+            kept = self.draft.ordered(both - over)
+            part = self.draft.tensor(f"{self.name}_part", kept)
+            summed = self._sum(Term(tuple(over), two, where=inside))
+            read = self.draft.define(part, kept, summed.value, summed.where)
+            rest = tuple(f for f in term.factors if f not in two)
+            where = tuple(c for c in term.where if c not in inside)
+            term = Term(tuple(loops - over), (*rest, read), term.divisors, where, term.negative)
+
+    def _pairs(self, index: str, term: Term, factors: Sequence[ir.Expr]) -> bool:
+        with_it = [f for f in factors if index in ir.free_indices(f)]
+        if len(with_it) != 2 or any(index in ir.free_indices(d) for d in term.divisors):
+            return False
+        return self._inside(index, term, ir.free_indices(with_it[0]) | ir.free_indices(with_it[1]))
+
+    def _inside(self, index: str, term: Term, both: frozenset[str]) -> bool:
+        """Whether conditions on an index speak of no other indices than two factors have."""
+        return all(ir.free_indices(c) <= both for c in term.where if index in ir.free_indices(c))
+
+    def _has_written_dtype(self, e: ir.Read) -> bool:
+        tensors = {t.name for t in (*self.draft.program.inputs, *self.draft.cotangents)}
+        return e.tensor in tensors or (e.dtype is not DType.F32 and e.dtype.is_float)
+
+
+def _divided(place: ir.Expr, operator: str, index: str) -> ir.Expr | None:
+    """n of `index // n`, or of `index % n`; None where a place is something else."""
+    match place:
+        case ir.Binary(left=ir.Index(name=name)) if place.operator == operator and name == index:
+            return place.right if not ir.free_indices(place.right) and not _reads(place.right) else None
+        case _:
+            return None
+
+
+def _reads(e: ir.Expr) -> bool:
+    return any(isinstance(x, ir.Read) for x in ir.walk(e))
