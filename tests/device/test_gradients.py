@@ -22,6 +22,7 @@ SIZES = {
     "causal": {"B": 1, "H": 2, "M": 7, "N": 65, "D": 8, "E": 7},
     "window": {"B": 1, "H": 1, "N": 129, "D": 8, "E": 7, "W": 30},
     "linear": {"B": 1, "H": 2, "N": 65, "D": 8, "E": 7},
+    "gated_linear": {"B": 1, "H": 2, "N": 7, "D": 5, "E": 3},
     "gformer": {"B": 1, "H": 3, "N": 63, "D": 8, "E": 7, "W": 9, "Hs": 2},
 }
 
@@ -33,7 +34,7 @@ def _gradient(name: str, dtype: str) -> Program:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Built]]]:
-    programs = {name: _gradient(name, "bf16" if name == "causal" else "f32") for name in SIZES}
+    programs = {name: _gradient(name, "bf16" if name in ("causal", "gated_linear") else "f32") for name in SIZES}
     with Session() as session:
         yield build(programs, tmp_path_factory.mktemp("gradients"), session, ("gaudi2",), lambda _n, _t, at: at == 0)
 

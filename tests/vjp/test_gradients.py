@@ -12,14 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from tests.random_specs import attributes, specs
 from tests.std.library import VARIANTS, Variant
 from tests.vjp.differences import compare, widened
-from tpcgen.diagnostics import DiagnosticError
 from tpcgen.interpreter import run
 from tpcgen.interpreter.inputs import draw
 from tpcgen.program import ir, load, load_text
 from tpcgen.rewrite.vjp import differentiable_inputs, vjp
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.dsl"))
-SCANS = {"gated_linear", "gla", "mamba1", "mamba2", "retnet"}
 ODD = {"B": 1, "H": 3, "N": 13, "M": 7, "D": 5, "E": 3, "W": 4, "left": 3, "right": 2, "R": 4, "F": 2, "L": 6}
 
 
@@ -33,7 +31,7 @@ def of_variant(variant: Variant) -> tuple[ir.Program, ir.Program]:
     return program, gradient_of(program)
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS.values() if v.name not in SCANS], ids=lambda v: v.name)
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda v: v.name)
 def test_a_variant_of_the_library(variant: Variant) -> None:
     program, gradient = of_variant(variant)
     for number, values in enumerate(variant.checks()):
@@ -48,7 +46,7 @@ def test_a_variant_at_small_odd_sizes(name: str) -> None:
         compare(program, gradient, {k: v for k, v in (ODD | {"N": n}).items() if k in known}, n)
 
 
-@pytest.mark.parametrize("file", [f for f in EXAMPLES if f.stem not in SCANS], ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda f: f.stem)
 def test_an_example(file: Path) -> None:
     module = load(file)
     for op in module.ops:
@@ -56,12 +54,6 @@ def test_an_example(file: Path) -> None:
         wanted = {*program.sizes, *(a.name for a in program.attributes)}
         for values in (c.values for c in module.checks if op in c.ops):
             compare(program, gradient_of(program), {k: v for k, v in values.items() if k in wanted})
-
-
-def test_scans_have_none_yet() -> None:
-    for name in SCANS:
-        with pytest.raises(DiagnosticError, match="E413"):
-            of_variant(VARIANTS[name])
 
 
 RULES = {
@@ -94,6 +86,37 @@ RULES = {
     "three factors": "y[i] = sum[j, k](cos(x[i] * z[j]) * sin(x[j] + z[k]) * x[k])",
     "reread": "a[i] = x[i] * z[i]\n y[i] = sin(a[i])\n s[] = sum[i](y[i] * a[i])",
 }
+
+
+SCANS = {
+    "last value": "scan t in 0 .. N {\n state s[]: f32 = z[0]\n s[] := x[t] * s[] + z[t]\n }\n y[i] = s[] * x[i]",
+    "delta rule": "scan t in 0 .. N {\n state S[i,j]: f32 = x[i] * z[j]\n"
+    " u[i]: f32 = sum[j](S[i,j] * z[j]) * x[t]\n S[i,j] := S[i,j] - 0.1 * u[i] * x[j]\n"
+    " y[t] = sum[i](S[i,t] * x[i])\n}",
+    "two states": "scan t in 0 .. N reverse {\n state a[]: f32 = 1\n state b[]: f32 = x[0]\n a[] := a[] * x[t] + b[]\n"
+    " b[] := b[] * 0.5 + a[] where z[t] > 0\n y[t] = tanh(a[]) * b[] * z[t]\n}",
+    "forgotten": "scan t in 0 .. N {\n state s[]: f32 = x[0]\n y[t] = s[] * s[]\n"
+    " s[] := z[t] * x[t] where t % 2 == 0\n}",
+    "absent gate": "g[i] = x[i] where i > 2\n scan t in 0 .. N {\n state s[]: f32 = z[1]\n s[] := g[t] * s[] + z[t]\n"
+    " y[t] = s[] * x[t]\n}",
+    "after it": "scan t in 0 .. N {\n state s[]: f32 = 0\n state n[]: f32 = 1\n s[] := s[] + x[t]\n"
+    " n[] := n[] + z[t] * z[t]\n"
+    " a[t] = s[] / n[]\n b[t] = a[t] * sin(x[N - 1 - t])\n}\n y[i] = a[i] * b[N - 1 - i]",
+    "bent": "scan t in 0 .. N {\n state s[i]: f32 = 0\n s[i] := 0.5 * s[i] + x[t] * z[i]\n"
+    " p[j]: f32 = softmax[j](s[j])\n y[t] = sum[j](p[j] * s[j]) / (1.0 + abs(sum[j](s[j] * x[j])))\n}",
+    "selected": "scan t in 0 .. N {\n state s[i]: f32 = x[i]\n s[i] := select(i <= t, s[i] * z[t], s[i] + x[t])\n"
+    " y[t] = sum[i](s[i])\n}",
+    "windows": "scan t in 0 .. N {\n state s[i]: f32 = 0\n s[i] := z[t] * s[i] + x[i] where i <= t\n"
+    " y[t] = sum[i where i >= t - 2](s[i] * z[i])\n}",
+}
+
+
+@pytest.mark.parametrize("rule", SCANS)
+@pytest.mark.parametrize("n", [1, 7])
+def test_a_scan(rule: str, n: int) -> None:
+    head = "op f(x: f32[N], z: f32[N]) -> y: f32[N]\n{\n index i in 0 .. N\n index j in 0 .. N\n"
+    program = load_text(f"{head} {SCANS[rule]}\n}}\n").program("f")
+    compare(program, vjp(program, ["x", "z"]), {"N": n}, n)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -178,8 +201,6 @@ def test_many_more_random_programs(drawn) -> None:
 
 def check_random(drawn) -> None:
     text, values = drawn
-    if "scan" in text:
-        return
     program = load_text(text).program("f")
     known = attributes([a.name for a in program.attributes])
     compare(program, gradient_of(program), {**values, **known})

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.std.library import FILES
-from tests.vjp.test_gradients import EXAMPLES, SCANS
+from tests.vjp.test_gradients import EXAMPLES
 from tpcgen.cli import cli
 from tpcgen.diagnostics import DiagnosticError, render
 from tpcgen.program import load, load_text
@@ -16,7 +16,7 @@ from tpcgen.rewrite.vjp import differentiable_inputs, vjp
 from tpcgen.rewrite.vjp.text import gradients
 from tpcgen.syntax.format import format_text
 
-DIFFERENTIABLE = [f for f in (*FILES, *EXAMPLES) if f.stem not in SCANS]
+DIFFERENTIABLE = [*FILES, *EXAMPLES]
 
 
 @pytest.mark.parametrize("file", DIFFERENTIABLE, ids=lambda f: f"{f.parent.name}/{f.stem}")
@@ -33,7 +33,7 @@ def test_the_text_of_a_file_is_its_gradient_at_every_dtype(file: Path) -> None:
             assert again.program(f"{op}_vjp", T=dtype) == vjp(program, differentiable_inputs(program))
 
 
-@pytest.mark.parametrize("name", ["causal", "sinks", "gformer", "t5_bias", "gqa", "swin"])
+@pytest.mark.parametrize("name", ["causal", "sinks", "gformer", "t5_bias", "gqa", "swin", "gated_linear"])
 def test_printed(name: str, golden) -> None:
     (file,) = (f for f in FILES if f.stem == name)
     golden(gradients(load(file), file.name), "dsl")
@@ -67,11 +67,6 @@ f.dsl:3:23: note: read here
  3 |     y[i] = x[i] where keep[i] > 0
    |                       -------
   = help: leave it out of the vjp""",
-    ),
-    "a scan": (
-        "op f(x: f32[N]) -> y: f32[N]\n{\n    scan t in 0 .. N {\n        state s[]: f32 = 0\n"
-        "        s[] := s[] + x[t]\n        y[t] = s[]\n    }\n}\n",
-        "E413",
     ),
     "a dtype that is meant twice": (
         "dtype T in bf16, f32\nop f(x: T[N], z: bf16[N]) -> y: T[N], w: f32[N]\n{\n    y[i] = x[i] * z[i]\n"

@@ -20,6 +20,7 @@ from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import (
     Imm,
     Kernel,
+    Lanes,
     LocalArray,
     LocalLoad,
     LocalStore,
@@ -50,6 +51,7 @@ from tpcgen.program.ir import (
     Scan,
     StateInit,
     Update,
+    free_indices,
     walk,
 )
 from tpcgen.program.substitute import rewrite, substitute
@@ -128,7 +130,16 @@ class _Lowering:
         flight = others[-1] if others and self.inner is None else None
         ranges = {r.name: r for r in self.program.indices}
         lanes = lanes_of(self.program, self.outputs, self.lane)
+        if lanes is Lanes.SINGLE and self._widens():
+            lanes = Lanes.LINEAR
         return Shape(self.program, self.lane, self.outputs, rows, flight, lanes, ranges)
+
+    def _widens(self) -> bool:
+        """Whether an update reads bf16 vectors, each of which widens to two registers."""
+        sides = [e for s in self.steps for e in (s.value, s.domain) if e is not None]
+        sides += [s.initial for s in self.scan.states]
+        reads = (x for e in sides for x in walk(e) if isinstance(x, Read) and x.dtype is DType.BF16)
+        return any(self.lane in free_indices(i) for x in reads for i in x.indices)
 
     def _place(self, index: str) -> int:
         return next((o.indices.index(index) for o in self.outputs if index in o.indices), -1)

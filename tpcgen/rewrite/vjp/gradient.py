@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tpcgen.diagnostics import Diagnostic, DiagnosticError, Label, Span
@@ -10,21 +10,22 @@ from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.verify import verify
 from tpcgen.rewrite.drop_dead import drop_dead
-from tpcgen.rewrite.edit import Definition, Part, conjunction, parts_of, rebuilt
+from tpcgen.rewrite.edit import Definition, Part, Recurrence, conjunction, parts_of, rebuilt
 from tpcgen.rewrite.support import UndeterminedError
 from tpcgen.rewrite.vjp.cotangents import Contribution, Cotangents
 from tpcgen.rewrite.vjp.draft import Draft, read
 from tpcgen.rewrite.vjp.paths import varied
 from tpcgen.rewrite.vjp.places import Places, Summed
 from tpcgen.rewrite.vjp.primal import primal
+from tpcgen.rewrite.vjp.scans import ScanGradient
 
 
 def vjp(program: ir.Program, inputs: Sequence[str], span: Span | None = None) -> ir.Program:
     """`NAME_vjp(inputs of the op..., dO...) -> dQ, dV...`: gradients of the real outputs' product with dO.
 
     Absent points pass nothing on: where a row has no point its gradients are 0. An input that no equation reads has
-    gradient 0. DiagnosticError: E412 for an input that only conditions, indices or integers read, E413 for a scan on
-    the way, E414 for a presence that cannot be written as a condition. `span`: where the gradient is asked for.
+    gradient 0. DiagnosticError: E412 for an input that only conditions, indices or integers read, E414 for a presence
+    that cannot be written as a condition. `span`: where the gradient is asked for.
     """
     forward = primal(drop_dead(program))
     where = span if span is not None else program.span
@@ -56,11 +57,6 @@ def _has_gradients(program: ir.Program, forward: ir.Program, inputs: Sequence[st
             message = f"{name} has no gradient: conditions, indices and integers read it, and nothing else does"
             labels = tuple(Label(s, "read here") for s in dict.fromkeys(reads))
             found.append(Diagnostic("E412", message, where, "leave it out of the vjp", labels))
-    active = varied(forward, inputs)
-    scans = [s for s in forward.body if isinstance(s, ir.Scan) and any(b.state in active for b in s.states)]
-    if scans:
-        message = f"the gradient of a scan is not derived yet: {program.name} has one"
-        found.append(Diagnostic("E413", message, scans[0].span))
     if found:
         raise DiagnosticError(tuple(found))
 
@@ -86,13 +82,17 @@ class _Gradient:
         self.draft.cotangents += given.values()
         outputs = [self._output(self.program.tensor(name)) for name in self.inputs]
         self.cotangents = Cotangents(self.draft, varied(self.program, self.inputs))
-        parts = [p for p in parts_of(self.program) if isinstance(p, Definition)]
+        parts = parts_of(self.program)
         pieces: dict[str, list[Definition]] = {}
+        last: dict[str, Definition] = {}
         for p in parts:
-            pieces.setdefault(p.tensor.name, []).append(p)
-        last = {p.tensor.name: p for p in parts}
+            if isinstance(p, Definition):
+                pieces.setdefault(p.tensor.name, []).append(p)
+                last[p.tensor.name] = p
         for p in reversed(parts):
-            if p is last[p.tensor.name] and p.tensor.name in self.cotangents.varied:
+            if isinstance(p, Recurrence):
+                self._scan(p, given)
+            elif p is last[p.tensor.name] and p.tensor.name in self.cotangents.varied:
                 self._hand_down(pieces[p.tensor.name], given.get(p.tensor.name))
         for name, output in zip(self.inputs, outputs, strict=True):
             self._write(output, self._input_axes(self.program.tensor(name)), self.pending.get(name, []), None)
@@ -123,6 +123,25 @@ class _Gradient:
             cotangent = read(tensor, p.equation.indices)
             for at, term in self.cotangents.equation(p.equation, cotangent, where):
                 self.pending.setdefault(at.tensor, []).append((at, term))
+
+    def _scan(self, p: Recurrence, given: Mapping[str, ir.Tensor]) -> None:
+        """The cotangents of what outlives a scan, then the scan in reverse."""
+        scan = p.scan
+        lasting: dict[str, tuple[str, ...]] = {s.state: s.indices for s in scan.states}
+        lasting |= {s.target: s.indices for s in scan.body if isinstance(s, ir.Equation) and scan.index in s.indices}
+        outer: dict[str, ir.Tensor] = {}
+        for name, indices in lasting.items():
+            terms, own = self.pending.get(name, []), given.get(name)
+            if terms and name in self.cotangents.varied:
+                outer[name] = self.draft.tensor(f"d{name}", indices)
+                self._write(outer[name], indices, terms, None, read(own, indices) if own is not None else None)
+            elif own is not None:
+                outer[name] = own
+        if any(name in self.cotangents.varied for name in outer):
+            ScanGradient(self.draft, self.cotangents, scan, outer, self._hand).write()
+
+    def _hand(self, found: Contribution) -> None:
+        self.pending.setdefault(found[0].tensor, []).append(found)
 
     def _inside(self, p: Definition) -> ir.Expr | None:
         """Where a left side's point is one of the output itself."""
@@ -181,10 +200,15 @@ class _Gradient:
 
     def _kept(self, p: Part) -> Part:
         """A part of the forward; what was an output is an intermediate now."""
-        if isinstance(p, Definition) and p.tensor.role is ir.Role.OUTPUT:
-            shape = tuple(self.draft.indices[i].high for i in p.equation.indices)
-            return replace(p, tensor=replace(p.tensor, role=ir.Role.INTERMEDIATE, shape=shape))
-        return p
+        if isinstance(p, Recurrence):
+            of = {s.target: s.indices for s in p.scan.body if isinstance(s, ir.Equation)}
+            return replace(p, tensors=tuple(self._inner(t, of.get(t.name, ())) for t in p.tensors))
+        return replace(p, tensor=self._inner(p.tensor, p.equation.indices))
+
+    def _inner(self, t: ir.Tensor, indices: tuple[str, ...]) -> ir.Tensor:
+        if t.role is not ir.Role.OUTPUT:
+            return t
+        return replace(t, role=ir.Role.INTERMEDIATE, shape=tuple(self.draft.indices[i].high for i in indices))
 
 
 def _support(e: ir.Equation) -> ir.Expr | None:

@@ -46,7 +46,7 @@ class Places:
         if table is not None:
             return self._through_table(term, axes, table)
         term, axes = self._contracted_first(term, axes, bool(rest))
-        return self._sum(self._solved(term, axes))
+        return self.total(self._solved(term, axes))
 
     def _alone(self, axis: Axis, term: Term) -> bool:
         return isinstance(axis[0], ir.Index) and axis[0].name in term.loops
@@ -77,7 +77,7 @@ class Places:
         gathered = self.draft.define(part, indices, found.value, found.where)
         at = ir.Read(read.tensor, tuple(ir.Index(t) for _, t in own), read.dtype)
         same = ir.Binary("==", at, ir.Index(table[1]))
-        return self._sum(Term(tuple(t for _, t in own), (gathered,), where=(same,)))
+        return self.total(Term(tuple(t for _, t in own), (gathered,), where=(same,)))
 
     # --- indices ------------------------------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class Places:
             return term, axes
         indices = self.draft.ordered(kept)
         part = self.draft.tensor(f"{self.name}_part", indices)
-        found = self._sum(Term(tuple(over), term.factors, term.divisors, term.where, term.negative))
+        found = self.total(Term(tuple(over), term.factors, term.divisors, term.where, term.negative))
         return Term(indices, (self.draft.define(part, indices, found.value, found.where),)), axes
 
     def _solved(self, term: Term, axes: Sequence[Axis]) -> Term:
@@ -173,7 +173,7 @@ class Places:
 
     # --- sums ---------------------------------------------------------------------------------------------------------
 
-    def _sum(self, term: Term) -> Summed:
+    def total(self, term: Term) -> Summed:
         """The sum over all loops of a term."""
         term = self._paired(term)
         loops = {*term.loops}
@@ -205,7 +205,7 @@ class Places:
             inside = tuple(c for c in term.where if ir.free_indices(c) & over)
             kept = self.draft.ordered(both - over)
             part = self.draft.tensor(f"{self.name}_part", kept)
-            summed = self._sum(Term(tuple(over), two, where=inside))
+            summed = self.total(Term(tuple(over), two, where=inside))
             read = self.draft.define(part, kept, summed.value, summed.where)
             rest = tuple(f for f in term.factors if f not in two)
             where = tuple(c for c in term.where if c not in inside)

@@ -8,7 +8,7 @@ within another one. Sums that are only scaled and added up stay where they are; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
@@ -21,7 +21,7 @@ def primal(program: ir.Program) -> ir.Program:
     made: list[Part] = []
     for part in parts_of(program):
         if isinstance(part, Recurrence):
-            made.append(part)
+            made.append(_scan(program, part, names))
             continue
         hoisting = _Hoisting(program, part, names, made)
         e = part.equation
@@ -29,6 +29,20 @@ def primal(program: ir.Program) -> ir.Program:
         value = hoisting.stored(e.value, f"{e.target}_softmax") if cut else hoisting.root(e.value)
         made.append(Definition(part.tensor, ir.Equation(e.target, e.indices, value, e.domain, span=e.span)))
     return rebuilt(program, made)
+
+
+def _scan(program: ir.Program, part: Recurrence, names: FreshNames) -> Recurrence:
+    body: list[ir.Equation | ir.Update] = []
+    tensors = list(part.tensors)
+    for step in part.scan.body:
+        target = step.target if isinstance(step, ir.Equation) else step.state
+        around = ir.Equation(target, step.indices, step.value, step.domain, span=step.span)
+        made: list[Part] = []
+        value = _Hoisting(program, Definition(program.tensor(target), around), names, made).root(step.value)
+        new = [p for p in made if isinstance(p, Definition)]
+        tensors += [p.tensor for p in new]
+        body += [*(p.equation for p in new), replace(step, value=value)]
+    return Recurrence(tuple(tensors), replace(part.scan, body=tuple(body)))
 
 
 @dataclass(frozen=True)
