@@ -77,6 +77,9 @@ RULES = {
     "pieces": "a[i] = x[i] * z[i] where i < 3\n a[i] = sin(x[i]) where i > 4\n y[i] = a[i] * a[i]",
     "shifts": "y[i] = x[i + 1] * z[i] + z[N - 1 - i] where i < N - 1",
     "a diagonal": "a[i,j] = x[i] * z[j] * z[j]\n y[i] = a[i,i]",
+    "a condition that reduces": "index j2 in 0 .. N\n a[j2] = x[j2]\n b[j] = z[j] * a[j]\n"
+    " y[i] = x[i] * z[N - 1 - i] + b[i] where any[j, j2](t[j] == i + j2)",
+    "a condition on ranks": "r[i] = rank[i](x[i])\n y[i] = x[N - 1 - i] * 2.0 where r[i] < 3",
     "quotients": "y[i] = x[i // 2] * z[i % 3] + z[i // 3 * 2]",
     "strides": "index h in 0 .. N // 2\n a[h] = x[2 * h] * z[h]\n y[i] = sum[h](a[h] * x[2 * h + 1]) * z[i]",
     "tables": "y[i] = x[t[i]] * z[i] + z[t[t[i]]]",

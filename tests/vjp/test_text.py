@@ -73,6 +73,10 @@ f.dsl:3:23: note: read here
         "    w[i] = f32(x[i])\n}\n",
         "E415",
     ),
+    "a rank at other indices": (
+        "op f(x: f32[N]) -> y: f32[N]\n{\n    index i in 0 .. N\n    y[i] = x[N - 1 - i] where rank[i](x[i]) < 3\n}\n",
+        "E413",
+    ),
     "nothing real": ("op f(x: i32[N]) -> y: f32[N]\n{\n    y[i] = x[i] + 0.5\n}\n", "E412"),
 }
 

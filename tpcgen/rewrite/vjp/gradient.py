@@ -24,8 +24,8 @@ def vjp(program: ir.Program, inputs: Sequence[str], span: Span | None = None) ->
     """`NAME_vjp(inputs of the op..., dO...) -> dQ, dV...`: gradients of the real outputs' product with dO.
 
     Absent points pass nothing on: where a row has no point its gradients are 0. An input that no equation reads has
-    gradient 0. DiagnosticError: E412 for an input that only conditions, indices or integers read, E414 for a presence
-    that cannot be written as a condition. `span`: where the gradient is asked for.
+    gradient 0. DiagnosticError: E412 for an input that only conditions, indices or integers read, E413 and E414 for
+    conditions that cannot be written. `span`: where the gradient is asked for.
     """
     forward = primal(drop_dead(program))
     where = span if span is not None else program.span

@@ -11,12 +11,15 @@ A read `X[f(i)]` at the points i of a term gives element x the sum of the term o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tpcgen.diagnostics import Diagnostic, DiagnosticError
 from tpcgen.program import affine, ir
 from tpcgen.program.contractions import round_operands
 from tpcgen.program.dtypes import DType
+from tpcgen.program.print import expression as text
+from tpcgen.program.substitute import rewrite, substitute
 from tpcgen.rewrite.edit import conjunction
 from tpcgen.rewrite.vjp.draft import Draft, integer
 from tpcgen.rewrite.vjp.terms import Term, product
@@ -107,8 +110,8 @@ class Places:
         targets = {t for _, t in axes}
         new = {i: self.draft.like(i) for i in term.loops if i not in values and i in targets}
         values |= {i: ir.Index(n) for i, n in new.items()}
-        rest = [(Term((), (p,)).at(values).factors[0], t) for p, t in rest]
-        term = term.at(values).along(tuple(new.values())).only(conjunction(ranges))
+        rest = [(self._moved(p, values), t) for p, t in rest]
+        term = self._at(term, values).along(tuple(new.values())).only(conjunction(ranges))
         while rest:
             term, rest = self._solve_one(term, rest)
         return term
@@ -123,8 +126,8 @@ class Places:
                 value, loops, conditions, used = found
                 values = {index: value}
                 inside = self.draft.in_range(index, value)
-                left = [(Term((), (p,)).at(values).factors[0], t) for p, t in others if (p, t) not in used]
-                term = term.only(conjunction(conditions)).at(values).along(loops).only(inside)
+                left = [(self._moved(p, values), t) for p, t in others if (p, t) not in used]
+                term = self._at(term.only(conjunction(conditions)), values).along(loops).only(inside)
                 return term, left
         (place, target), *others = rest
         return term.only(ir.Binary("==", place, ir.Index(target))), others
@@ -170,6 +173,32 @@ class Places:
         divisor = integer(abs(factor))
         divides = ir.Binary("==", ir.Binary("%", whole, divisor), integer(0))
         return ir.Binary("//", whole, divisor), (), (divides,), []
+
+    def _at(self, term: Term, values: Mapping[str, ir.Expr]) -> Term:
+        """The term with values put in for some of its loops, which are loops no more."""
+        loops = tuple(i for i in term.loops if i not in values)
+        factors = tuple(self._moved(e, values) for e in term.factors)
+        divisors = tuple(self._moved(e, values) for e in term.divisors)
+        return Term(loops, factors, divisors, tuple(self._moved(e, values) for e in term.where), term.negative)
+
+    def _moved(self, e: ir.Expr, values: Mapping[str, ir.Expr]) -> ir.Expr:
+        """An expression with values for indices; what its reductions bind is called otherwise than those values."""
+        coming = frozenset[str]().union(*(ir.free_indices(v) for v in values.values()))
+        try:
+            return substitute(rewrite(e, lambda x: self._apart(x, coming)), values)
+        except ValueError as problem:
+            message = f"the gradient needs {text(e)} at other indices, which cannot be written: {problem}"
+            hint = "give the reduction that keeps its indices an equation of its own"
+            raise DiagnosticError((Diagnostic("E413", message, e.span, hint),)) from problem
+
+    def _apart(self, e: ir.Expr, names: frozenset[str]) -> ir.Expr:
+        if not isinstance(e, ir.Reduce) or e.kind in ir.KEEPS_INDICES or not names & {*e.indices}:
+            return e
+        new = {i: self.draft.like(i) for i in e.indices if i in names}
+        to: dict[str, ir.Expr] = {i: ir.Index(n) for i, n in new.items()}
+        domain = substitute(e.domain, to) if e.domain is not None else None
+        indices = tuple(new.get(i, i) for i in e.indices)
+        return ir.Reduce(e.kind, indices, domain, e.sink, substitute(e.body, to), span=e.span)
 
     # --- sums ---------------------------------------------------------------------------------------------------------
 

@@ -6,12 +6,10 @@ terms are made of it by `places.py`, which says which of its points belong to wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
-from tpcgen.program.substitute import substitute
 from tpcgen.rewrite.edit import conjuncts
 
 
@@ -41,16 +39,6 @@ class Term:
 
     def along(self, indices: tuple[str, ...]) -> Term:
         return replace(self, loops=(*self.loops, *indices))
-
-    def at(self, values: Mapping[str, ir.Expr]) -> Term:
-        """The term with values put in for some of its loops, which are loops no more."""
-        return replace(
-            self,
-            loops=tuple(i for i in self.loops if i not in values),
-            factors=tuple(substitute(e, values) for e in self.factors),
-            divisors=tuple(substitute(e, values) for e in self.divisors),
-            where=tuple(substitute(e, values) for e in self.where),
-        )
 
 
 def product(factors: tuple[ir.Expr, ...], divisors: tuple[ir.Expr, ...], negative: bool) -> ir.Expr:
