@@ -108,3 +108,35 @@ def test_algorithms_are_pinned():
         labels("tile q 64; chunk q 128;")
     with pytest.raises(DiagnosticError, match="no alternative has `tile q 48`"):
         labels("tile q 48;")
+
+
+OUTER = """
+op f(K: f32[B, C, L, D], V: f32[B, C, L, E]) -> U: f32[B, C, D, E]
+{
+    U[b,c,d,e] = sum[t](K[b,c,t,d] * V[b,c,t,e])
+    %s
+}
+"""
+
+
+@pytest.mark.parametrize("target", sorted(MACHINES))
+def test_a_contraction_runs_where_it_is_placed_and_is_faster_on_the_mme(target):
+    def chosen(schedule):
+        program = load_text(OUTER % schedule).program("f")
+        return choose(program, target, sizes.bind(program, {"B": 64, "C": 32, "L": 64, "D": 64, "E": 64}))
+
+    tpc, mme, free = (chosen(s) for s in ("schedule { place U tpc; }", "schedule { place U mme; }", ""))
+    assert [type(s).__name__ for s in tpc.plan.stages] == ["TpcStage"]
+    assert tpc.plan.pins == ("place U tpc;", "lane U e;")
+    assert [type(s).__name__ for s in mme.plan.stages] == ["MmeStage"]
+    assert mme.price.seconds == free.price.seconds < tpc.price.seconds
+    assert [label for label, _ in tpc.rejected] == ["sum along t"]
+    assert all(price.seconds > tpc.price.seconds for _, price in tpc.rejected)
+
+
+def test_only_the_contraction_that_is_placed_leaves_the_mme():
+    plans = enumerate_plans(load_text(SOFTMAX % "place S tpc;").program("f"), "gaudi2")
+    assert all(p.pins[0] == "place S tpc;" for p in plans)
+    assert not any(type(s).__name__ == "MmeStage" for p in plans for s in p.stages)
+    plans = enumerate_plans(load_text(TWO_PARTS % "place S tpc; tile q whole; chunk q whole;").program("f"), "gaudi2")
+    assert {s.name for p in plans for s in p.stages if type(s).__name__ == "MmeStage"} == {"o", "t", "l"}

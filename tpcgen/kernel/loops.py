@@ -16,7 +16,7 @@ from tpcgen.kernel.bounds import Bounds, bounds, integer, largest, plus, smalles
 from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import Loop
 from tpcgen.kernel.scopes import Bound, Env, Scopes
-from tpcgen.kernel.shape import ROWS, Shape
+from tpcgen.kernel.shape import Shape
 from tpcgen.program.ir import Binary, Expr, Index, Literal, Unary
 
 Instances = Sequence[Sequence[Env]]
@@ -96,7 +96,7 @@ class Loops:
         """Indices that differ between the points of the bundle, and in how many consecutive values."""
         varying: dict[str, int] = {}
         if self.shape.row_in_flight is not None and len(nest.points) > 1:
-            varying[self.shape.row_in_flight] = ROWS
+            varying[self.shape.row_in_flight] = self.shape.in_flight
         if self.shape.lane in nest.points[0] and index != self.shape.lane:
             varying[self.shape.lane] = self.shape.lanes.step
         return varying

@@ -20,7 +20,7 @@ from tpcgen.kernel.reductions import Reductions, unrolled
 from tpcgen.kernel.rotate import loads_ahead
 from tpcgen.kernel.scan import draft_scan
 from tpcgen.kernel.scopes import Bound, Env, Scopes
-from tpcgen.kernel.shape import ROWS, Output, Shape, shape_of
+from tpcgen.kernel.shape import Output, Shape, shape_of
 from tpcgen.kernel.values import Values
 from tpcgen.kernel.verify import verify
 from tpcgen.partition.plan import TpcStage
@@ -80,7 +80,7 @@ def _rows(shape: Shape) -> list[Env]:
     row = shape.row_in_flight
     if row is None:
         return [base]
-    return [{**base, row: Bound(plus(Index(row), n), 1)} for n in range(ROWS)]
+    return [{**base, row: Bound(plus(Index(row), n), 1)} for n in range(shape.in_flight)]
 
 
 class _Writer:

@@ -69,9 +69,9 @@ class Reductions:
         across = order[-1] == self.shape.lane
         if e.span.line:
             self.scopes.append(level, Note(f"{_TITLE[e.kind]} over {', '.join(order)}", e.span))
-        unroll = 1 if across or len(points) > 1 or len(order) > 1 else unrolled(self.shape.lanes)
+        unroll = self._unroll(order, len(points))
         in_blocks = e.kind == "sum" and not across
-        count = min(unroll, CHAINS)
+        count = 1 if len(points) > 1 else min(unroll, CHAINS)
         chains = [
             [self._register(e, "block_sum" if in_blocks else _HINT[e.kind]) for _ in range(count)] for _ in points
         ]
@@ -91,6 +91,13 @@ class Reductions:
             self.scopes.append(level, VectorOp(register, "mov", (Imm(0.0),)))
         self.loops.write(Nest(order, e.domain, points, unroll, body, blocks=self._blocks(chains, totals)))
         return [total.sum for total in totals]
+
+    def _unroll(self, order: tuple[str, ...], points: int) -> int:
+        if order[-1] == self.shape.lane or len(order) > 1:
+            return 1
+        if points > 1:
+            return TILE_DEPTH if self.shape.tiled else 1
+        return unrolled(self.shape.lanes)
 
     def _blocks(self, chains: Sequence[Sequence[Reg]], totals: Sequence[_Total]) -> Blocks:
         def before() -> None:
@@ -181,6 +188,10 @@ def unrolled(lanes: Lanes) -> int:
 
 CHAINS = 2
 """Accumulators of such a loop. More hide no more latency in a loop that computes anything, and take registers."""
+
+
+TILE_DEPTH = 4
+"""Terms of a contraction's tile per iteration: nothing overlaps from one to the next but vectors loaded ahead."""
 
 
 BLOCK = 256

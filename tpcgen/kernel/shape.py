@@ -2,7 +2,8 @@
 how elements sit in the lanes.
 
 Row indices, those of all outputs that no reduction binds, make the index space. Where the lane index is one of them, a
-member covers one vector step along it; else it keeps `ROWS` rows in flight.
+member covers one vector step along it; else it keeps `ROWS` rows in flight. A contraction does both: its member is a
+tile of `TILE_ROWS` rows by one vector, so that a loaded vector is multiplied by as many broadcast elements.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from tpcgen.program.ir import (
 from tpcgen.program.print import expression as text
 
 ROWS = 4
+TILE_ROWS = 8
+"""Each row of a tile takes three registers of the 40: its block's sum, and the total with its excess."""
 MAX_AXES = 5
 MAX_TENSORS = 16
 
@@ -50,7 +53,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Shape:
-    """`rows`: the indices of the index space; of `row_in_flight` a member takes `ROWS` values at once."""
+    """`rows`: the indices of the index space; of `row_in_flight` a member takes `in_flight` values at once.
+
+    `tiled`: the kernel is a contraction whose rows in flight share the vectors that they load.
+    """
 
     program: Program
     lane: str
@@ -59,12 +65,17 @@ class Shape:
     row_in_flight: str | None
     lanes: Lanes
     ranges: Mapping[str, IndexRange]
+    tiled: bool = False
+
+    @property
+    def in_flight(self) -> int:
+        return TILE_ROWS // self.lanes.parts if self.tiled else ROWS
 
     def step(self, index: str) -> int:
         """Elements a member covers along a row index."""
         if index == self.lane:
             return self.lanes.step
-        return ROWS if index == self.row_in_flight else 1
+        return self.in_flight if index == self.row_in_flight else 1
 
     def index_space(self) -> tuple[IndexDim, ...]:
         """Fastest first, as the rows are stored; one member where there are no rows."""
@@ -98,6 +109,11 @@ def shape_of(stage: TpcStage) -> Shape:
     rows = tuple(i for i in outputs[0].indices if i not in outputs[0].loops)
     lanes = lanes_of(program, outputs, stage.lane)
     ranges = {r.name: r for r in program.indices}
+    row = _tile_row(outputs, stage.lane)
+    if row is not None:
+        wide = any(t.dtype is DType.BF16 for t in program.tensors)
+        lanes = lanes if wide else Lanes.SINGLE
+        return Shape(program, stage.lane, outputs, rows, row, lanes, ranges, tiled=True)
     return Shape(program, stage.lane, outputs, rows, _row_in_flight(outputs, rows, stage.lane), lanes, ranges)
 
 
@@ -157,6 +173,23 @@ def _varies_along(lane: str, tensor: Tensor, outputs: tuple[Output, ...]) -> boo
         if any(r.tensor == tensor.name and any(lane in free_indices(i) for i in r.indices) for r in reads):
             return True
     return False
+
+
+def _tile_row(outputs: tuple[Output, ...], lane: str) -> str | None:
+    """The row index of a tile: the last one that only the factor without the lane has, of a bare contraction."""
+    if len(outputs) != 1 or outputs[0].where is not None or outputs[0].loops:
+        return None
+    match outputs[0].value:
+        case Reduce("sum", (_,), None, _, Binary("*", Read() as left, Read() as right)):
+            factors = (left, right)
+        case _:
+            return None
+    vectors, scalars = ([f for f in factors if (lane in free_indices(f)) == along] for along in (True, False))
+    if len(vectors) != 1 or lane not in outputs[0].indices:
+        return None
+    shared = free_indices(vectors[0])
+    own = [i for i in outputs[0].indices if i in free_indices(scalars[0]) and i not in shared]
+    return own[-1] if own else None
 
 
 def _row_in_flight(outputs: tuple[Output, ...], rows: tuple[str, ...], lane: str) -> str | None:

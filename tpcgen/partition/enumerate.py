@@ -1,7 +1,8 @@
 """Every plan of a program: its alternative algorithms, each with every choice of lanes. The structure of a plan does
 not depend on bound sizes.
 
-`schedule { lane P q; }` keeps the plans whose kernel of P runs q along its lanes; `Plan.pins` has such entries.
+`schedule { lane P q; }` keeps the plans whose kernel of P runs q along its lanes; `Plan.pins` has such entries. A
+contraction runs on the TPC where `schedule { place S tpc; }` says so, else on the MME.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class _Choice:
 def _plans(source: ir.Program, alternative: Alternative, target: str, most: int) -> tuple[Plan, ...]:
     program = alternative.program
     normal = normalise(program)
-    parts = groups(normal)
+    known = [t.name for t in source.tensors]
+    parts = groups(normal, lambda target: _origin(target, known) in _placed_on_tpc(source))
     free = _choices(parts, [_lanes(g, source, normal) for g in parts], source)
     maps = [not any(bound(e) for n in c.groups for e in parts[n].equations) for c in free]
     kept = _capped(_pinned(source, parts, free), maps, most)
@@ -83,6 +85,10 @@ def _plans(source: ir.Program, alternative: Alternative, target: str, most: int)
         made = assembler.plan(lane_of, label)
         plans.append(replace(made, pins=_schedule(source, alternative, parts, chosen, free)))
     return tuple(plans)
+
+
+def _placed_on_tpc(program: ir.Program) -> tuple[str, ...]:
+    return tuple(pin.words[0] for pin in program.pins if pin.verb == "place" and pin.words[1:] == ("tpc",))
 
 
 def _lanes(group: Group, source: ir.Program, normal: ir.Program) -> tuple[str | None, ...]:
@@ -165,7 +171,8 @@ def _schedule(
     """`place S mme;` for contractions, `tile q 64;` for the algorithm, `lane P q;` where lanes are a choice."""
     known = {t.name for t in source.tensors if t.role is not ir.Role.INPUT}
     placed = dict.fromkeys(o for g in parts if g.engine == "mme" for o in origins(g, source)[:1] if o in known)
-    return (*(f"place {t} mme;" for t in placed), *a.pins, *_lane_entries(source, parts, chosen, free))
+    places = {**dict.fromkeys(placed, "mme"), **dict.fromkeys(_placed_on_tpc(source), "tpc")}
+    return (*(f"place {t} {e};" for t, e in places.items()), *a.pins, *_lane_entries(source, parts, chosen, free))
 
 
 def _lane_entries(

@@ -1,9 +1,10 @@
 """Which equations run together: a contraction, a copy and a scan are stages of their own, the rest goes into as few
-kernels as possible.
+kernels as possible. A contraction runs on the MME unless its place is the TPC.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,8 +50,11 @@ class Group:
         return tuple(dict.fromkeys(e.target for e in self.equations if e.target not in steps))
 
 
-def groups(program: ir.Program) -> tuple[Group, ...]:
-    """Groups of a normalised program, in an order in which each finds its inputs ready."""
+def groups(program: ir.Program, on_tpc: Callable[[str], bool] = lambda target: False) -> tuple[Group, ...]:
+    """Groups of a normalised program, in an order in which each finds its inputs ready.
+
+    `on_tpc`: whether the contraction that computes a tensor runs on the TPC.
+    """
     result: list[Group] = []
     for statement in program.body:
         if isinstance(statement, ir.Scan):
@@ -61,7 +65,7 @@ def groups(program: ir.Program) -> tuple[Group, ...]:
             if statement is pieces[-1]:
                 result.append(Group("copy", tuple(pieces)))
         elif matmul_of(statement, program) is not None:
-            result.append(Group("mme", (statement,)))
+            result.append(Group("tpc" if on_tpc(statement.target) else "mme", (statement,)))
         else:
             _place(result, statement)
     return _sorted(result)

@@ -58,9 +58,7 @@ def _pin(pin: ir.Pin, defined: Mapping[str, ir.Equation], program: ir.Program, f
         case "place", (name, engine) if name in defined:
             reductions = [e for e in _expressions(defined[name]) if isinstance(e, ir.Reduce)]
             multiplies = any(match_contraction(e, program) is not None for e in reductions)
-            if engine == "tpc" and multiplies:
-                found.error("E410", f"a contraction on the TPC is not lowered yet: {name} has one", pin.span)
-            elif engine == "mme" and not multiplies:
+            if engine == "mme" and not multiplies:
                 hint = "the MME runs sums of products of two tensors only"
                 found.error("E410", f"{name} has no contraction, so nothing of it runs on the MME", pin.span, hint)
         case "lane" | "tile" | "chunk" | "steps", _:
