@@ -168,7 +168,12 @@ def compile_stage(stage: TpcStage, op: str, dtype: str, options: Options) -> tup
     name = guid(options.prefix, op, stage.name, dtype)
     kernel = lower(stage, target=options.target, name=name)
     glue = GlueKernel(
-        name, stage.program, kernel.tensors, kernel.scalars, kernel.index_space, tuple(access_patterns(kernel))
+        name,
+        stage.program,
+        kernel.tensors,
+        kernel.scalars,
+        kernel.index_space,
+        access_patterns(kernel, stage.program),
     )
     return kernel, KernelText(stage, glue, render(kernel))
 

@@ -58,7 +58,7 @@ SPECS = {
         "f32", "softmax[k where k <= q + w](S[h,q,k])", f"cap * tanh({QK} / cap)", more=", cap: f32 = 30, w: int = 0"
     ),
     "rounded": spec(
-        "f32", "softmax[k where k <= q](f32(bf16(S[h,q,k])) + Z[h,q,k])", body="", more=", X: bf16[H, M, N]"
+        "f32", "softmax[k where k <= q](f32(bf16(S[h,q,k] * 0.5)) + Z[h,q,k])", body="", more=", X: bf16[H, M, N]"
     ).replace("P[h,q,k] =", "Z[h,q,k]: bf16 = X[h,q,k] * 3\n P[h,q,k] =", 1),
     "islands": spec("bf16", "softmax[k where k <= q - 70 or k == q + 2](S[h,q,k])"),
 }

@@ -26,7 +26,12 @@ Golden = Callable[..., None]
 def description(source: str, target: str, stage: TpcStage, kernel: Kernel) -> str:
     """What the glue says of the kernel: its own namespace in glue.cpp, index space and access patterns among it."""
     described = GlueKernel(
-        kernel.name, stage.program, kernel.tensors, kernel.scalars, kernel.index_space, access_patterns(kernel)
+        kernel.name,
+        stage.program,
+        kernel.tensors,
+        kernel.scalars,
+        kernel.index_space,
+        access_patterns(kernel, stage.program),
     )
     whole = glue.files("op", target, source, [described], "0", 0)["glue.cpp"]
     found = re.search(

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tpcgen.kernel.ir import AxisAccess, Broadcast, Kernel, Load, Loop, ScalarLoad, Statement, Store
+from tpcgen.kernel.bounds import integer, plus
+from tpcgen.kernel.inside import Inside
+from tpcgen.kernel.ir import AxisAccess, Broadcast, Kernel, Load, Loop, ScalarLoad, Statement, Store, TensorParam
 from tpcgen.program import affine
-from tpcgen.program.ir import Call, Expr, Index, free_indices
+from tpcgen.program.ir import Binary, Call, Expr, Index, Program, free_indices
 
 ALL = AxisAccess(0, 0, 0, 0, all_required=True)
 
 
-def access_patterns(kernel: Kernel) -> tuple[tuple[AxisAccess, ...], ...]:
-    """Per tensor of `kernel.tensors`, one entry per dim in TPC order.
+def access_patterns(kernel: Kernel, program: Program) -> tuple[tuple[AxisAccess, ...], ...]:
+    """Per tensor of `kernel.tensors`, one entry per dim in TPC order; `program` is that of the kernel's stage.
 
     Exact where a coordinate is a multiple of one member coordinate plus a constant; a dim that a member runs through,
-    or addresses in any other way, is `all_required`.
+    or addresses in any other way, is `all_required`. So is one where the first or the last member may be outside the
+    tensor, as in a tile that reaches beyond it: the graph compiler refuses such a pattern.
     """
+    inside = Inside(program)
     members = {d.name: (n, d.step) for n, d in enumerate(kernel.index_space)}
     found: dict[str, list[AxisAccess]] = {}
     for tensor, coords, lanes in _accesses(kernel, (*kernel.setup, *kernel.body)):
         axes = [_axis(c, lanes if axis == 0 else 1, members) for axis, c in enumerate(coords)]
         known = found.get(tensor)
         found[tensor] = axes if known is None else [_union(a, b) for a, b in zip(known, axes, strict=True)]
-    return tuple(tuple(found.get(t.name, [ALL] * len(t.sizes))) for t in kernel.tensors)
+    return tuple(tuple(_within(t, found.get(t.name, []), kernel, inside)) for t in kernel.tensors)
+
+
+def _within(tensor: TensorParam, axes: Sequence[AxisAccess], kernel: Kernel, inside: Inside) -> Iterator[AxisAccess]:
+    for size, access in zip(tensor.sizes, axes or [ALL] * len(tensor.sizes), strict=True):
+        dim = kernel.index_space[access.index_dim]
+        first = plus(Binary("*", integer(access.a // dim.step), Index(dim.name)), access.start)
+        at_start = access.end >= 0
+        at_end = access.start == access.a == 0 or inside.before_end(first, size)
+        yield access if access.all_required or (at_start and at_end) else ALL
 
 
 def _accesses(kernel: Kernel, statements: Sequence[Statement]) -> Iterator[tuple[str, tuple[Expr, ...], int]]:

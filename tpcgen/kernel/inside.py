@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Binary, Expr, Literal, Program, Size
+from tpcgen.program.ir import Binary, Call, Expr, Literal, Program, Size
 from tpcgen.rewrite.support import facts
 
 
@@ -21,6 +21,10 @@ class Inside:
                 return self.from_start(index.left)
             case Binary(operator="%") if is_count(index.right):
                 return True
+            case Call(function="min"):
+                return all(self.from_start(a) for a in index.arguments)
+            case Call(function="max"):
+                return any(self.from_start(a) for a in index.arguments)
             case _:
                 return self._facts.prove(affine.polynomial(index))
 
@@ -32,6 +36,10 @@ class Inside:
                 return self.before_end(index.left, Binary("*", extent, index.right))
             case Binary(operator="%") if is_count(index.right) and self._less(index.right, extent):
                 return True
+            case Call(function="min"):
+                return any(self.before_end(a, extent) for a in index.arguments)
+            case Call(function="max"):
+                return all(self.before_end(a, extent) for a in index.arguments)
             case _:
                 return self._less(index, last)
 

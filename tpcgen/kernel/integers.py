@@ -87,12 +87,22 @@ class Integers:
         moved = row is not None and row in free_indices(index) and env[row].value != Index(row)
         way = direction(index, row) if moved and row is not None else 0
         at_start, at_end = self._inside.from_start(index), self._inside.before_end(index, extent)
-        if at_start and at_end and way == 0:
+        stays = way == 0 or (way == 1 and row is not None and self._capped(index, row, extent))
+        if at_start and at_end and stays:
             return coordinate
         last = self.scalar(plus(extent, -1), {})
         if at_start and at_end and way == 1:
             return Call("min", (coordinate, last))  # of rows in flight beyond the tensor
         return Call("max", (Call("min", (coordinate, last)), integer(0)))
+
+    def _capped(self, index: Expr, row: str, extent: Expr) -> bool:
+        """Whether it is a minimum with something below the extent that no row in flight moves."""
+        match index:
+            case Call(function="min", arguments=arguments):
+                fixed = [a for a in arguments if row not in free_indices(a)]
+                return any(self._inside.before_end(a, extent) for a in fixed)
+            case _:
+                return False
 
     def _loaded(self, read: Read, env: Env) -> Expr:
         """An element of an integer tensor as a variable; indices in `read` may already be kernel variables."""

@@ -232,8 +232,4 @@ class Intrinsics:
             self.lines.add(f"float128 {name};")
             self.lines.add(f"{name}.v1 = {source.name};")
             self.lines.add(f"{name}.v2 = {source.name};")
-        head = f"bfloat128 {s.dest.name} = "
-        if self.kernel.lanes is Lanes.LINEAR:
-            self._call(head, "convert_float128_to_bfloat128", [name, "SW_LINEAR"])
-        else:
-            self._call(head, "v_convert_f32_to_bf16_all_b", [name])
+        self._call(f"bfloat128 {s.dest.name} = ", "v_convert_f32_to_bf16_all_b", [name])

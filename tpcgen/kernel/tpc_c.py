@@ -32,7 +32,7 @@ from tpcgen.kernel.ir import (
 )
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Attr, Binary, Expr, Literal
+from tpcgen.program.ir import Attr, Binary, Expr, Index, Literal
 
 _ELEMENT = {VType.F32: "f32", VType.I32: "i32", VType.BF16: "bf16"}
 _RANK = 5
@@ -74,10 +74,10 @@ class _Printer:
         setup = _Block(self)
         setup.write(k.setup)
         self.lines.blank()
-        for n, dim in reversed(list(enumerate(k.index_space))):
-            scale = f" * {dim.step}" if dim.step != 1 else ""
-            self._for(dim.name, f"piece_begin[{n}]{scale}", f"piece_end[{n}]{scale}", dim.step)
-        _Block(self, setup).write(k.body)
+        *outer, last = [_members(k, n) for n in reversed(range(len(k.index_space)))]
+        for loop in outer:
+            self._for(loop.var, integer(loop.low), integer(loop.high), loop.step)
+        self.loop(setup, last)
         while self.lines.depth:
             self.lines.close()
         return "\n".join(self.lines.lines) + "\n"
@@ -228,8 +228,13 @@ class _Block:
             return
         for part, place in enumerate(coordinates.accesses(self.printer.kernel, s)):
             value = self.intrinsics.part(s.value, part)
-            self.lines.add(f"v_{kind}_st_tnsr({self._at(place)}, {s.tensor}, {value});")
+            self.lines.add(f"v_{kind}_st_tnsr({self._at(place)}, {s.tensor}, {value}{self._packed(s)});")
             self._advance()
+
+    def _packed(self, s: Store) -> str:
+        """A converted pair has its parts in even and odd lanes; PACK stores the even ones first."""
+        linear = s.value.type is VType.BF16 and self.printer.kernel.lanes is Lanes.LINEAR
+        return ", SW_PACK" if linear else ""
 
     # --- coordinates ------------------------------------------------------------------------------------------------
 
@@ -259,6 +264,17 @@ class _Block:
             if by:
                 self.lines.add(f"{self.moving[used]}[{variable.dim}] += {by};")
         self.accesses += 1
+
+
+def _members(k: Kernel, dim: int) -> Loop:
+    """The loop over the members of a piece along a dim of the index space; the body is that of the innermost one."""
+    d = k.index_space[dim]
+    low, high = (_times(Index(f"{end}[{dim}]"), d.step) for end in ("piece_begin", "piece_end"))
+    return Loop(d.name, low, high, d.step, k.body)
+
+
+def _times(e: Expr, factor: int) -> Expr:
+    return e if factor == 1 else Binary("*", e, Literal(factor, DType.I32))
 
 
 def _element(s: LocalLoad | LocalStore, part: int) -> str:

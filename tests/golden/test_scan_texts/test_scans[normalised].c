@@ -353,8 +353,8 @@ void main(tensor g, tensor K, tensor V, tensor Q, tensor O, int D, int N)
                     sum_2.v2 = increased.v2;
                 }
                 float128 t_3 = v_f32_mul_x2_b(sum_2, t_2, t_2);
-                bfloat128 o_b = convert_float128_to_bfloat128(t_3, SW_LINEAR);
-                v_bf16_st_tnsr(at_1, O, o_b);
+                bfloat128 o_b = v_convert_f32_to_bf16_all_b(t_3);
+                v_bf16_st_tnsr(at_1, O, o_b, SW_PACK);
             }
         }
     }

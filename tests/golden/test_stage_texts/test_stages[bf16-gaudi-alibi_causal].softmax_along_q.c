@@ -77,7 +77,7 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
     float128 zero_b_pair;
     zero_b_pair.v1 = zero;
     zero_b_pair.v2 = zero;
-    bfloat128 zero_b = convert_float128_to_bfloat128(zero_b_pair, SW_LINEAR);
+    bfloat128 zero_b = v_convert_f32_to_bf16_all_b(zero_b_pair);
 
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
@@ -740,7 +740,7 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     float128 p_r;
                     p_r.v1 = v_f32_mul_b(weight.v1, inverse.v1);
                     p_r.v2 = v_f32_mul_b(weight.v2, inverse.v2);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r);
                     float128 t_6;
                     t_6.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_6.v1);
                     t_6.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_6.v2);
@@ -767,7 +767,7 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     float128 p_r_2;
                     p_r_2.v1 = v_f32_mul_b(weight_2.v1, inverse.v1);
                     p_r_2.v2 = v_f32_mul_b(weight_2.v2, inverse.v2);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_2);
                     float128 t_11;
                     t_11.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_7.v1);
                     t_11.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_7.v2);
@@ -794,7 +794,7 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     float128 p_r_3;
                     p_r_3.v1 = v_f32_mul_b(weight_3.v1, inverse.v1);
                     p_r_3.v2 = v_f32_mul_b(weight_3.v2, inverse.v2);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_3, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_3);
                     float128 t_16;
                     t_16.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_8.v1);
                     t_16.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_8.v2);
@@ -821,14 +821,14 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     float128 p_r_4;
                     p_r_4.v1 = v_f32_mul_b(weight_4.v1, inverse.v1);
                     p_r_4.v2 = v_f32_mul_b(weight_4.v2, inverse.v2);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
-                    v_bf16_st_tnsr(at_17, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_4);
+                    v_bf16_st_tnsr(at_17, P_r, p_r_b, SW_PACK);
                     at_17[1] += 1;
-                    v_bf16_st_tnsr(at_17, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_17, P_r, p_r_b_2, SW_PACK);
                     at_17[1] += 1;
-                    v_bf16_st_tnsr(at_17, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_17, P_r, p_r_b_3, SW_PACK);
                     at_17[1] += 1;
-                    v_bf16_st_tnsr(at_17, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_17, P_r, p_r_b_4, SW_PACK);
                     at_17[1] += 1;
                 }
                 int5 at_18 = {q, k_full_end, h, b, 0};
@@ -884,7 +884,7 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     p_r_2.v2 = 0.0f;
                     p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_v1, 0);
                     p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r_2);
                     bool64 p_2_v1 = v_i32_cmp_geq_b(lane.v1, k + M + 1 - q - N);
                     bool64 p_2_v2 = v_i32_cmp_geq_b(lane.v2, k + M + 1 - q - N);
                     float128 t_6;
@@ -914,7 +914,7 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     p_r_4.v2 = 0.0f;
                     p_r_4.v1 = v_f32_mov_vb(p_r_3.v1, 0, p_r_4.v1, p_2_v1, 0);
                     p_r_4.v2 = v_f32_mov_vb(p_r_3.v2, 0, p_r_4.v2, p_2_v2, 0);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_4);
                     bool64 p_3_v1 = v_i32_cmp_geq_b(lane.v1, k + M + 2 - q - N);
                     bool64 p_3_v2 = v_i32_cmp_geq_b(lane.v2, k + M + 2 - q - N);
                     float128 t_11;
@@ -944,7 +944,7 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     p_r_6.v2 = 0.0f;
                     p_r_6.v1 = v_f32_mov_vb(p_r_5.v1, 0, p_r_6.v1, p_3_v1, 0);
                     p_r_6.v2 = v_f32_mov_vb(p_r_5.v2, 0, p_r_6.v2, p_3_v2, 0);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_6, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_6);
                     bool64 p_4_v1 = v_i32_cmp_geq_b(lane.v1, k + M + 3 - q - N);
                     bool64 p_4_v2 = v_i32_cmp_geq_b(lane.v2, k + M + 3 - q - N);
                     float128 t_16;
@@ -974,14 +974,14 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     p_r_8.v2 = 0.0f;
                     p_r_8.v1 = v_f32_mov_vb(p_r_7.v1, 0, p_r_8.v1, p_4_v1, 0);
                     p_r_8.v2 = v_f32_mov_vb(p_r_7.v2, 0, p_r_8.v2, p_4_v2, 0);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_8, SW_LINEAR);
-                    v_bf16_st_tnsr(at_20, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_8);
+                    v_bf16_st_tnsr(at_20, P_r, p_r_b, SW_PACK);
                     at_20[1] += 1;
-                    v_bf16_st_tnsr(at_20, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_20, P_r, p_r_b_2, SW_PACK);
                     at_20[1] += 1;
-                    v_bf16_st_tnsr(at_20, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_20, P_r, p_r_b_3, SW_PACK);
                     at_20[1] += 1;
-                    v_bf16_st_tnsr(at_20, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_20, P_r, p_r_b_4, SW_PACK);
                     at_20[1] += 1;
                 }
                 int5 at_21 = {q, k_whole_end, h, b, 0};
@@ -1022,13 +1022,13 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     p_r_2.v2 = 0.0f;
                     p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_v1, 0);
                     p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
-                    v_bf16_st_tnsr(at_23, P_r, p_r_b);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r_2);
+                    v_bf16_st_tnsr(at_23, P_r, p_r_b, SW_PACK);
                     at_23[1] += 1;
                 }
                 int5 at_24 = {q, k_end, h, b, 0};
                 for (int k = k_end; k < N; k++) {
-                    v_bf16_st_tnsr(at_24, P_r, zero_b);
+                    v_bf16_st_tnsr(at_24, P_r, zero_b, SW_PACK);
                     at_24[1] += 1;
                 }
             }

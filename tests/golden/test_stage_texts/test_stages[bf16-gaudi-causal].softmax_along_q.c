@@ -78,7 +78,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
     float128 zero_b_pair;
     zero_b_pair.v1 = zero;
     zero_b_pair.v2 = zero;
-    bfloat128 zero_b = convert_float128_to_bfloat128(zero_b_pair, SW_LINEAR);
+    bfloat128 zero_b = v_convert_f32_to_bf16_all_b(zero_b_pair);
 
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
@@ -453,7 +453,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     float128 p_r;
                     p_r.v1 = v_f32_mul_b(weight.v1, inverse.v1);
                     p_r.v2 = v_f32_mul_b(weight.v2, inverse.v2);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r);
                     float128 below_max_2;
                     below_max_2.v1 = v_f32_sub_b(s_dot_6.v1, row_max.v1);
                     below_max_2.v2 = v_f32_sub_b(s_dot_6.v2, row_max.v2);
@@ -465,7 +465,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     float128 p_r_2;
                     p_r_2.v1 = v_f32_mul_b(weight_2.v1, inverse.v1);
                     p_r_2.v2 = v_f32_mul_b(weight_2.v2, inverse.v2);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_2);
                     float128 below_max_3;
                     below_max_3.v1 = v_f32_sub_b(s_dot_7.v1, row_max.v1);
                     below_max_3.v2 = v_f32_sub_b(s_dot_7.v2, row_max.v2);
@@ -477,7 +477,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     float128 p_r_3;
                     p_r_3.v1 = v_f32_mul_b(weight_3.v1, inverse.v1);
                     p_r_3.v2 = v_f32_mul_b(weight_3.v2, inverse.v2);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_3, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_3);
                     float128 below_max_4;
                     below_max_4.v1 = v_f32_sub_b(s_dot_8.v1, row_max.v1);
                     below_max_4.v2 = v_f32_sub_b(s_dot_8.v2, row_max.v2);
@@ -489,14 +489,14 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     float128 p_r_4;
                     p_r_4.v1 = v_f32_mul_b(weight_4.v1, inverse.v1);
                     p_r_4.v2 = v_f32_mul_b(weight_4.v2, inverse.v2);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
-                    v_bf16_st_tnsr(at_16, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_4);
+                    v_bf16_st_tnsr(at_16, P_r, p_r_b, SW_PACK);
                     at_16[1] += 1;
-                    v_bf16_st_tnsr(at_16, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_16, P_r, p_r_b_2, SW_PACK);
                     at_16[1] += 1;
-                    v_bf16_st_tnsr(at_16, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_16, P_r, p_r_b_3, SW_PACK);
                     at_16[1] += 1;
-                    v_bf16_st_tnsr(at_16, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_16, P_r, p_r_b_4, SW_PACK);
                     at_16[1] += 1;
                 }
                 int5 at_17 = {q, k_full_end, h, b, 0};
@@ -537,7 +537,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     p_r_2.v2 = 0.0f;
                     p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_v1, 0);
                     p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r_2);
                     bool64 p_2_v1 = v_i32_cmp_geq_b(lane.v1, k + M + 1 - q - N);
                     bool64 p_2_v2 = v_i32_cmp_geq_b(lane.v2, k + M + 1 - q - N);
                     float128 below_max_2;
@@ -552,7 +552,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     p_r_4.v2 = 0.0f;
                     p_r_4.v1 = v_f32_mov_vb(p_r_3.v1, 0, p_r_4.v1, p_2_v1, 0);
                     p_r_4.v2 = v_f32_mov_vb(p_r_3.v2, 0, p_r_4.v2, p_2_v2, 0);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_4);
                     bool64 p_3_v1 = v_i32_cmp_geq_b(lane.v1, k + M + 2 - q - N);
                     bool64 p_3_v2 = v_i32_cmp_geq_b(lane.v2, k + M + 2 - q - N);
                     float128 below_max_3;
@@ -567,7 +567,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     p_r_6.v2 = 0.0f;
                     p_r_6.v1 = v_f32_mov_vb(p_r_5.v1, 0, p_r_6.v1, p_3_v1, 0);
                     p_r_6.v2 = v_f32_mov_vb(p_r_5.v2, 0, p_r_6.v2, p_3_v2, 0);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_6, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_6);
                     bool64 p_4_v1 = v_i32_cmp_geq_b(lane.v1, k + M + 3 - q - N);
                     bool64 p_4_v2 = v_i32_cmp_geq_b(lane.v2, k + M + 3 - q - N);
                     float128 below_max_4;
@@ -582,14 +582,14 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     p_r_8.v2 = 0.0f;
                     p_r_8.v1 = v_f32_mov_vb(p_r_7.v1, 0, p_r_8.v1, p_4_v1, 0);
                     p_r_8.v2 = v_f32_mov_vb(p_r_7.v2, 0, p_r_8.v2, p_4_v2, 0);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_8, SW_LINEAR);
-                    v_bf16_st_tnsr(at_19, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_8);
+                    v_bf16_st_tnsr(at_19, P_r, p_r_b, SW_PACK);
                     at_19[1] += 1;
-                    v_bf16_st_tnsr(at_19, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_19, P_r, p_r_b_2, SW_PACK);
                     at_19[1] += 1;
-                    v_bf16_st_tnsr(at_19, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_19, P_r, p_r_b_3, SW_PACK);
                     at_19[1] += 1;
-                    v_bf16_st_tnsr(at_19, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_19, P_r, p_r_b_4, SW_PACK);
                     at_19[1] += 1;
                 }
                 int5 at_20 = {q, k_whole_end, h, b, 0};
@@ -615,13 +615,13 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     p_r_2.v2 = 0.0f;
                     p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_v1, 0);
                     p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
-                    v_bf16_st_tnsr(at_22, P_r, p_r_b);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r_2);
+                    v_bf16_st_tnsr(at_22, P_r, p_r_b, SW_PACK);
                     at_22[1] += 1;
                 }
                 int5 at_23 = {q, k_end, h, b, 0};
                 for (int k = k_end; k < N; k++) {
-                    v_bf16_st_tnsr(at_23, P_r, zero_b);
+                    v_bf16_st_tnsr(at_23, P_r, zero_b, SW_PACK);
                     at_23[1] += 1;
                 }
             }

@@ -475,7 +475,7 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     float128 p_r;
                     p_r.v1 = v_f32_mul_b(weight.v1, inverse);
                     p_r.v2 = v_f32_mul_b(weight.v2, inverse);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r);
                     float128 below_max_2;
                     below_max_2.v1 = v_f32_sub_b(s_dot_10.v1, row_max_6);
                     below_max_2.v2 = v_f32_sub_b(s_dot_10.v2, row_max_6);
@@ -487,7 +487,7 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     float128 p_r_2;
                     p_r_2.v1 = v_f32_mul_b(weight_2.v1, inverse_2);
                     p_r_2.v2 = v_f32_mul_b(weight_2.v2, inverse_2);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_2);
                     float128 below_max_3;
                     below_max_3.v1 = v_f32_sub_b(s_dot_11.v1, row_max_7);
                     below_max_3.v2 = v_f32_sub_b(s_dot_11.v2, row_max_7);
@@ -499,7 +499,7 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     float128 p_r_3;
                     p_r_3.v1 = v_f32_mul_b(weight_3.v1, inverse_3);
                     p_r_3.v2 = v_f32_mul_b(weight_3.v2, inverse_3);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_3, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_3);
                     float128 below_max_4;
                     below_max_4.v1 = v_f32_sub_b(s_dot_12.v1, row_max_8);
                     below_max_4.v2 = v_f32_sub_b(s_dot_12.v2, row_max_8);
@@ -511,14 +511,14 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     float128 p_r_4;
                     p_r_4.v1 = v_f32_mul_b(weight_4.v1, inverse_4);
                     p_r_4.v2 = v_f32_mul_b(weight_4.v2, inverse_4);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
-                    v_bf16_st_tnsr(at_28, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_4);
+                    v_bf16_st_tnsr(at_28, P_r, p_r_b, SW_PACK);
                     at_28[0] += 128;
-                    v_bf16_st_tnsr(at_29, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_29, P_r, p_r_b_2, SW_PACK);
                     at_29[0] += 128;
-                    v_bf16_st_tnsr(at_30, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_30, P_r, p_r_b_3, SW_PACK);
                     at_30[0] += 128;
-                    v_bf16_st_tnsr(at_31, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_31, P_r, p_r_b_4, SW_PACK);
                     at_31[0] += 128;
                 }
             }

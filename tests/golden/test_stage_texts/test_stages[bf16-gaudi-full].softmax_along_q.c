@@ -315,7 +315,7 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     float128 p_r;
                     p_r.v1 = v_f32_mul_b(weight.v1, inverse.v1);
                     p_r.v2 = v_f32_mul_b(weight.v2, inverse.v2);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r);
                     float128 below_max_2;
                     below_max_2.v1 = v_f32_sub_b(s_dot_6.v1, row_max.v1);
                     below_max_2.v2 = v_f32_sub_b(s_dot_6.v2, row_max.v2);
@@ -327,7 +327,7 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     float128 p_r_2;
                     p_r_2.v1 = v_f32_mul_b(weight_2.v1, inverse.v1);
                     p_r_2.v2 = v_f32_mul_b(weight_2.v2, inverse.v2);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_2);
                     float128 below_max_3;
                     below_max_3.v1 = v_f32_sub_b(s_dot_7.v1, row_max.v1);
                     below_max_3.v2 = v_f32_sub_b(s_dot_7.v2, row_max.v2);
@@ -339,7 +339,7 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     float128 p_r_3;
                     p_r_3.v1 = v_f32_mul_b(weight_3.v1, inverse.v1);
                     p_r_3.v2 = v_f32_mul_b(weight_3.v2, inverse.v2);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_3, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_3);
                     float128 below_max_4;
                     below_max_4.v1 = v_f32_sub_b(s_dot_8.v1, row_max.v1);
                     below_max_4.v2 = v_f32_sub_b(s_dot_8.v2, row_max.v2);
@@ -351,14 +351,14 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     float128 p_r_4;
                     p_r_4.v1 = v_f32_mul_b(weight_4.v1, inverse.v1);
                     p_r_4.v2 = v_f32_mul_b(weight_4.v2, inverse.v2);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
-                    v_bf16_st_tnsr(at_14, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_4);
+                    v_bf16_st_tnsr(at_14, P_r, p_r_b, SW_PACK);
                     at_14[1] += 1;
-                    v_bf16_st_tnsr(at_14, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_14, P_r, p_r_b_2, SW_PACK);
                     at_14[1] += 1;
-                    v_bf16_st_tnsr(at_14, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_14, P_r, p_r_b_3, SW_PACK);
                     at_14[1] += 1;
-                    v_bf16_st_tnsr(at_14, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_14, P_r, p_r_b_4, SW_PACK);
                     at_14[1] += 1;
                 }
                 int5 at_15 = {q, k_whole_end, h, b, 0};
@@ -377,8 +377,8 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     float128 p_r;
                     p_r.v1 = v_f32_mul_b(weight.v1, inverse.v1);
                     p_r.v2 = v_f32_mul_b(weight.v2, inverse.v2);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
-                    v_bf16_st_tnsr(at_17, P_r, p_r_b);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r);
+                    v_bf16_st_tnsr(at_17, P_r, p_r_b, SW_PACK);
                     at_17[1] += 1;
                 }
             }

@@ -77,7 +77,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
     float128 zero_b_pair;
     zero_b_pair.v1 = zero;
     zero_b_pair.v2 = zero;
-    bfloat128 zero_b = convert_float128_to_bfloat128(zero_b_pair, SW_LINEAR);
+    bfloat128 zero_b = v_convert_f32_to_bf16_all_b(zero_b_pair);
 
     for (int b = piece_begin[3]; b < piece_end[3]; b++) {
         for (int h = piece_begin[2]; h < piece_end[2]; h++) {
@@ -865,7 +865,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                             s_i32_min(s_i32_max(N - i - 64 * n, 0), 1)))));
                     int5 at_17 = {i, 0, n, h, b};
                     for (int j = 0; j < j_begin_2; j++) {
-                        v_bf16_st_tnsr(at_17, P_b_r, zero_b);
+                        v_bf16_st_tnsr(at_17, P_b_r, zero_b, SW_PACK);
                         at_17[1] += 1;
                     }
                     const int j_whole_end_2 = j_begin_2 + ((j_end_2 - j_begin_2) & -4);
@@ -938,7 +938,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         p_b_r_2.v2 = 0.0f;
                         p_b_r_2.v1 = v_f32_mov_vb(p_b_r.v1, 0, p_b_r_2.v1, p_9_v1, 0);
                         p_b_r_2.v2 = v_f32_mov_vb(p_b_r.v2, 0, p_b_r_2.v2, p_9_v2, 0);
-                        bfloat128 p_b_r_b = convert_float128_to_bfloat128(p_b_r_2, SW_LINEAR);
+                        bfloat128 p_b_r_b = v_convert_f32_to_bf16_all_b(p_b_r_2);
                         int64 t_5 = W - j - 64 * n - 2;
                         bool64 p_10 = v_i32_cmp_leq_b(t_5, 0);
                         bool64 p_11_v1 = p_v1 & p_10;
@@ -970,7 +970,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         p_b_r_4.v2 = 0.0f;
                         p_b_r_4.v1 = v_f32_mov_vb(p_b_r_3.v1, 0, p_b_r_4.v1, p_17_v1, 0);
                         p_b_r_4.v2 = v_f32_mov_vb(p_b_r_3.v2, 0, p_b_r_4.v2, p_17_v2, 0);
-                        bfloat128 p_b_r_b_2 = convert_float128_to_bfloat128(p_b_r_4, SW_LINEAR);
+                        bfloat128 p_b_r_b_2 = v_convert_f32_to_bf16_all_b(p_b_r_4);
                         int64 t_8 = W - j - 64 * n - 3;
                         bool64 p_18 = v_i32_cmp_leq_b(t_8, 0);
                         bool64 p_19_v1 = p_v1 & p_18;
@@ -1002,7 +1002,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         p_b_r_6.v2 = 0.0f;
                         p_b_r_6.v1 = v_f32_mov_vb(p_b_r_5.v1, 0, p_b_r_6.v1, p_25_v1, 0);
                         p_b_r_6.v2 = v_f32_mov_vb(p_b_r_5.v2, 0, p_b_r_6.v2, p_25_v2, 0);
-                        bfloat128 p_b_r_b_3 = convert_float128_to_bfloat128(p_b_r_6, SW_LINEAR);
+                        bfloat128 p_b_r_b_3 = v_convert_f32_to_bf16_all_b(p_b_r_6);
                         int64 t_11 = W - j - 64 * n - 4;
                         bool64 p_26 = v_i32_cmp_leq_b(t_11, 0);
                         bool64 p_27_v1 = p_v1 & p_26;
@@ -1034,14 +1034,14 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         p_b_r_8.v2 = 0.0f;
                         p_b_r_8.v1 = v_f32_mov_vb(p_b_r_7.v1, 0, p_b_r_8.v1, p_33_v1, 0);
                         p_b_r_8.v2 = v_f32_mov_vb(p_b_r_7.v2, 0, p_b_r_8.v2, p_33_v2, 0);
-                        bfloat128 p_b_r_b_4 = convert_float128_to_bfloat128(p_b_r_8, SW_LINEAR);
-                        v_bf16_st_tnsr(at_20, P_b_r, p_b_r_b);
+                        bfloat128 p_b_r_b_4 = v_convert_f32_to_bf16_all_b(p_b_r_8);
+                        v_bf16_st_tnsr(at_20, P_b_r, p_b_r_b, SW_PACK);
                         at_20[1] += 1;
-                        v_bf16_st_tnsr(at_20, P_b_r, p_b_r_b_2);
+                        v_bf16_st_tnsr(at_20, P_b_r, p_b_r_b_2, SW_PACK);
                         at_20[1] += 1;
-                        v_bf16_st_tnsr(at_20, P_b_r, p_b_r_b_3);
+                        v_bf16_st_tnsr(at_20, P_b_r, p_b_r_b_3, SW_PACK);
                         at_20[1] += 1;
-                        v_bf16_st_tnsr(at_20, P_b_r, p_b_r_b_4);
+                        v_bf16_st_tnsr(at_20, P_b_r, p_b_r_b_4, SW_PACK);
                         at_20[1] += 1;
                     }
                     const int5 at_21 = {i, j_full_2, n, h, b};
@@ -1082,7 +1082,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         float128 p_b_r;
                         p_b_r.v1 = v_f32_mul_b(weight_2.v1, inverse.v1);
                         p_b_r.v2 = v_f32_mul_b(weight_2.v2, inverse.v2);
-                        bfloat128 p_b_r_b = convert_float128_to_bfloat128(p_b_r, SW_LINEAR);
+                        bfloat128 p_b_r_b = v_convert_f32_to_bf16_all_b(p_b_r);
                         float128 t_3;
                         t_3.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_b_6.v1);
                         t_3.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_b_6.v2);
@@ -1097,7 +1097,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         float128 p_b_r_2;
                         p_b_r_2.v1 = v_f32_mul_b(weight_3.v1, inverse.v1);
                         p_b_r_2.v2 = v_f32_mul_b(weight_3.v2, inverse.v2);
-                        bfloat128 p_b_r_b_2 = convert_float128_to_bfloat128(p_b_r_2, SW_LINEAR);
+                        bfloat128 p_b_r_b_2 = v_convert_f32_to_bf16_all_b(p_b_r_2);
                         float128 t_4;
                         t_4.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_b_7.v1);
                         t_4.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_b_7.v2);
@@ -1112,7 +1112,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         float128 p_b_r_3;
                         p_b_r_3.v1 = v_f32_mul_b(weight_4.v1, inverse.v1);
                         p_b_r_3.v2 = v_f32_mul_b(weight_4.v2, inverse.v2);
-                        bfloat128 p_b_r_b_3 = convert_float128_to_bfloat128(p_b_r_3, SW_LINEAR);
+                        bfloat128 p_b_r_b_3 = v_convert_f32_to_bf16_all_b(p_b_r_3);
                         float128 t_5;
                         t_5.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_b_8.v1);
                         t_5.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_b_8.v2);
@@ -1127,14 +1127,14 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         float128 p_b_r_4;
                         p_b_r_4.v1 = v_f32_mul_b(weight_5.v1, inverse.v1);
                         p_b_r_4.v2 = v_f32_mul_b(weight_5.v2, inverse.v2);
-                        bfloat128 p_b_r_b_4 = convert_float128_to_bfloat128(p_b_r_4, SW_LINEAR);
-                        v_bf16_st_tnsr(at_31, P_b_r, p_b_r_b);
+                        bfloat128 p_b_r_b_4 = v_convert_f32_to_bf16_all_b(p_b_r_4);
+                        v_bf16_st_tnsr(at_31, P_b_r, p_b_r_b, SW_PACK);
                         at_31[1] += 1;
-                        v_bf16_st_tnsr(at_31, P_b_r, p_b_r_b_2);
+                        v_bf16_st_tnsr(at_31, P_b_r, p_b_r_b_2, SW_PACK);
                         at_31[1] += 1;
-                        v_bf16_st_tnsr(at_31, P_b_r, p_b_r_b_3);
+                        v_bf16_st_tnsr(at_31, P_b_r, p_b_r_b_3, SW_PACK);
                         at_31[1] += 1;
-                        v_bf16_st_tnsr(at_31, P_b_r, p_b_r_b_4);
+                        v_bf16_st_tnsr(at_31, P_b_r, p_b_r_b_4, SW_PACK);
                         at_31[1] += 1;
                     }
                     int5 at_32 = {i, j_full_end_2, n, h, b};
@@ -1192,7 +1192,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         p_b_r_2.v2 = 0.0f;
                         p_b_r_2.v1 = v_f32_mov_vb(p_b_r.v1, 0, p_b_r_2.v1, p_9_v1, 0);
                         p_b_r_2.v2 = v_f32_mov_vb(p_b_r.v2, 0, p_b_r_2.v2, p_9_v2, 0);
-                        bfloat128 p_b_r_b = convert_float128_to_bfloat128(p_b_r_2, SW_LINEAR);
+                        bfloat128 p_b_r_b = v_convert_f32_to_bf16_all_b(p_b_r_2);
                         int64 t_5 = W - j - 64 * n - 2;
                         bool64 p_10 = v_i32_cmp_leq_b(t_5, 0);
                         bool64 p_11_v1 = p_v1 & p_10;
@@ -1224,7 +1224,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         p_b_r_4.v2 = 0.0f;
                         p_b_r_4.v1 = v_f32_mov_vb(p_b_r_3.v1, 0, p_b_r_4.v1, p_17_v1, 0);
                         p_b_r_4.v2 = v_f32_mov_vb(p_b_r_3.v2, 0, p_b_r_4.v2, p_17_v2, 0);
-                        bfloat128 p_b_r_b_2 = convert_float128_to_bfloat128(p_b_r_4, SW_LINEAR);
+                        bfloat128 p_b_r_b_2 = v_convert_f32_to_bf16_all_b(p_b_r_4);
                         int64 t_8 = W - j - 64 * n - 3;
                         bool64 p_18 = v_i32_cmp_leq_b(t_8, 0);
                         bool64 p_19_v1 = p_v1 & p_18;
@@ -1256,7 +1256,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         p_b_r_6.v2 = 0.0f;
                         p_b_r_6.v1 = v_f32_mov_vb(p_b_r_5.v1, 0, p_b_r_6.v1, p_25_v1, 0);
                         p_b_r_6.v2 = v_f32_mov_vb(p_b_r_5.v2, 0, p_b_r_6.v2, p_25_v2, 0);
-                        bfloat128 p_b_r_b_3 = convert_float128_to_bfloat128(p_b_r_6, SW_LINEAR);
+                        bfloat128 p_b_r_b_3 = v_convert_f32_to_bf16_all_b(p_b_r_6);
                         int64 t_11 = W - j - 64 * n - 4;
                         bool64 p_26 = v_i32_cmp_leq_b(t_11, 0);
                         bool64 p_27_v1 = p_v1 & p_26;
@@ -1288,14 +1288,14 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         p_b_r_8.v2 = 0.0f;
                         p_b_r_8.v1 = v_f32_mov_vb(p_b_r_7.v1, 0, p_b_r_8.v1, p_33_v1, 0);
                         p_b_r_8.v2 = v_f32_mov_vb(p_b_r_7.v2, 0, p_b_r_8.v2, p_33_v2, 0);
-                        bfloat128 p_b_r_b_4 = convert_float128_to_bfloat128(p_b_r_8, SW_LINEAR);
-                        v_bf16_st_tnsr(at_34, P_b_r, p_b_r_b);
+                        bfloat128 p_b_r_b_4 = v_convert_f32_to_bf16_all_b(p_b_r_8);
+                        v_bf16_st_tnsr(at_34, P_b_r, p_b_r_b, SW_PACK);
                         at_34[1] += 1;
-                        v_bf16_st_tnsr(at_34, P_b_r, p_b_r_b_2);
+                        v_bf16_st_tnsr(at_34, P_b_r, p_b_r_b_2, SW_PACK);
                         at_34[1] += 1;
-                        v_bf16_st_tnsr(at_34, P_b_r, p_b_r_b_3);
+                        v_bf16_st_tnsr(at_34, P_b_r, p_b_r_b_3, SW_PACK);
                         at_34[1] += 1;
-                        v_bf16_st_tnsr(at_34, P_b_r, p_b_r_b_4);
+                        v_bf16_st_tnsr(at_34, P_b_r, p_b_r_b_4, SW_PACK);
                         at_34[1] += 1;
                     }
                     int5 at_35 = {i, j_whole_end_2, n, h, b};
@@ -1338,13 +1338,13 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         p_b_r_2.v2 = 0.0f;
                         p_b_r_2.v1 = v_f32_mov_vb(p_b_r.v1, 0, p_b_r_2.v1, p_9_v1, 0);
                         p_b_r_2.v2 = v_f32_mov_vb(p_b_r.v2, 0, p_b_r_2.v2, p_9_v2, 0);
-                        bfloat128 p_b_r_b = convert_float128_to_bfloat128(p_b_r_2, SW_LINEAR);
-                        v_bf16_st_tnsr(at_37, P_b_r, p_b_r_b);
+                        bfloat128 p_b_r_b = v_convert_f32_to_bf16_all_b(p_b_r_2);
+                        v_bf16_st_tnsr(at_37, P_b_r, p_b_r_b, SW_PACK);
                         at_37[1] += 1;
                     }
                     int5 at_38 = {i, j_end_2, n, h, b};
                     for (int j = j_end_2; j < W + 63; j++) {
-                        v_bf16_st_tnsr(at_38, P_b_r, zero_b);
+                        v_bf16_st_tnsr(at_38, P_b_r, zero_b, SW_PACK);
                         at_38[1] += 1;
                     }
                 }

@@ -92,7 +92,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
     float128 zero_b_pair;
     zero_b_pair.v1 = zero;
     zero_b_pair.v2 = zero;
-    bfloat128 zero_b = convert_float128_to_bfloat128(zero_b_pair, SW_LINEAR);
+    bfloat128 zero_b = v_convert_f32_to_bf16_all_b(zero_b_pair);
 
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
@@ -748,13 +748,13 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                 int5 at_35 = {0, q + 2, h, b, 0};
                 int5 at_36 = {0, q + 3, h, b, 0};
                 for (int k = 0; k < k_first; k += 128) {
-                    v_bf16_st_tnsr(at_33, P_r, zero_b);
+                    v_bf16_st_tnsr(at_33, P_r, zero_b, SW_PACK);
                     at_33[0] += 128;
-                    v_bf16_st_tnsr(at_34, P_r, zero_b);
+                    v_bf16_st_tnsr(at_34, P_r, zero_b, SW_PACK);
                     at_34[0] += 128;
-                    v_bf16_st_tnsr(at_35, P_r, zero_b);
+                    v_bf16_st_tnsr(at_35, P_r, zero_b, SW_PACK);
                     at_35[0] += 128;
-                    v_bf16_st_tnsr(at_36, P_r, zero_b);
+                    v_bf16_st_tnsr(at_36, P_r, zero_b, SW_PACK);
                     at_36[0] += 128;
                 }
                 int5 at_37 = {k_first, q, h, b, 0};
@@ -807,7 +807,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     p_r_2.v2 = 0.0f;
                     p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_3_v1, 0);
                     p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_3_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r_2);
                     bool64 p_4_v1 = v_i32_cmp_grt_b(lane.v1, q + 1 - k - W);
                     bool64 p_4_v2 = v_i32_cmp_grt_b(lane.v2, q + 1 - k - W);
                     bool64 p_5_v1 = v_i32_cmp_leq_b(lane.v1, q + 1 - k);
@@ -829,7 +829,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     p_r_4.v2 = 0.0f;
                     p_r_4.v1 = v_f32_mov_vb(p_r_3.v1, 0, p_r_4.v1, p_6_v1, 0);
                     p_r_4.v2 = v_f32_mov_vb(p_r_3.v2, 0, p_r_4.v2, p_6_v2, 0);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_4);
                     bool64 p_7_v1 = v_i32_cmp_grt_b(lane.v1, q + 2 - k - W);
                     bool64 p_7_v2 = v_i32_cmp_grt_b(lane.v2, q + 2 - k - W);
                     bool64 p_8_v1 = v_i32_cmp_leq_b(lane.v1, q + 2 - k);
@@ -851,7 +851,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     p_r_6.v2 = 0.0f;
                     p_r_6.v1 = v_f32_mov_vb(p_r_5.v1, 0, p_r_6.v1, p_9_v1, 0);
                     p_r_6.v2 = v_f32_mov_vb(p_r_5.v2, 0, p_r_6.v2, p_9_v2, 0);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_6, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_6);
                     bool64 p_10_v1 = v_i32_cmp_grt_b(lane.v1, q + 3 - k - W);
                     bool64 p_10_v2 = v_i32_cmp_grt_b(lane.v2, q + 3 - k - W);
                     bool64 p_11_v1 = v_i32_cmp_leq_b(lane.v1, q + 3 - k);
@@ -873,14 +873,14 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     p_r_8.v2 = 0.0f;
                     p_r_8.v1 = v_f32_mov_vb(p_r_7.v1, 0, p_r_8.v1, p_12_v1, 0);
                     p_r_8.v2 = v_f32_mov_vb(p_r_7.v2, 0, p_r_8.v2, p_12_v2, 0);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_8, SW_LINEAR);
-                    v_bf16_st_tnsr(at_41, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_8);
+                    v_bf16_st_tnsr(at_41, P_r, p_r_b, SW_PACK);
                     at_41[0] += 128;
-                    v_bf16_st_tnsr(at_42, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_42, P_r, p_r_b_2, SW_PACK);
                     at_42[0] += 128;
-                    v_bf16_st_tnsr(at_43, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_43, P_r, p_r_b_3, SW_PACK);
                     at_43[0] += 128;
-                    v_bf16_st_tnsr(at_44, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_44, P_r, p_r_b_4, SW_PACK);
                     at_44[0] += 128;
                 }
                 float128 s_dot_9;
@@ -918,7 +918,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     float128 p_r;
                     p_r.v1 = v_f32_mul_b(weight_5.v1, inverse);
                     p_r.v2 = v_f32_mul_b(weight_5.v2, inverse);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r);
                     float128 t_70;
                     t_70.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_10.v1);
                     t_70.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_10.v2);
@@ -933,7 +933,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     float128 p_r_2;
                     p_r_2.v1 = v_f32_mul_b(weight_6.v1, inverse_2);
                     p_r_2.v2 = v_f32_mul_b(weight_6.v2, inverse_2);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_2);
                     float128 t_71;
                     t_71.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_11.v1);
                     t_71.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_11.v2);
@@ -948,7 +948,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     float128 p_r_3;
                     p_r_3.v1 = v_f32_mul_b(weight_7.v1, inverse_3);
                     p_r_3.v2 = v_f32_mul_b(weight_7.v2, inverse_3);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_3, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_3);
                     float128 t_72;
                     t_72.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_12.v1);
                     t_72.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_12.v2);
@@ -963,14 +963,14 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     float128 p_r_4;
                     p_r_4.v1 = v_f32_mul_b(weight_8.v1, inverse_4);
                     p_r_4.v2 = v_f32_mul_b(weight_8.v2, inverse_4);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
-                    v_bf16_st_tnsr(at_49, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_4);
+                    v_bf16_st_tnsr(at_49, P_r, p_r_b, SW_PACK);
                     at_49[0] += 128;
-                    v_bf16_st_tnsr(at_50, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_50, P_r, p_r_b_2, SW_PACK);
                     at_50[0] += 128;
-                    v_bf16_st_tnsr(at_51, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_51, P_r, p_r_b_3, SW_PACK);
                     at_51[0] += 128;
-                    v_bf16_st_tnsr(at_52, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_52, P_r, p_r_b_4, SW_PACK);
                     at_52[0] += 128;
                 }
                 int5 at_53 = {k_full_end, q, h, b, 0};
@@ -1023,7 +1023,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     p_r_2.v2 = 0.0f;
                     p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_3_v1, 0);
                     p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_3_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r_2);
                     bool64 p_4_v1 = v_i32_cmp_grt_b(lane.v1, q + 1 - k - W);
                     bool64 p_4_v2 = v_i32_cmp_grt_b(lane.v2, q + 1 - k - W);
                     bool64 p_5_v1 = v_i32_cmp_leq_b(lane.v1, q + 1 - k);
@@ -1045,7 +1045,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     p_r_4.v2 = 0.0f;
                     p_r_4.v1 = v_f32_mov_vb(p_r_3.v1, 0, p_r_4.v1, p_6_v1, 0);
                     p_r_4.v2 = v_f32_mov_vb(p_r_3.v2, 0, p_r_4.v2, p_6_v2, 0);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_4);
                     bool64 p_7_v1 = v_i32_cmp_grt_b(lane.v1, q + 2 - k - W);
                     bool64 p_7_v2 = v_i32_cmp_grt_b(lane.v2, q + 2 - k - W);
                     bool64 p_8_v1 = v_i32_cmp_leq_b(lane.v1, q + 2 - k);
@@ -1067,7 +1067,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     p_r_6.v2 = 0.0f;
                     p_r_6.v1 = v_f32_mov_vb(p_r_5.v1, 0, p_r_6.v1, p_9_v1, 0);
                     p_r_6.v2 = v_f32_mov_vb(p_r_5.v2, 0, p_r_6.v2, p_9_v2, 0);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_6, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_6);
                     bool64 p_10_v1 = v_i32_cmp_grt_b(lane.v1, q + 3 - k - W);
                     bool64 p_10_v2 = v_i32_cmp_grt_b(lane.v2, q + 3 - k - W);
                     bool64 p_11_v1 = v_i32_cmp_leq_b(lane.v1, q + 3 - k);
@@ -1089,14 +1089,14 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     p_r_8.v2 = 0.0f;
                     p_r_8.v1 = v_f32_mov_vb(p_r_7.v1, 0, p_r_8.v1, p_12_v1, 0);
                     p_r_8.v2 = v_f32_mov_vb(p_r_7.v2, 0, p_r_8.v2, p_12_v2, 0);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_8, SW_LINEAR);
-                    v_bf16_st_tnsr(at_57, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_8);
+                    v_bf16_st_tnsr(at_57, P_r, p_r_b, SW_PACK);
                     at_57[0] += 128;
-                    v_bf16_st_tnsr(at_58, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_58, P_r, p_r_b_2, SW_PACK);
                     at_58[0] += 128;
-                    v_bf16_st_tnsr(at_59, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_59, P_r, p_r_b_3, SW_PACK);
                     at_59[0] += 128;
-                    v_bf16_st_tnsr(at_60, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_60, P_r, p_r_b_4, SW_PACK);
                     at_60[0] += 128;
                 }
                 int5 at_61 = {(k_end + 127) & -128, q, h, b, 0};
@@ -1104,13 +1104,13 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                 int5 at_63 = {(k_end + 127) & -128, q + 2, h, b, 0};
                 int5 at_64 = {(k_end + 127) & -128, q + 3, h, b, 0};
                 for (int k = (k_end + 127) & -128; k < N; k += 128) {
-                    v_bf16_st_tnsr(at_61, P_r, zero_b);
+                    v_bf16_st_tnsr(at_61, P_r, zero_b, SW_PACK);
                     at_61[0] += 128;
-                    v_bf16_st_tnsr(at_62, P_r, zero_b);
+                    v_bf16_st_tnsr(at_62, P_r, zero_b, SW_PACK);
                     at_62[0] += 128;
-                    v_bf16_st_tnsr(at_63, P_r, zero_b);
+                    v_bf16_st_tnsr(at_63, P_r, zero_b, SW_PACK);
                     at_63[0] += 128;
-                    v_bf16_st_tnsr(at_64, P_r, zero_b);
+                    v_bf16_st_tnsr(at_64, P_r, zero_b, SW_PACK);
                     at_64[0] += 128;
                 }
             }

@@ -77,7 +77,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
     float128 zero_b_pair;
     zero_b_pair.v1 = zero;
     zero_b_pair.v2 = zero;
-    bfloat128 zero_b = convert_float128_to_bfloat128(zero_b_pair, SW_LINEAR);
+    bfloat128 zero_b = v_convert_f32_to_bf16_all_b(zero_b_pair);
 
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
@@ -674,7 +674,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                 // window.dsl:9  P_r[b, h, k, q]
                 int5 at_17 = {q, 0, h, b, 0};
                 for (int k = 0; k < k_begin; k++) {
-                    v_bf16_st_tnsr(at_17, P_r, zero_b);
+                    v_bf16_st_tnsr(at_17, P_r, zero_b, SW_PACK);
                     at_17[1] += 1;
                 }
                 float128 below_max;
@@ -730,7 +730,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_2.v2 = 0.0f;
                     p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_3_v1, 0);
                     p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_3_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r_2);
                     bool64 p_4_v1 = v_i32_cmp_less_b(lane.v1, k + W + 1 - q);
                     bool64 p_4_v2 = v_i32_cmp_less_b(lane.v2, k + W + 1 - q);
                     bool64 p_5_v1 = v_i32_cmp_geq_b(lane.v1, k + 1 - q);
@@ -752,7 +752,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_4.v2 = 0.0f;
                     p_r_4.v1 = v_f32_mov_vb(p_r_3.v1, 0, p_r_4.v1, p_6_v1, 0);
                     p_r_4.v2 = v_f32_mov_vb(p_r_3.v2, 0, p_r_4.v2, p_6_v2, 0);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_4);
                     bool64 p_7_v1 = v_i32_cmp_less_b(lane.v1, k + W + 2 - q);
                     bool64 p_7_v2 = v_i32_cmp_less_b(lane.v2, k + W + 2 - q);
                     bool64 p_8_v1 = v_i32_cmp_geq_b(lane.v1, k + 2 - q);
@@ -774,7 +774,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_6.v2 = 0.0f;
                     p_r_6.v1 = v_f32_mov_vb(p_r_5.v1, 0, p_r_6.v1, p_9_v1, 0);
                     p_r_6.v2 = v_f32_mov_vb(p_r_5.v2, 0, p_r_6.v2, p_9_v2, 0);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_6, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_6);
                     bool64 p_10_v1 = v_i32_cmp_less_b(lane.v1, k + W + 3 - q);
                     bool64 p_10_v2 = v_i32_cmp_less_b(lane.v2, k + W + 3 - q);
                     bool64 p_11_v1 = v_i32_cmp_geq_b(lane.v1, k + 3 - q);
@@ -796,14 +796,14 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_8.v2 = 0.0f;
                     p_r_8.v1 = v_f32_mov_vb(p_r_7.v1, 0, p_r_8.v1, p_12_v1, 0);
                     p_r_8.v2 = v_f32_mov_vb(p_r_7.v2, 0, p_r_8.v2, p_12_v2, 0);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_8, SW_LINEAR);
-                    v_bf16_st_tnsr(at_20, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_8);
+                    v_bf16_st_tnsr(at_20, P_r, p_r_b, SW_PACK);
                     at_20[1] += 1;
-                    v_bf16_st_tnsr(at_20, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_20, P_r, p_r_b_2, SW_PACK);
                     at_20[1] += 1;
-                    v_bf16_st_tnsr(at_20, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_20, P_r, p_r_b_3, SW_PACK);
                     at_20[1] += 1;
-                    v_bf16_st_tnsr(at_20, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_20, P_r, p_r_b_4, SW_PACK);
                     at_20[1] += 1;
                 }
                 float128 s_dot_5;
@@ -836,7 +836,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     float128 p_r;
                     p_r.v1 = v_f32_mul_b(weight_2.v1, inverse.v1);
                     p_r.v2 = v_f32_mul_b(weight_2.v2, inverse.v2);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r);
                     float128 t_3;
                     t_3.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_6.v1);
                     t_3.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_6.v2);
@@ -851,7 +851,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     float128 p_r_2;
                     p_r_2.v1 = v_f32_mul_b(weight_3.v1, inverse.v1);
                     p_r_2.v2 = v_f32_mul_b(weight_3.v2, inverse.v2);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_2);
                     float128 t_4;
                     t_4.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_7.v1);
                     t_4.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_7.v2);
@@ -866,7 +866,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     float128 p_r_3;
                     p_r_3.v1 = v_f32_mul_b(weight_4.v1, inverse.v1);
                     p_r_3.v2 = v_f32_mul_b(weight_4.v2, inverse.v2);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_3, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_3);
                     float128 t_5;
                     t_5.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_8.v1);
                     t_5.v2 = v_f32_mul_b(rsqrt_D_v, s_dot_8.v2);
@@ -881,14 +881,14 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     float128 p_r_4;
                     p_r_4.v1 = v_f32_mul_b(weight_5.v1, inverse.v1);
                     p_r_4.v2 = v_f32_mul_b(weight_5.v2, inverse.v2);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
-                    v_bf16_st_tnsr(at_23, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_4);
+                    v_bf16_st_tnsr(at_23, P_r, p_r_b, SW_PACK);
                     at_23[1] += 1;
-                    v_bf16_st_tnsr(at_23, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_23, P_r, p_r_b_2, SW_PACK);
                     at_23[1] += 1;
-                    v_bf16_st_tnsr(at_23, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_23, P_r, p_r_b_3, SW_PACK);
                     at_23[1] += 1;
-                    v_bf16_st_tnsr(at_23, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_23, P_r, p_r_b_4, SW_PACK);
                     at_23[1] += 1;
                 }
                 int5 at_24 = {q, k_full_end, h, b, 0};
@@ -936,7 +936,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_2.v2 = 0.0f;
                     p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_3_v1, 0);
                     p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_3_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r_2);
                     bool64 p_4_v1 = v_i32_cmp_less_b(lane.v1, k + W + 1 - q);
                     bool64 p_4_v2 = v_i32_cmp_less_b(lane.v2, k + W + 1 - q);
                     bool64 p_5_v1 = v_i32_cmp_geq_b(lane.v1, k + 1 - q);
@@ -958,7 +958,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_4.v2 = 0.0f;
                     p_r_4.v1 = v_f32_mov_vb(p_r_3.v1, 0, p_r_4.v1, p_6_v1, 0);
                     p_r_4.v2 = v_f32_mov_vb(p_r_3.v2, 0, p_r_4.v2, p_6_v2, 0);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_4);
                     bool64 p_7_v1 = v_i32_cmp_less_b(lane.v1, k + W + 2 - q);
                     bool64 p_7_v2 = v_i32_cmp_less_b(lane.v2, k + W + 2 - q);
                     bool64 p_8_v1 = v_i32_cmp_geq_b(lane.v1, k + 2 - q);
@@ -980,7 +980,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_6.v2 = 0.0f;
                     p_r_6.v1 = v_f32_mov_vb(p_r_5.v1, 0, p_r_6.v1, p_9_v1, 0);
                     p_r_6.v2 = v_f32_mov_vb(p_r_5.v2, 0, p_r_6.v2, p_9_v2, 0);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_6, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_6);
                     bool64 p_10_v1 = v_i32_cmp_less_b(lane.v1, k + W + 3 - q);
                     bool64 p_10_v2 = v_i32_cmp_less_b(lane.v2, k + W + 3 - q);
                     bool64 p_11_v1 = v_i32_cmp_geq_b(lane.v1, k + 3 - q);
@@ -1002,14 +1002,14 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_8.v2 = 0.0f;
                     p_r_8.v1 = v_f32_mov_vb(p_r_7.v1, 0, p_r_8.v1, p_12_v1, 0);
                     p_r_8.v2 = v_f32_mov_vb(p_r_7.v2, 0, p_r_8.v2, p_12_v2, 0);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_8, SW_LINEAR);
-                    v_bf16_st_tnsr(at_26, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_8);
+                    v_bf16_st_tnsr(at_26, P_r, p_r_b, SW_PACK);
                     at_26[1] += 1;
-                    v_bf16_st_tnsr(at_26, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_26, P_r, p_r_b_2, SW_PACK);
                     at_26[1] += 1;
-                    v_bf16_st_tnsr(at_26, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_26, P_r, p_r_b_3, SW_PACK);
                     at_26[1] += 1;
-                    v_bf16_st_tnsr(at_26, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_26, P_r, p_r_b_4, SW_PACK);
                     at_26[1] += 1;
                 }
                 int5 at_27 = {q, k_whole_end, h, b, 0};
@@ -1042,13 +1042,13 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_2.v2 = 0.0f;
                     p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_3_v1, 0);
                     p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_3_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
-                    v_bf16_st_tnsr(at_29, P_r, p_r_b);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r_2);
+                    v_bf16_st_tnsr(at_29, P_r, p_r_b, SW_PACK);
                     at_29[1] += 1;
                 }
                 int5 at_30 = {q, k_end, h, b, 0};
                 for (int k = k_end; k < N; k++) {
-                    v_bf16_st_tnsr(at_30, P_r, zero_b);
+                    v_bf16_st_tnsr(at_30, P_r, zero_b, SW_PACK);
                     at_30[1] += 1;
                 }
             }

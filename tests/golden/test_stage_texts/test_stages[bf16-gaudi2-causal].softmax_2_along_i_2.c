@@ -50,7 +50,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
     float128 zero_b_pair;
     zero_b_pair.v1 = zero;
     zero_b_pair.v2 = zero;
-    bfloat128 zero_b = convert_float128_to_bfloat128(zero_b_pair, SW_LINEAR);
+    bfloat128 zero_b = v_convert_f32_to_bf16_all_b(zero_b_pair);
 
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
@@ -449,7 +449,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     at_15[1] += 1;
                     float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     float128 p_2_r = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
-                    bfloat128 p_2_r_b = convert_float128_to_bfloat128(p_2_r, SW_LINEAR);
+                    bfloat128 p_2_r_b = v_convert_f32_to_bf16_all_b(p_2_r);
                     float128 below_max_2 = v_f32_sub_x2_b(s_dot_2_6, row_max.v1, row_max.v2);
                     s_dot_2_6.v1 = v_f32_ld_tnsr_b(at_14, S_dot_2);
                     at_14[1] += 1;
@@ -457,7 +457,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     at_15[1] += 1;
                     float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
                     float128 p_2_r_2 = v_f32_mul_x2_b(weight_2, inverse.v1, inverse.v2);
-                    bfloat128 p_2_r_b_2 = convert_float128_to_bfloat128(p_2_r_2, SW_LINEAR);
+                    bfloat128 p_2_r_b_2 = v_convert_f32_to_bf16_all_b(p_2_r_2);
                     float128 below_max_3 = v_f32_sub_x2_b(s_dot_2_7, row_max.v1, row_max.v2);
                     s_dot_2_7.v1 = v_f32_ld_tnsr_b(at_14, S_dot_2);
                     at_14[1] += 1;
@@ -465,7 +465,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     at_15[1] += 1;
                     float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
                     float128 p_2_r_3 = v_f32_mul_x2_b(weight_3, inverse.v1, inverse.v2);
-                    bfloat128 p_2_r_b_3 = convert_float128_to_bfloat128(p_2_r_3, SW_LINEAR);
+                    bfloat128 p_2_r_b_3 = v_convert_f32_to_bf16_all_b(p_2_r_3);
                     float128 below_max_4 = v_f32_sub_x2_b(s_dot_2_8, row_max.v1, row_max.v2);
                     s_dot_2_8.v1 = v_f32_ld_tnsr_b(at_14, S_dot_2);
                     at_14[1] += 1;
@@ -473,14 +473,14 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     at_15[1] += 1;
                     float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
                     float128 p_2_r_4 = v_f32_mul_x2_b(weight_4, inverse.v1, inverse.v2);
-                    bfloat128 p_2_r_b_4 = convert_float128_to_bfloat128(p_2_r_4, SW_LINEAR);
-                    v_bf16_st_tnsr(at_16, P_2_r, p_2_r_b);
+                    bfloat128 p_2_r_b_4 = v_convert_f32_to_bf16_all_b(p_2_r_4);
+                    v_bf16_st_tnsr(at_16, P_2_r, p_2_r_b, SW_PACK);
                     at_16[1] += 1;
-                    v_bf16_st_tnsr(at_16, P_2_r, p_2_r_b_2);
+                    v_bf16_st_tnsr(at_16, P_2_r, p_2_r_b_2, SW_PACK);
                     at_16[1] += 1;
-                    v_bf16_st_tnsr(at_16, P_2_r, p_2_r_b_3);
+                    v_bf16_st_tnsr(at_16, P_2_r, p_2_r_b_3, SW_PACK);
                     at_16[1] += 1;
-                    v_bf16_st_tnsr(at_16, P_2_r, p_2_r_b_4);
+                    v_bf16_st_tnsr(at_16, P_2_r, p_2_r_b_4, SW_PACK);
                     at_16[1] += 1;
                 }
                 int5 at_17 = {i_2, j_2_full_end_2, h, b, 0};
@@ -523,7 +523,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     p_2_r_2.v2 = 0.0f;
                     p_2_r_2.v1 = v_f32_mov_vb(p_2_r.v1, 0, p_2_r_2.v1, p_5_v1, 0);
                     p_2_r_2.v2 = v_f32_mov_vb(p_2_r.v2, 0, p_2_r_2.v2, p_5_v2, 0);
-                    bfloat128 p_2_r_b = convert_float128_to_bfloat128(p_2_r_2, SW_LINEAR);
+                    bfloat128 p_2_r_b = v_convert_f32_to_bf16_all_b(p_2_r_2);
                     int64 t_2 = j_2 + 1 - N;
                     bool64 p_6 = v_i32_cmp_less_b(t_2, 0);
                     bool64 p_7_v1 = p_v1 & p_6;
@@ -540,7 +540,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     p_2_r_4.v2 = 0.0f;
                     p_2_r_4.v1 = v_f32_mov_vb(p_2_r_3.v1, 0, p_2_r_4.v1, p_9_v1, 0);
                     p_2_r_4.v2 = v_f32_mov_vb(p_2_r_3.v2, 0, p_2_r_4.v2, p_9_v2, 0);
-                    bfloat128 p_2_r_b_2 = convert_float128_to_bfloat128(p_2_r_4, SW_LINEAR);
+                    bfloat128 p_2_r_b_2 = v_convert_f32_to_bf16_all_b(p_2_r_4);
                     int64 t_3 = j_2 + 2 - N;
                     bool64 p_10 = v_i32_cmp_less_b(t_3, 0);
                     bool64 p_11_v1 = p_v1 & p_10;
@@ -557,7 +557,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     p_2_r_6.v2 = 0.0f;
                     p_2_r_6.v1 = v_f32_mov_vb(p_2_r_5.v1, 0, p_2_r_6.v1, p_13_v1, 0);
                     p_2_r_6.v2 = v_f32_mov_vb(p_2_r_5.v2, 0, p_2_r_6.v2, p_13_v2, 0);
-                    bfloat128 p_2_r_b_3 = convert_float128_to_bfloat128(p_2_r_6, SW_LINEAR);
+                    bfloat128 p_2_r_b_3 = v_convert_f32_to_bf16_all_b(p_2_r_6);
                     int64 t_4 = j_2 + 3 - N;
                     bool64 p_14 = v_i32_cmp_less_b(t_4, 0);
                     bool64 p_15_v1 = p_v1 & p_14;
@@ -574,14 +574,14 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     p_2_r_8.v2 = 0.0f;
                     p_2_r_8.v1 = v_f32_mov_vb(p_2_r_7.v1, 0, p_2_r_8.v1, p_17_v1, 0);
                     p_2_r_8.v2 = v_f32_mov_vb(p_2_r_7.v2, 0, p_2_r_8.v2, p_17_v2, 0);
-                    bfloat128 p_2_r_b_4 = convert_float128_to_bfloat128(p_2_r_8, SW_LINEAR);
-                    v_bf16_st_tnsr(at_19, P_2_r, p_2_r_b);
+                    bfloat128 p_2_r_b_4 = v_convert_f32_to_bf16_all_b(p_2_r_8);
+                    v_bf16_st_tnsr(at_19, P_2_r, p_2_r_b, SW_PACK);
                     at_19[1] += 1;
-                    v_bf16_st_tnsr(at_19, P_2_r, p_2_r_b_2);
+                    v_bf16_st_tnsr(at_19, P_2_r, p_2_r_b_2, SW_PACK);
                     at_19[1] += 1;
-                    v_bf16_st_tnsr(at_19, P_2_r, p_2_r_b_3);
+                    v_bf16_st_tnsr(at_19, P_2_r, p_2_r_b_3, SW_PACK);
                     at_19[1] += 1;
-                    v_bf16_st_tnsr(at_19, P_2_r, p_2_r_b_4);
+                    v_bf16_st_tnsr(at_19, P_2_r, p_2_r_b_4, SW_PACK);
                     at_19[1] += 1;
                 }
                 int5 at_20 = {i_2, j_2_whole_end_2, h, b, 0};
@@ -609,13 +609,13 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     p_2_r_2.v2 = 0.0f;
                     p_2_r_2.v1 = v_f32_mov_vb(p_2_r.v1, 0, p_2_r_2.v1, p_5_v1, 0);
                     p_2_r_2.v2 = v_f32_mov_vb(p_2_r.v2, 0, p_2_r_2.v2, p_5_v2, 0);
-                    bfloat128 p_2_r_b = convert_float128_to_bfloat128(p_2_r_2, SW_LINEAR);
-                    v_bf16_st_tnsr(at_22, P_2_r, p_2_r_b);
+                    bfloat128 p_2_r_b = v_convert_f32_to_bf16_all_b(p_2_r_2);
+                    v_bf16_st_tnsr(at_22, P_2_r, p_2_r_b, SW_PACK);
                     at_22[1] += 1;
                 }
                 int5 at_23 = {i_2, j_2_end_2, h, b, 0};
                 for (int j_2 = j_2_end_2; j_2 < s_i32_max(s_i32_min(N, N + 128 * ((M + 255) >> 8) - M), 0); j_2++) {
-                    v_bf16_st_tnsr(at_23, P_2_r, zero_b);
+                    v_bf16_st_tnsr(at_23, P_2_r, zero_b, SW_PACK);
                     at_23[1] += 1;
                 }
             }

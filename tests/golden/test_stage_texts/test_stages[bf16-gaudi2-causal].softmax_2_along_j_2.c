@@ -65,7 +65,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
     float128 zero_b_pair;
     zero_b_pair.v1 = zero;
     zero_b_pair.v2 = zero;
-    bfloat128 zero_b = convert_float128_to_bfloat128(zero_b_pair, SW_LINEAR);
+    bfloat128 zero_b = v_convert_f32_to_bf16_all_b(zero_b_pair);
 
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
@@ -536,7 +536,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     at_24[0] += 64;
                     float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     float128 p_2_r = v_f32_mul_x2_b(weight, inverse, inverse);
-                    bfloat128 p_2_r_b = convert_float128_to_bfloat128(p_2_r, SW_LINEAR);
+                    bfloat128 p_2_r_b = v_convert_f32_to_bf16_all_b(p_2_r);
                     float128 below_max_2 = v_f32_sub_x2_b(s_dot_2_10, row_max_6, row_max_6);
                     s_dot_2_10.v1 = v_f32_ld_tnsr_b(at_25, S_dot_2);
                     at_25[0] += 64;
@@ -544,7 +544,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     at_25[0] += 64;
                     float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
                     float128 p_2_r_2 = v_f32_mul_x2_b(weight_2, inverse_2, inverse_2);
-                    bfloat128 p_2_r_b_2 = convert_float128_to_bfloat128(p_2_r_2, SW_LINEAR);
+                    bfloat128 p_2_r_b_2 = v_convert_f32_to_bf16_all_b(p_2_r_2);
                     float128 below_max_3 = v_f32_sub_x2_b(s_dot_2_11, row_max_7, row_max_7);
                     s_dot_2_11.v1 = v_f32_ld_tnsr_b(at_26, S_dot_2);
                     at_26[0] += 64;
@@ -552,7 +552,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     at_26[0] += 64;
                     float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
                     float128 p_2_r_3 = v_f32_mul_x2_b(weight_3, inverse_3, inverse_3);
-                    bfloat128 p_2_r_b_3 = convert_float128_to_bfloat128(p_2_r_3, SW_LINEAR);
+                    bfloat128 p_2_r_b_3 = v_convert_f32_to_bf16_all_b(p_2_r_3);
                     float128 below_max_4 = v_f32_sub_x2_b(s_dot_2_12, row_max_8, row_max_8);
                     s_dot_2_12.v1 = v_f32_ld_tnsr_b(at_27, S_dot_2);
                     at_27[0] += 64;
@@ -560,14 +560,14 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     at_27[0] += 64;
                     float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
                     float128 p_2_r_4 = v_f32_mul_x2_b(weight_4, inverse_4, inverse_4);
-                    bfloat128 p_2_r_b_4 = convert_float128_to_bfloat128(p_2_r_4, SW_LINEAR);
-                    v_bf16_st_tnsr(at_28, P_2_r, p_2_r_b);
+                    bfloat128 p_2_r_b_4 = v_convert_f32_to_bf16_all_b(p_2_r_4);
+                    v_bf16_st_tnsr(at_28, P_2_r, p_2_r_b, SW_PACK);
                     at_28[0] += 128;
-                    v_bf16_st_tnsr(at_29, P_2_r, p_2_r_b_2);
+                    v_bf16_st_tnsr(at_29, P_2_r, p_2_r_b_2, SW_PACK);
                     at_29[0] += 128;
-                    v_bf16_st_tnsr(at_30, P_2_r, p_2_r_b_3);
+                    v_bf16_st_tnsr(at_30, P_2_r, p_2_r_b_3, SW_PACK);
                     at_30[0] += 128;
-                    v_bf16_st_tnsr(at_31, P_2_r, p_2_r_b_4);
+                    v_bf16_st_tnsr(at_31, P_2_r, p_2_r_b_4, SW_PACK);
                     at_31[0] += 128;
                 }
                 int5 at_32 = {j_2_full_end_2, i_2, h, b, 0};
@@ -615,7 +615,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     p_2_r_2.v2 = 0.0f;
                     p_2_r_2.v1 = v_f32_mov_vb(p_2_r.v1, 0, p_2_r_2.v1, p_8_v1, 0);
                     p_2_r_2.v2 = v_f32_mov_vb(p_2_r.v2, 0, p_2_r_2.v2, p_8_v2, 0);
-                    bfloat128 p_2_r_b = convert_float128_to_bfloat128(p_2_r_2, SW_LINEAR);
+                    bfloat128 p_2_r_b = v_convert_f32_to_bf16_all_b(p_2_r_2);
                     bool64 p_9_v1 = p_2 & p_5_v1;
                     bool64 p_9_v2 = p_2 & p_5_v2;
                     bool64 p_10_v1 = v_i32_cmp_leq_b(lane.v1, i_2 + N + 64 * ((M + 255) >> 8) + 1 - j_2 - M);
@@ -630,7 +630,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     p_2_r_4.v2 = 0.0f;
                     p_2_r_4.v1 = v_f32_mov_vb(p_2_r_3.v1, 0, p_2_r_4.v1, p_11_v1, 0);
                     p_2_r_4.v2 = v_f32_mov_vb(p_2_r_3.v2, 0, p_2_r_4.v2, p_11_v2, 0);
-                    bfloat128 p_2_r_b_2 = convert_float128_to_bfloat128(p_2_r_4, SW_LINEAR);
+                    bfloat128 p_2_r_b_2 = v_convert_f32_to_bf16_all_b(p_2_r_4);
                     bool64 p_12_v1 = p_3 & p_5_v1;
                     bool64 p_12_v2 = p_3 & p_5_v2;
                     bool64 p_13_v1 = v_i32_cmp_leq_b(lane.v1, i_2 + N + 64 * ((M + 255) >> 8) + 2 - j_2 - M);
@@ -645,7 +645,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     p_2_r_6.v2 = 0.0f;
                     p_2_r_6.v1 = v_f32_mov_vb(p_2_r_5.v1, 0, p_2_r_6.v1, p_14_v1, 0);
                     p_2_r_6.v2 = v_f32_mov_vb(p_2_r_5.v2, 0, p_2_r_6.v2, p_14_v2, 0);
-                    bfloat128 p_2_r_b_3 = convert_float128_to_bfloat128(p_2_r_6, SW_LINEAR);
+                    bfloat128 p_2_r_b_3 = v_convert_f32_to_bf16_all_b(p_2_r_6);
                     bool64 p_15_v1 = p_4 & p_5_v1;
                     bool64 p_15_v2 = p_4 & p_5_v2;
                     bool64 p_16_v1 = v_i32_cmp_leq_b(lane.v1, i_2 + N + 64 * ((M + 255) >> 8) + 3 - j_2 - M);
@@ -660,14 +660,14 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     p_2_r_8.v2 = 0.0f;
                     p_2_r_8.v1 = v_f32_mov_vb(p_2_r_7.v1, 0, p_2_r_8.v1, p_17_v1, 0);
                     p_2_r_8.v2 = v_f32_mov_vb(p_2_r_7.v2, 0, p_2_r_8.v2, p_17_v2, 0);
-                    bfloat128 p_2_r_b_4 = convert_float128_to_bfloat128(p_2_r_8, SW_LINEAR);
-                    v_bf16_st_tnsr(at_36, P_2_r, p_2_r_b);
+                    bfloat128 p_2_r_b_4 = v_convert_f32_to_bf16_all_b(p_2_r_8);
+                    v_bf16_st_tnsr(at_36, P_2_r, p_2_r_b, SW_PACK);
                     at_36[0] += 128;
-                    v_bf16_st_tnsr(at_37, P_2_r, p_2_r_b_2);
+                    v_bf16_st_tnsr(at_37, P_2_r, p_2_r_b_2, SW_PACK);
                     at_37[0] += 128;
-                    v_bf16_st_tnsr(at_38, P_2_r, p_2_r_b_3);
+                    v_bf16_st_tnsr(at_38, P_2_r, p_2_r_b_3, SW_PACK);
                     at_38[0] += 128;
-                    v_bf16_st_tnsr(at_39, P_2_r, p_2_r_b_4);
+                    v_bf16_st_tnsr(at_39, P_2_r, p_2_r_b_4, SW_PACK);
                     at_39[0] += 128;
                 }
                 int5 at_40 = {(j_2_end_2 + 127) & -128, i_2, h, b, 0};
@@ -676,13 +676,13 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 int5 at_43 = {(j_2_end_2 + 127) & -128, i_2 + 3, h, b, 0};
                 for (int j_2 = (j_2_end_2 + 127) & -128; j_2 < s_i32_max(s_i32_min(N, N + 128 * ((M + 255) >> 8) - M),
                         0); j_2 += 128) {
-                    v_bf16_st_tnsr(at_40, P_2_r, zero_b);
+                    v_bf16_st_tnsr(at_40, P_2_r, zero_b, SW_PACK);
                     at_40[0] += 128;
-                    v_bf16_st_tnsr(at_41, P_2_r, zero_b);
+                    v_bf16_st_tnsr(at_41, P_2_r, zero_b, SW_PACK);
                     at_41[0] += 128;
-                    v_bf16_st_tnsr(at_42, P_2_r, zero_b);
+                    v_bf16_st_tnsr(at_42, P_2_r, zero_b, SW_PACK);
                     at_42[0] += 128;
-                    v_bf16_st_tnsr(at_43, P_2_r, zero_b);
+                    v_bf16_st_tnsr(at_43, P_2_r, zero_b, SW_PACK);
                     at_43[0] += 128;
                 }
             }

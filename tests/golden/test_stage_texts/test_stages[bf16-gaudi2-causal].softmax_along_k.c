@@ -65,7 +65,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
     float128 zero_b_pair;
     zero_b_pair.v1 = zero;
     zero_b_pair.v2 = zero;
-    bfloat128 zero_b = convert_float128_to_bfloat128(zero_b_pair, SW_LINEAR);
+    bfloat128 zero_b = v_convert_f32_to_bf16_all_b(zero_b_pair);
 
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
@@ -475,7 +475,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     at_24[0] += 64;
                     float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     float128 p_r = v_f32_mul_x2_b(weight, inverse, inverse);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r);
                     float128 below_max_2 = v_f32_sub_x2_b(s_dot_10, row_max_6, row_max_6);
                     s_dot_10.v1 = v_f32_ld_tnsr_b(at_25, S_dot);
                     at_25[0] += 64;
@@ -483,7 +483,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     at_25[0] += 64;
                     float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
                     float128 p_r_2 = v_f32_mul_x2_b(weight_2, inverse_2, inverse_2);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_2);
                     float128 below_max_3 = v_f32_sub_x2_b(s_dot_11, row_max_7, row_max_7);
                     s_dot_11.v1 = v_f32_ld_tnsr_b(at_26, S_dot);
                     at_26[0] += 64;
@@ -491,7 +491,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     at_26[0] += 64;
                     float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
                     float128 p_r_3 = v_f32_mul_x2_b(weight_3, inverse_3, inverse_3);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_3, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_3);
                     float128 below_max_4 = v_f32_sub_x2_b(s_dot_12, row_max_8, row_max_8);
                     s_dot_12.v1 = v_f32_ld_tnsr_b(at_27, S_dot);
                     at_27[0] += 64;
@@ -499,14 +499,14 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     at_27[0] += 64;
                     float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
                     float128 p_r_4 = v_f32_mul_x2_b(weight_4, inverse_4, inverse_4);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
-                    v_bf16_st_tnsr(at_28, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_4);
+                    v_bf16_st_tnsr(at_28, P_r, p_r_b, SW_PACK);
                     at_28[0] += 128;
-                    v_bf16_st_tnsr(at_29, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_29, P_r, p_r_b_2, SW_PACK);
                     at_29[0] += 128;
-                    v_bf16_st_tnsr(at_30, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_30, P_r, p_r_b_3, SW_PACK);
                     at_30[0] += 128;
-                    v_bf16_st_tnsr(at_31, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_31, P_r, p_r_b_4, SW_PACK);
                     at_31[0] += 128;
                 }
                 int5 at_32 = {k_full_end, q, h, b, 0};
@@ -548,7 +548,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     p_r_2.v2 = 0.0f;
                     p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_v1, 0);
                     p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r_2);
                     bool64 p_2_v1 = v_i32_cmp_leq_b(lane.v1, q + N + 1 - k - M);
                     bool64 p_2_v2 = v_i32_cmp_leq_b(lane.v2, q + N + 1 - k - M);
                     float128 below_max_2 = v_f32_sub_x2_b(s_dot_14, row_max_6, row_max_6);
@@ -559,7 +559,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     p_r_4.v2 = 0.0f;
                     p_r_4.v1 = v_f32_mov_vb(p_r_3.v1, 0, p_r_4.v1, p_2_v1, 0);
                     p_r_4.v2 = v_f32_mov_vb(p_r_3.v2, 0, p_r_4.v2, p_2_v2, 0);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_4);
                     bool64 p_3_v1 = v_i32_cmp_leq_b(lane.v1, q + N + 2 - k - M);
                     bool64 p_3_v2 = v_i32_cmp_leq_b(lane.v2, q + N + 2 - k - M);
                     float128 below_max_3 = v_f32_sub_x2_b(s_dot_15, row_max_7, row_max_7);
@@ -570,7 +570,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     p_r_6.v2 = 0.0f;
                     p_r_6.v1 = v_f32_mov_vb(p_r_5.v1, 0, p_r_6.v1, p_3_v1, 0);
                     p_r_6.v2 = v_f32_mov_vb(p_r_5.v2, 0, p_r_6.v2, p_3_v2, 0);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_6, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_6);
                     bool64 p_4_v1 = v_i32_cmp_leq_b(lane.v1, q + N + 3 - k - M);
                     bool64 p_4_v2 = v_i32_cmp_leq_b(lane.v2, q + N + 3 - k - M);
                     float128 below_max_4 = v_f32_sub_x2_b(s_dot_16, row_max_8, row_max_8);
@@ -581,14 +581,14 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     p_r_8.v2 = 0.0f;
                     p_r_8.v1 = v_f32_mov_vb(p_r_7.v1, 0, p_r_8.v1, p_4_v1, 0);
                     p_r_8.v2 = v_f32_mov_vb(p_r_7.v2, 0, p_r_8.v2, p_4_v2, 0);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_8, SW_LINEAR);
-                    v_bf16_st_tnsr(at_36, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_8);
+                    v_bf16_st_tnsr(at_36, P_r, p_r_b, SW_PACK);
                     at_36[0] += 128;
-                    v_bf16_st_tnsr(at_37, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_37, P_r, p_r_b_2, SW_PACK);
                     at_37[0] += 128;
-                    v_bf16_st_tnsr(at_38, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_38, P_r, p_r_b_3, SW_PACK);
                     at_38[0] += 128;
-                    v_bf16_st_tnsr(at_39, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_39, P_r, p_r_b_4, SW_PACK);
                     at_39[0] += 128;
                 }
                 int5 at_40 = {(k_end + 127) & -128, q, h, b, 0};
@@ -596,13 +596,13 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                 int5 at_42 = {(k_end + 127) & -128, q + 2, h, b, 0};
                 int5 at_43 = {(k_end + 127) & -128, q + 3, h, b, 0};
                 for (int k = (k_end + 127) & -128; k < N; k += 128) {
-                    v_bf16_st_tnsr(at_40, P_r, zero_b);
+                    v_bf16_st_tnsr(at_40, P_r, zero_b, SW_PACK);
                     at_40[0] += 128;
-                    v_bf16_st_tnsr(at_41, P_r, zero_b);
+                    v_bf16_st_tnsr(at_41, P_r, zero_b, SW_PACK);
                     at_41[0] += 128;
-                    v_bf16_st_tnsr(at_42, P_r, zero_b);
+                    v_bf16_st_tnsr(at_42, P_r, zero_b, SW_PACK);
                     at_42[0] += 128;
-                    v_bf16_st_tnsr(at_43, P_r, zero_b);
+                    v_bf16_st_tnsr(at_43, P_r, zero_b, SW_PACK);
                     at_43[0] += 128;
                 }
             }

@@ -437,7 +437,7 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     at_24[0] += 64;
                     float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     float128 p_r = v_f32_mul_x2_b(weight, inverse, inverse);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r);
                     float128 below_max_2 = v_f32_sub_x2_b(s_dot_10, row_max_6, row_max_6);
                     s_dot_10.v1 = v_f32_ld_tnsr_b(at_25, S_dot);
                     at_25[0] += 64;
@@ -445,7 +445,7 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     at_25[0] += 64;
                     float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
                     float128 p_r_2 = v_f32_mul_x2_b(weight_2, inverse_2, inverse_2);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_2);
                     float128 below_max_3 = v_f32_sub_x2_b(s_dot_11, row_max_7, row_max_7);
                     s_dot_11.v1 = v_f32_ld_tnsr_b(at_26, S_dot);
                     at_26[0] += 64;
@@ -453,7 +453,7 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     at_26[0] += 64;
                     float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
                     float128 p_r_3 = v_f32_mul_x2_b(weight_3, inverse_3, inverse_3);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_3, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_3);
                     float128 below_max_4 = v_f32_sub_x2_b(s_dot_12, row_max_8, row_max_8);
                     s_dot_12.v1 = v_f32_ld_tnsr_b(at_27, S_dot);
                     at_27[0] += 64;
@@ -461,14 +461,14 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     at_27[0] += 64;
                     float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
                     float128 p_r_4 = v_f32_mul_x2_b(weight_4, inverse_4, inverse_4);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
-                    v_bf16_st_tnsr(at_28, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_4);
+                    v_bf16_st_tnsr(at_28, P_r, p_r_b, SW_PACK);
                     at_28[0] += 128;
-                    v_bf16_st_tnsr(at_29, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_29, P_r, p_r_b_2, SW_PACK);
                     at_29[0] += 128;
-                    v_bf16_st_tnsr(at_30, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_30, P_r, p_r_b_3, SW_PACK);
                     at_30[0] += 128;
-                    v_bf16_st_tnsr(at_31, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_31, P_r, p_r_b_4, SW_PACK);
                     at_31[0] += 128;
                 }
             }

@@ -250,7 +250,7 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     at_13[1] += 1;
                     float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     float128 p_r = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r);
                     float128 below_max_2 = v_f32_sub_x2_b(s_dot_6, row_max.v1, row_max.v2);
                     s_dot_6.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
                     at_12[1] += 1;
@@ -258,7 +258,7 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     at_13[1] += 1;
                     float128 weight_2 = exp_scaled_pair(below_max_2, lowest_v, scale_log2e_v);
                     float128 p_r_2 = v_f32_mul_x2_b(weight_2, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_2);
                     float128 below_max_3 = v_f32_sub_x2_b(s_dot_7, row_max.v1, row_max.v2);
                     s_dot_7.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
                     at_12[1] += 1;
@@ -266,7 +266,7 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     at_13[1] += 1;
                     float128 weight_3 = exp_scaled_pair(below_max_3, lowest_v, scale_log2e_v);
                     float128 p_r_3 = v_f32_mul_x2_b(weight_3, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_3, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_3);
                     float128 below_max_4 = v_f32_sub_x2_b(s_dot_8, row_max.v1, row_max.v2);
                     s_dot_8.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
                     at_12[1] += 1;
@@ -274,14 +274,14 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     at_13[1] += 1;
                     float128 weight_4 = exp_scaled_pair(below_max_4, lowest_v, scale_log2e_v);
                     float128 p_r_4 = v_f32_mul_x2_b(weight_4, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
-                    v_bf16_st_tnsr(at_14, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_4);
+                    v_bf16_st_tnsr(at_14, P_r, p_r_b, SW_PACK);
                     at_14[1] += 1;
-                    v_bf16_st_tnsr(at_14, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_14, P_r, p_r_b_2, SW_PACK);
                     at_14[1] += 1;
-                    v_bf16_st_tnsr(at_14, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_14, P_r, p_r_b_3, SW_PACK);
                     at_14[1] += 1;
-                    v_bf16_st_tnsr(at_14, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_14, P_r, p_r_b_4, SW_PACK);
                     at_14[1] += 1;
                 }
                 int5 at_15 = {q, k_whole_end, h, b, 0};
@@ -296,8 +296,8 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     float128 below_max = v_f32_sub_x2_b(s_dot_9, row_max.v1, row_max.v2);
                     float128 weight = exp_scaled_pair(below_max, lowest_v, scale_log2e_v);
                     float128 p_r = v_f32_mul_x2_b(weight, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
-                    v_bf16_st_tnsr(at_17, P_r, p_r_b);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r);
+                    v_bf16_st_tnsr(at_17, P_r, p_r_b, SW_PACK);
                     at_17[1] += 1;
                 }
             }

@@ -78,7 +78,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
     float128 zero_b_pair;
     zero_b_pair.v1 = zero;
     zero_b_pair.v2 = zero;
-    bfloat128 zero_b = convert_float128_to_bfloat128(zero_b_pair, SW_LINEAR);
+    bfloat128 zero_b = v_convert_f32_to_bf16_all_b(zero_b_pair);
 
     for (int b = piece_begin[3]; b < piece_end[3]; b++) {
         for (int h = piece_begin[2]; h < piece_end[2]; h++) {
@@ -815,13 +815,13 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                     int5 at_35 = {0, i + 2, n, h, b};
                     int5 at_36 = {0, i + 3, n, h, b};
                     for (int j = 0; j < j_first_2; j += 128) {
-                        v_bf16_st_tnsr(at_33, P_b_r, zero_b);
+                        v_bf16_st_tnsr(at_33, P_b_r, zero_b, SW_PACK);
                         at_33[0] += 128;
-                        v_bf16_st_tnsr(at_34, P_b_r, zero_b);
+                        v_bf16_st_tnsr(at_34, P_b_r, zero_b, SW_PACK);
                         at_34[0] += 128;
-                        v_bf16_st_tnsr(at_35, P_b_r, zero_b);
+                        v_bf16_st_tnsr(at_35, P_b_r, zero_b, SW_PACK);
                         at_35[0] += 128;
-                        v_bf16_st_tnsr(at_36, P_b_r, zero_b);
+                        v_bf16_st_tnsr(at_36, P_b_r, zero_b, SW_PACK);
                         at_36[0] += 128;
                     }
                     const int j_full_2 = (s_i32_max(j_begin_2, s_i32_max(i + 3, s_i32_max(W - 64 * n - 1, 0))) + 127) &
@@ -880,7 +880,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         p_b_r_2.v2 = 0.0f;
                         p_b_r_2.v1 = v_f32_mov_vb(p_b_r.v1, 0, p_b_r_2.v1, p_12_v1, 0);
                         p_b_r_2.v2 = v_f32_mov_vb(p_b_r.v2, 0, p_b_r_2.v2, p_12_v2, 0);
-                        bfloat128 p_b_r_b = convert_float128_to_bfloat128(p_b_r_2, SW_LINEAR);
+                        bfloat128 p_b_r_b = v_convert_f32_to_bf16_all_b(p_b_r_2);
                         bool64 p_13_v1 = p_2 & p_5_v1;
                         bool64 p_13_v2 = p_2 & p_5_v2;
                         bool64 p_14_v1 = p_13_v1 & p_7_v1;
@@ -902,7 +902,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         p_b_r_4.v2 = 0.0f;
                         p_b_r_4.v1 = v_f32_mov_vb(p_b_r_3.v1, 0, p_b_r_4.v1, p_18_v1, 0);
                         p_b_r_4.v2 = v_f32_mov_vb(p_b_r_3.v2, 0, p_b_r_4.v2, p_18_v2, 0);
-                        bfloat128 p_b_r_b_2 = convert_float128_to_bfloat128(p_b_r_4, SW_LINEAR);
+                        bfloat128 p_b_r_b_2 = v_convert_f32_to_bf16_all_b(p_b_r_4);
                         bool64 p_19_v1 = p_3 & p_5_v1;
                         bool64 p_19_v2 = p_3 & p_5_v2;
                         bool64 p_20_v1 = p_19_v1 & p_7_v1;
@@ -924,7 +924,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         p_b_r_6.v2 = 0.0f;
                         p_b_r_6.v1 = v_f32_mov_vb(p_b_r_5.v1, 0, p_b_r_6.v1, p_24_v1, 0);
                         p_b_r_6.v2 = v_f32_mov_vb(p_b_r_5.v2, 0, p_b_r_6.v2, p_24_v2, 0);
-                        bfloat128 p_b_r_b_3 = convert_float128_to_bfloat128(p_b_r_6, SW_LINEAR);
+                        bfloat128 p_b_r_b_3 = v_convert_f32_to_bf16_all_b(p_b_r_6);
                         bool64 p_25_v1 = p_4 & p_5_v1;
                         bool64 p_25_v2 = p_4 & p_5_v2;
                         bool64 p_26_v1 = p_25_v1 & p_7_v1;
@@ -946,14 +946,14 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         p_b_r_8.v2 = 0.0f;
                         p_b_r_8.v1 = v_f32_mov_vb(p_b_r_7.v1, 0, p_b_r_8.v1, p_30_v1, 0);
                         p_b_r_8.v2 = v_f32_mov_vb(p_b_r_7.v2, 0, p_b_r_8.v2, p_30_v2, 0);
-                        bfloat128 p_b_r_b_4 = convert_float128_to_bfloat128(p_b_r_8, SW_LINEAR);
-                        v_bf16_st_tnsr(at_41, P_b_r, p_b_r_b);
+                        bfloat128 p_b_r_b_4 = v_convert_f32_to_bf16_all_b(p_b_r_8);
+                        v_bf16_st_tnsr(at_41, P_b_r, p_b_r_b, SW_PACK);
                         at_41[0] += 128;
-                        v_bf16_st_tnsr(at_42, P_b_r, p_b_r_b_2);
+                        v_bf16_st_tnsr(at_42, P_b_r, p_b_r_b_2, SW_PACK);
                         at_42[0] += 128;
-                        v_bf16_st_tnsr(at_43, P_b_r, p_b_r_b_3);
+                        v_bf16_st_tnsr(at_43, P_b_r, p_b_r_b_3, SW_PACK);
                         at_43[0] += 128;
-                        v_bf16_st_tnsr(at_44, P_b_r, p_b_r_b_4);
+                        v_bf16_st_tnsr(at_44, P_b_r, p_b_r_b_4, SW_PACK);
                         at_44[0] += 128;
                     }
                     const int j_full_end_2 = s_i32_max(j_full_2, s_i32_min(j_end_2, s_i32_min(i + W, s_i32_min(N + W -
@@ -996,7 +996,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         float128 below_max_5 = v_f32_sub_x2_b(t_73, largest_2, largest_2);
                         float128 weight_5 = exp_nonpositive_pair(below_max_5);
                         float128 p_b_r = v_f32_mul_x2_b(weight_5, inverse, inverse);
-                        bfloat128 p_b_r_b = convert_float128_to_bfloat128(p_b_r, SW_LINEAR);
+                        bfloat128 p_b_r_b = v_convert_f32_to_bf16_all_b(p_b_r);
                         float128 t_74 = v_f32_mul_x2_b(s_dot_b_10, rsqrt_D_v, rsqrt_D_v);
                         s_dot_b_10.v1 = v_f32_ld_tnsr_b(at_54, S_dot_b);
                         at_54[0] += 64;
@@ -1005,7 +1005,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         float128 below_max_6 = v_f32_sub_x2_b(t_74, largest_4, largest_4);
                         float128 weight_6 = exp_nonpositive_pair(below_max_6);
                         float128 p_b_r_2 = v_f32_mul_x2_b(weight_6, inverse_2, inverse_2);
-                        bfloat128 p_b_r_b_2 = convert_float128_to_bfloat128(p_b_r_2, SW_LINEAR);
+                        bfloat128 p_b_r_b_2 = v_convert_f32_to_bf16_all_b(p_b_r_2);
                         float128 t_75 = v_f32_mul_x2_b(s_dot_b_11, rsqrt_D_v, rsqrt_D_v);
                         s_dot_b_11.v1 = v_f32_ld_tnsr_b(at_55, S_dot_b);
                         at_55[0] += 64;
@@ -1014,7 +1014,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         float128 below_max_7 = v_f32_sub_x2_b(t_75, largest_6, largest_6);
                         float128 weight_7 = exp_nonpositive_pair(below_max_7);
                         float128 p_b_r_3 = v_f32_mul_x2_b(weight_7, inverse_3, inverse_3);
-                        bfloat128 p_b_r_b_3 = convert_float128_to_bfloat128(p_b_r_3, SW_LINEAR);
+                        bfloat128 p_b_r_b_3 = v_convert_f32_to_bf16_all_b(p_b_r_3);
                         float128 t_76 = v_f32_mul_x2_b(s_dot_b_12, rsqrt_D_v, rsqrt_D_v);
                         s_dot_b_12.v1 = v_f32_ld_tnsr_b(at_56, S_dot_b);
                         at_56[0] += 64;
@@ -1023,14 +1023,14 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         float128 below_max_8 = v_f32_sub_x2_b(t_76, largest_8, largest_8);
                         float128 weight_8 = exp_nonpositive_pair(below_max_8);
                         float128 p_b_r_4 = v_f32_mul_x2_b(weight_8, inverse_4, inverse_4);
-                        bfloat128 p_b_r_b_4 = convert_float128_to_bfloat128(p_b_r_4, SW_LINEAR);
-                        v_bf16_st_tnsr(at_57, P_b_r, p_b_r_b);
+                        bfloat128 p_b_r_b_4 = v_convert_f32_to_bf16_all_b(p_b_r_4);
+                        v_bf16_st_tnsr(at_57, P_b_r, p_b_r_b, SW_PACK);
                         at_57[0] += 128;
-                        v_bf16_st_tnsr(at_58, P_b_r, p_b_r_b_2);
+                        v_bf16_st_tnsr(at_58, P_b_r, p_b_r_b_2, SW_PACK);
                         at_58[0] += 128;
-                        v_bf16_st_tnsr(at_59, P_b_r, p_b_r_b_3);
+                        v_bf16_st_tnsr(at_59, P_b_r, p_b_r_b_3, SW_PACK);
                         at_59[0] += 128;
-                        v_bf16_st_tnsr(at_60, P_b_r, p_b_r_b_4);
+                        v_bf16_st_tnsr(at_60, P_b_r, p_b_r_b_4, SW_PACK);
                         at_60[0] += 128;
                     }
                     int5 at_61 = {j_full_end_2, i, n, h, b};
@@ -1087,7 +1087,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         p_b_r_2.v2 = 0.0f;
                         p_b_r_2.v1 = v_f32_mov_vb(p_b_r.v1, 0, p_b_r_2.v1, p_12_v1, 0);
                         p_b_r_2.v2 = v_f32_mov_vb(p_b_r.v2, 0, p_b_r_2.v2, p_12_v2, 0);
-                        bfloat128 p_b_r_b = convert_float128_to_bfloat128(p_b_r_2, SW_LINEAR);
+                        bfloat128 p_b_r_b = v_convert_f32_to_bf16_all_b(p_b_r_2);
                         bool64 p_13_v1 = p_2 & p_5_v1;
                         bool64 p_13_v2 = p_2 & p_5_v2;
                         bool64 p_14_v1 = p_13_v1 & p_7_v1;
@@ -1109,7 +1109,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         p_b_r_4.v2 = 0.0f;
                         p_b_r_4.v1 = v_f32_mov_vb(p_b_r_3.v1, 0, p_b_r_4.v1, p_18_v1, 0);
                         p_b_r_4.v2 = v_f32_mov_vb(p_b_r_3.v2, 0, p_b_r_4.v2, p_18_v2, 0);
-                        bfloat128 p_b_r_b_2 = convert_float128_to_bfloat128(p_b_r_4, SW_LINEAR);
+                        bfloat128 p_b_r_b_2 = v_convert_f32_to_bf16_all_b(p_b_r_4);
                         bool64 p_19_v1 = p_3 & p_5_v1;
                         bool64 p_19_v2 = p_3 & p_5_v2;
                         bool64 p_20_v1 = p_19_v1 & p_7_v1;
@@ -1131,7 +1131,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         p_b_r_6.v2 = 0.0f;
                         p_b_r_6.v1 = v_f32_mov_vb(p_b_r_5.v1, 0, p_b_r_6.v1, p_24_v1, 0);
                         p_b_r_6.v2 = v_f32_mov_vb(p_b_r_5.v2, 0, p_b_r_6.v2, p_24_v2, 0);
-                        bfloat128 p_b_r_b_3 = convert_float128_to_bfloat128(p_b_r_6, SW_LINEAR);
+                        bfloat128 p_b_r_b_3 = v_convert_f32_to_bf16_all_b(p_b_r_6);
                         bool64 p_25_v1 = p_4 & p_5_v1;
                         bool64 p_25_v2 = p_4 & p_5_v2;
                         bool64 p_26_v1 = p_25_v1 & p_7_v1;
@@ -1153,14 +1153,14 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         p_b_r_8.v2 = 0.0f;
                         p_b_r_8.v1 = v_f32_mov_vb(p_b_r_7.v1, 0, p_b_r_8.v1, p_30_v1, 0);
                         p_b_r_8.v2 = v_f32_mov_vb(p_b_r_7.v2, 0, p_b_r_8.v2, p_30_v2, 0);
-                        bfloat128 p_b_r_b_4 = convert_float128_to_bfloat128(p_b_r_8, SW_LINEAR);
-                        v_bf16_st_tnsr(at_65, P_b_r, p_b_r_b);
+                        bfloat128 p_b_r_b_4 = v_convert_f32_to_bf16_all_b(p_b_r_8);
+                        v_bf16_st_tnsr(at_65, P_b_r, p_b_r_b, SW_PACK);
                         at_65[0] += 128;
-                        v_bf16_st_tnsr(at_66, P_b_r, p_b_r_b_2);
+                        v_bf16_st_tnsr(at_66, P_b_r, p_b_r_b_2, SW_PACK);
                         at_66[0] += 128;
-                        v_bf16_st_tnsr(at_67, P_b_r, p_b_r_b_3);
+                        v_bf16_st_tnsr(at_67, P_b_r, p_b_r_b_3, SW_PACK);
                         at_67[0] += 128;
-                        v_bf16_st_tnsr(at_68, P_b_r, p_b_r_b_4);
+                        v_bf16_st_tnsr(at_68, P_b_r, p_b_r_b_4, SW_PACK);
                         at_68[0] += 128;
                     }
                     int5 at_69 = {(j_end_2 + 127) & -128, i, n, h, b};
@@ -1168,13 +1168,13 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                     int5 at_71 = {(j_end_2 + 127) & -128, i + 2, n, h, b};
                     int5 at_72 = {(j_end_2 + 127) & -128, i + 3, n, h, b};
                     for (int j = (j_end_2 + 127) & -128; j < W + 63; j += 128) {
-                        v_bf16_st_tnsr(at_69, P_b_r, zero_b);
+                        v_bf16_st_tnsr(at_69, P_b_r, zero_b, SW_PACK);
                         at_69[0] += 128;
-                        v_bf16_st_tnsr(at_70, P_b_r, zero_b);
+                        v_bf16_st_tnsr(at_70, P_b_r, zero_b, SW_PACK);
                         at_70[0] += 128;
-                        v_bf16_st_tnsr(at_71, P_b_r, zero_b);
+                        v_bf16_st_tnsr(at_71, P_b_r, zero_b, SW_PACK);
                         at_71[0] += 128;
-                        v_bf16_st_tnsr(at_72, P_b_r, zero_b);
+                        v_bf16_st_tnsr(at_72, P_b_r, zero_b, SW_PACK);
                         at_72[0] += 128;
                     }
                 }

@@ -49,7 +49,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
     float128 zero_b_pair;
     zero_b_pair.v1 = zero;
     zero_b_pair.v2 = zero;
-    bfloat128 zero_b = convert_float128_to_bfloat128(zero_b_pair, SW_LINEAR);
+    bfloat128 zero_b = v_convert_f32_to_bf16_all_b(zero_b_pair);
 
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
@@ -552,7 +552,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                 // window.dsl:9  P_r[b, h, k, q]
                 int5 at_17 = {q, 0, h, b, 0};
                 for (int k = 0; k < k_begin; k++) {
-                    v_bf16_st_tnsr(at_17, P_r, zero_b);
+                    v_bf16_st_tnsr(at_17, P_r, zero_b, SW_PACK);
                     at_17[1] += 1;
                 }
                 float128 below_max;
@@ -600,7 +600,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_2.v2 = 0.0f;
                     p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_3_v1, 0);
                     p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_3_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r_2);
                     bool64 p_4_v1 = v_i32_cmp_less_b(lane.v1, k + W + 1 - q);
                     bool64 p_4_v2 = v_i32_cmp_less_b(lane.v2, k + W + 1 - q);
                     bool64 p_5_v1 = v_i32_cmp_geq_b(lane.v1, k + 1 - q);
@@ -616,7 +616,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_4.v2 = 0.0f;
                     p_r_4.v1 = v_f32_mov_vb(p_r_3.v1, 0, p_r_4.v1, p_6_v1, 0);
                     p_r_4.v2 = v_f32_mov_vb(p_r_3.v2, 0, p_r_4.v2, p_6_v2, 0);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_4);
                     bool64 p_7_v1 = v_i32_cmp_less_b(lane.v1, k + W + 2 - q);
                     bool64 p_7_v2 = v_i32_cmp_less_b(lane.v2, k + W + 2 - q);
                     bool64 p_8_v1 = v_i32_cmp_geq_b(lane.v1, k + 2 - q);
@@ -632,7 +632,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_6.v2 = 0.0f;
                     p_r_6.v1 = v_f32_mov_vb(p_r_5.v1, 0, p_r_6.v1, p_9_v1, 0);
                     p_r_6.v2 = v_f32_mov_vb(p_r_5.v2, 0, p_r_6.v2, p_9_v2, 0);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_6, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_6);
                     bool64 p_10_v1 = v_i32_cmp_less_b(lane.v1, k + W + 3 - q);
                     bool64 p_10_v2 = v_i32_cmp_less_b(lane.v2, k + W + 3 - q);
                     bool64 p_11_v1 = v_i32_cmp_geq_b(lane.v1, k + 3 - q);
@@ -648,14 +648,14 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_8.v2 = 0.0f;
                     p_r_8.v1 = v_f32_mov_vb(p_r_7.v1, 0, p_r_8.v1, p_12_v1, 0);
                     p_r_8.v2 = v_f32_mov_vb(p_r_7.v2, 0, p_r_8.v2, p_12_v2, 0);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_8, SW_LINEAR);
-                    v_bf16_st_tnsr(at_20, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_8);
+                    v_bf16_st_tnsr(at_20, P_r, p_r_b, SW_PACK);
                     at_20[1] += 1;
-                    v_bf16_st_tnsr(at_20, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_20, P_r, p_r_b_2, SW_PACK);
                     at_20[1] += 1;
-                    v_bf16_st_tnsr(at_20, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_20, P_r, p_r_b_3, SW_PACK);
                     at_20[1] += 1;
-                    v_bf16_st_tnsr(at_20, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_20, P_r, p_r_b_4, SW_PACK);
                     at_20[1] += 1;
                 }
                 float128 s_dot_5;
@@ -682,7 +682,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     float128 below_max_2 = v_f32_sub_x2_b(t_2, largest_2.v1, largest_2.v2);
                     float128 weight_2 = exp_nonpositive_pair(below_max_2);
                     float128 p_r = v_f32_mul_x2_b(weight_2, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r);
                     float128 t_3 = v_f32_mul_x2_b(s_dot_6, rsqrt_D_v, rsqrt_D_v);
                     s_dot_6.v1 = v_f32_ld_tnsr_b(at_21, S_dot);
                     at_21[1] += 1;
@@ -691,7 +691,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     float128 below_max_3 = v_f32_sub_x2_b(t_3, largest_2.v1, largest_2.v2);
                     float128 weight_3 = exp_nonpositive_pair(below_max_3);
                     float128 p_r_2 = v_f32_mul_x2_b(weight_3, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_2);
                     float128 t_4 = v_f32_mul_x2_b(s_dot_7, rsqrt_D_v, rsqrt_D_v);
                     s_dot_7.v1 = v_f32_ld_tnsr_b(at_21, S_dot);
                     at_21[1] += 1;
@@ -700,7 +700,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     float128 below_max_4 = v_f32_sub_x2_b(t_4, largest_2.v1, largest_2.v2);
                     float128 weight_4 = exp_nonpositive_pair(below_max_4);
                     float128 p_r_3 = v_f32_mul_x2_b(weight_4, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_3, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_3);
                     float128 t_5 = v_f32_mul_x2_b(s_dot_8, rsqrt_D_v, rsqrt_D_v);
                     s_dot_8.v1 = v_f32_ld_tnsr_b(at_21, S_dot);
                     at_21[1] += 1;
@@ -709,14 +709,14 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     float128 below_max_5 = v_f32_sub_x2_b(t_5, largest_2.v1, largest_2.v2);
                     float128 weight_5 = exp_nonpositive_pair(below_max_5);
                     float128 p_r_4 = v_f32_mul_x2_b(weight_5, inverse.v1, inverse.v2);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
-                    v_bf16_st_tnsr(at_23, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_4);
+                    v_bf16_st_tnsr(at_23, P_r, p_r_b, SW_PACK);
                     at_23[1] += 1;
-                    v_bf16_st_tnsr(at_23, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_23, P_r, p_r_b_2, SW_PACK);
                     at_23[1] += 1;
-                    v_bf16_st_tnsr(at_23, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_23, P_r, p_r_b_3, SW_PACK);
                     at_23[1] += 1;
-                    v_bf16_st_tnsr(at_23, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_23, P_r, p_r_b_4, SW_PACK);
                     at_23[1] += 1;
                 }
                 int5 at_24 = {q, k_full_end, h, b, 0};
@@ -758,7 +758,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_2.v2 = 0.0f;
                     p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_3_v1, 0);
                     p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_3_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r_2);
                     bool64 p_4_v1 = v_i32_cmp_less_b(lane.v1, k + W + 1 - q);
                     bool64 p_4_v2 = v_i32_cmp_less_b(lane.v2, k + W + 1 - q);
                     bool64 p_5_v1 = v_i32_cmp_geq_b(lane.v1, k + 1 - q);
@@ -774,7 +774,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_4.v2 = 0.0f;
                     p_r_4.v1 = v_f32_mov_vb(p_r_3.v1, 0, p_r_4.v1, p_6_v1, 0);
                     p_r_4.v2 = v_f32_mov_vb(p_r_3.v2, 0, p_r_4.v2, p_6_v2, 0);
-                    bfloat128 p_r_b_2 = convert_float128_to_bfloat128(p_r_4, SW_LINEAR);
+                    bfloat128 p_r_b_2 = v_convert_f32_to_bf16_all_b(p_r_4);
                     bool64 p_7_v1 = v_i32_cmp_less_b(lane.v1, k + W + 2 - q);
                     bool64 p_7_v2 = v_i32_cmp_less_b(lane.v2, k + W + 2 - q);
                     bool64 p_8_v1 = v_i32_cmp_geq_b(lane.v1, k + 2 - q);
@@ -790,7 +790,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_6.v2 = 0.0f;
                     p_r_6.v1 = v_f32_mov_vb(p_r_5.v1, 0, p_r_6.v1, p_9_v1, 0);
                     p_r_6.v2 = v_f32_mov_vb(p_r_5.v2, 0, p_r_6.v2, p_9_v2, 0);
-                    bfloat128 p_r_b_3 = convert_float128_to_bfloat128(p_r_6, SW_LINEAR);
+                    bfloat128 p_r_b_3 = v_convert_f32_to_bf16_all_b(p_r_6);
                     bool64 p_10_v1 = v_i32_cmp_less_b(lane.v1, k + W + 3 - q);
                     bool64 p_10_v2 = v_i32_cmp_less_b(lane.v2, k + W + 3 - q);
                     bool64 p_11_v1 = v_i32_cmp_geq_b(lane.v1, k + 3 - q);
@@ -806,14 +806,14 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_8.v2 = 0.0f;
                     p_r_8.v1 = v_f32_mov_vb(p_r_7.v1, 0, p_r_8.v1, p_12_v1, 0);
                     p_r_8.v2 = v_f32_mov_vb(p_r_7.v2, 0, p_r_8.v2, p_12_v2, 0);
-                    bfloat128 p_r_b_4 = convert_float128_to_bfloat128(p_r_8, SW_LINEAR);
-                    v_bf16_st_tnsr(at_26, P_r, p_r_b);
+                    bfloat128 p_r_b_4 = v_convert_f32_to_bf16_all_b(p_r_8);
+                    v_bf16_st_tnsr(at_26, P_r, p_r_b, SW_PACK);
                     at_26[1] += 1;
-                    v_bf16_st_tnsr(at_26, P_r, p_r_b_2);
+                    v_bf16_st_tnsr(at_26, P_r, p_r_b_2, SW_PACK);
                     at_26[1] += 1;
-                    v_bf16_st_tnsr(at_26, P_r, p_r_b_3);
+                    v_bf16_st_tnsr(at_26, P_r, p_r_b_3, SW_PACK);
                     at_26[1] += 1;
-                    v_bf16_st_tnsr(at_26, P_r, p_r_b_4);
+                    v_bf16_st_tnsr(at_26, P_r, p_r_b_4, SW_PACK);
                     at_26[1] += 1;
                 }
                 int5 at_27 = {q, k_whole_end, h, b, 0};
@@ -840,13 +840,13 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     p_r_2.v2 = 0.0f;
                     p_r_2.v1 = v_f32_mov_vb(p_r.v1, 0, p_r_2.v1, p_3_v1, 0);
                     p_r_2.v2 = v_f32_mov_vb(p_r.v2, 0, p_r_2.v2, p_3_v2, 0);
-                    bfloat128 p_r_b = convert_float128_to_bfloat128(p_r_2, SW_LINEAR);
-                    v_bf16_st_tnsr(at_29, P_r, p_r_b);
+                    bfloat128 p_r_b = v_convert_f32_to_bf16_all_b(p_r_2);
+                    v_bf16_st_tnsr(at_29, P_r, p_r_b, SW_PACK);
                     at_29[1] += 1;
                 }
                 int5 at_30 = {q, k_end, h, b, 0};
                 for (int k = k_end; k < N; k++) {
-                    v_bf16_st_tnsr(at_30, P_r, zero_b);
+                    v_bf16_st_tnsr(at_30, P_r, zero_b, SW_PACK);
                     at_30[1] += 1;
                 }
             }
