@@ -19,7 +19,8 @@ from pathlib import Path
 from statistics import median
 
 from tpcgen.diagnostics import DiagnosticError
-from tpcgen.kernel.cycles import block_bundles, loop_bundles
+from tpcgen.kernel.coordinates import members
+from tpcgen.kernel.cycles import loop_bundles
 from tpcgen.kernel.ir import Kernel, Loop, Statement
 from tpcgen.kernel.lower import lower
 from tpcgen.kernel.tpc_c import render
@@ -101,7 +102,7 @@ def measure(compiler: tpc_clang.TpcClang) -> tuple[list[Measured], list[Unmatche
 
 def predicted(kernel: Kernel) -> list[float]:
     """Cycles of each innermost loop; of a member where there is none: members are a loop too."""
-    return [loop_bundles(kernel, loop) for loop in innermost(kernel.body)] or [block_bundles(kernel, kernel.body)]
+    return [loop_bundles(kernel, loop) for loop in innermost(kernel.body)] or [loop_bundles(kernel, members(kernel))]
 
 
 def _pairs(name: str, kernel: Kernel, expected: Sequence[float], found: Sequence[HardwareLoop]) -> Iterator[Measured]:

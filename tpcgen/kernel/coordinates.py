@@ -22,7 +22,7 @@ from tpcgen.kernel.ir import (
 )
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Binary, Expr, Literal, free_indices
+from tpcgen.program.ir import Binary, Expr, Index, Literal, free_indices
 from tpcgen.program.substitute import substitute
 
 Coords = tuple[Expr, ...]
@@ -46,6 +46,17 @@ class Plan:
 
     moving: tuple[Moving, ...]
     uses: dict[int, int]
+
+
+def members(k: Kernel, dim: int = 0) -> Loop:
+    """The loop over the members of a piece along a dim of the index space; the body is that of the innermost one."""
+    d = k.index_space[dim]
+    low, high = (_times(Index(f"{end}[{dim}]"), d.step) for end in ("piece_begin", "piece_end"))
+    return Loop(d.name, low, high, d.step, k.body)
+
+
+def _times(e: Expr, factor: int) -> Expr:
+    return e if factor == 1 else Binary("*", e, Literal(factor, DType.I32))
 
 
 def accesses(kernel: Kernel, s: Statement) -> list[Coords]:

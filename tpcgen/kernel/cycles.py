@@ -1,15 +1,16 @@
 """Predicted cycles of a kernel from what its loops issue and how long their chains are.
 
-A bundle issues one LOAD, one SPU, one VPU and one STORE operation. x2 forms and MADD borrow an operand field of the
-STORE slot, so a block takes at least max(VPU, LOAD, SPU, STORE, four-source VPU + STORE) bundles (probes.md 0), and at
-least its longest chain (latency.py). Where the two are close, the compiler's list schedule reaches neither; how far it
-stays off was fitted to its assembly of the four specs (docs/kernels.md). Stalls on memory are not in here: a global
-vector access every 4 cycles is the machine model's business (machine/tpc.py).
+A bundle issues one LOAD, one SPU, one VPU and one STORE operation; a move goes to VPU or LOAD, GEN_ADDR to LOAD or
+STORE. x2 forms and MADD borrow an operand field of the STORE slot (probes.md 0), and the compiler puts no x2 form
+beside a LD_TNSR. A block takes at least what the fullest set of slots does, and at least its longest chain
+(latency.py). Where the two are close, the compiler's list schedule reaches neither; how far it stays off was fitted to
+its assembly of the four specs (docs/kernels.md). Stalls on memory are not in here: a global vector access every 4
+cycles is the machine model's business (machine/tpc.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpcgen.diagnostics import NOWHERE
+from tpcgen.kernel.coordinates import accesses, members, plan
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.ir import (
     OPS,
@@ -43,7 +45,7 @@ from tpcgen.kernel.lower import draft
 from tpcgen.machine.model import Machine
 from tpcgen.machine.tpc import TpcCost
 from tpcgen.partition.plan import TpcStage
-from tpcgen.program.ir import Attr, Binary, Call, Expr, Index, Literal, Size, Unary, free_indices
+from tpcgen.program.ir import Attr, Binary, Call, Expr, Index, Literal, Size, Unary, children, free_indices
 from tpcgen.program.sizes import Value, evaluate
 
 _Number = NDArray[np.float64]
@@ -52,6 +54,8 @@ _LOOP_BUNDLES = 2
 """Set-up and delay word of a hardware loop (toolchain.md 1.6)."""
 _LINEAR_WIDEN_GAUDI, _LINEAR_NARROW_GAUDI = 9, 2
 """VPU words of a conversion in memory order on gaudi; gaudi2 does it while loading or storing."""
+_DIVISION = 8, 45
+"""SPU operations of an integer division by a size, on gaudi2 and gaudi: the words tpc-clang makes of one."""
 _SHORTEST_LOOP = 6
 """Bundles of a hardware loop whose body has fewer."""
 _CLOSENESS = 3.3
@@ -64,10 +68,17 @@ _UNKNOWN = np.full(1, float(1 << 30))
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Operations by slot; `four` are those of `vpu` that also take the STORE slot; `accesses`: global vectors moved."""
+    """Operations by slot; `four` are those of `vpu` that also take the STORE slot, `x2` those of both parts at once;
+    `tensor` are the LD_TNSR of `load`; `accesses`: global vectors moved. A `move` goes to VPU or LOAD, an `address`
+    (GEN_ADDR) to LOAD or STORE.
+    """
 
     vpu: float = 0
     four: float = 0
+    x2: float = 0
+    move: float = 0
+    address: float = 0
+    tensor: float = 0
     load: float = 0
     spu: float = 0
     store: float = 0
@@ -77,6 +88,10 @@ class Slots:
         return Slots(
             self.vpu + other.vpu,
             self.four + other.four,
+            self.x2 + other.x2,
+            self.move + other.move,
+            self.address + other.address,
+            self.tensor + other.tensor,
             self.load + other.load,
             self.spu + other.spu,
             self.store + other.store,
@@ -85,7 +100,18 @@ class Slots:
 
     @property
     def bundles(self) -> float:
-        return max(self.vpu, self.load, self.spu, self.store, self.four + self.store)
+        """Every set of slots has room for what can only go there."""
+        stores = self.store + self.four
+        return max(
+            self.vpu,
+            self.load,
+            self.spu,
+            stores,
+            self.x2 + self.tensor,
+            (self.vpu + self.load + self.move) / 2,
+            (self.load + stores + self.address) / 2,
+            (self.vpu + self.load + stores + self.move + self.address) / 3,
+        )
 
 
 def stage_cost(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> TpcCost:
@@ -105,9 +131,9 @@ def _draft(stage: TpcStage, target: str) -> Kernel:
 def kernel_cost(kernel: Kernel, values: Mapping[str, Value]) -> TpcCost:
     """Totals over all members; `values` has the sizes and attributes of the kernel's stage."""
     extents = [int(evaluate(d.extent, values)) for d in kernel.index_space]
-    members = prod(extents)
+    count = prod(extents)
     _fits_local_memory(kernel, values)
-    if members == 0:
+    if count == 0:
         return TpcCost(0, 0, 0, "schedule estimate")
     coordinates = _coordinates(kernel, extents)
     scope = {name: np.full(1, float(v)) for name, v in values.items()}
@@ -115,8 +141,8 @@ def kernel_cost(kernel: Kernel, values: Mapping[str, Value]) -> TpcCost:
     for s in kernel.setup:
         if isinstance(s, ScalarLet | ScalarLoad):
             scope[s.name] = _number(s.value, scope) if isinstance(s, ScalarLet) else _UNKNOWN
-    bundles, accesses = _block(kernel, kernel.body, scope)
-    return TpcCost(float(np.mean(bundles)) * members, float(np.mean(accesses)) * members, members, "schedule estimate")
+    bundles, moved = _body(kernel, members(kernel), scope)
+    return TpcCost(float(np.mean(bundles)) * count, float(np.mean(moved)) * count, count, "schedule estimate")
 
 
 def _fits_local_memory(kernel: Kernel, values: Mapping[str, Value]) -> None:
@@ -159,7 +185,7 @@ def _block(kernel: Kernel, statements: Sequence[Statement], scope: Mapping[str, 
     inner = dict(scope)
     straight = Slots()
     bundles: _Number = np.zeros(1)
-    accesses: _Number = np.zeros(1)
+    moved: _Number = np.zeros(1)
     for s in statements:
         match s:
             case ScalarLet():
@@ -172,24 +198,58 @@ def _block(kernel: Kernel, statements: Sequence[Statement], scope: Mapping[str, 
                 low, high = _number(s.low, inner), _number(s.high, inner)
                 trips = np.maximum(0, np.ceil((high - low) / s.step))
                 inner[s.var] = (low + high) / 2
-                body_bundles, body_accesses = _block(kernel, s.body, inner)
+                body_bundles, body_moved = _body(kernel, s, inner)
                 bundles = bundles + trips * np.maximum(_SHORTEST_LOOP, body_bundles) + _LOOP_BUNDLES
-                accesses = accesses + trips * body_accesses
+                moved = moved + trips * body_moved
             case _:
                 straight += _slots(kernel, s)
     straight_bundles = block_bundles(kernel, [s for s in statements if not isinstance(s, Loop)])
-    return bundles + straight_bundles, accesses + straight.accesses
+    return bundles + straight_bundles, moved + straight.accesses
+
+
+def _body(kernel: Kernel, loop: Loop, scope: Mapping[str, _Number]) -> tuple[_Number, _Number]:
+    if any(isinstance(s, Loop) for s in loop.body):
+        return _block(kernel, loop.body, scope)
+    return np.full(1, loop_bundles(kernel, loop)), np.full(1, block_slots(kernel, loop.body).accesses)
 
 
 def block_bundles(kernel: Kernel, statements: Sequence[Statement]) -> float:
-    """What one pass of a block takes, loops inside it left out."""
-    slots, chain = block_slots(kernel, statements).bundles, critical_path(kernel, statements)
-    return (slots**_CLOSENESS + chain**_CLOSENESS) ** (1 / _CLOSENESS)
+    """What one pass of a block takes, loops inside it left out; its coordinates are at hand."""
+    return _both(block_slots(kernel, statements), critical_path(kernel, statements))
 
 
 def loop_bundles(kernel: Kernel, loop: Loop) -> float:
     """What one iteration of a loop without loops inside takes."""
-    return max(_SHORTEST_LOOP, block_bundles(kernel, loop.body))
+    carried = plan(kernel, loop).uses
+    slots = block_slots(kernel, loop.body) + _built(kernel, loop, carried)
+    return max(_SHORTEST_LOOP, _both(slots, critical_path(kernel, loop.body, loop.var, carried)))
+
+
+def _both(slots: Slots, chain: float) -> float:
+    return (slots.bundles**_CLOSENESS + chain**_CLOSENESS) ** (1 / _CLOSENESS)
+
+
+def _built(kernel: Kernel, loop: Loop, carried: Container[int]) -> Slots:
+    """Coordinates that an iteration builds: a copy of the others', arithmetic and SET_INDX of those that vary."""
+    places = [c for s in loop.body for c in accesses(kernel, s)]
+    varying = {loop.var, *(s.name for s in loop.body if isinstance(s, ScalarLet | ScalarLoad))}
+    total = 0
+    for coords in dict.fromkeys(c for n, c in enumerate(places) if n not in carried):
+        total += sum(_operations(kernel, c, varying) for c in coords)
+        total += sum(1 for c in coords if free_indices(c) & varying)
+    return Slots(spu=total)
+
+
+def _operations(kernel: Kernel, e: Expr, varying: Set[str]) -> float:
+    """Of what varies, and divisions: the compiler leaves them in the loop."""
+    inner = sum(_operations(kernel, x, varying) for x in children(e))
+    match e:
+        case Binary(operator="//" | "%") if not isinstance(e.right, Literal):
+            return inner + _DIVISION[kernel.target == "gaudi"]
+        case Binary() | Call() | Unary() if free_indices(e) & varying:
+            return inner + 1
+        case _:
+            return inner
 
 
 def block_slots(kernel: Kernel, statements: Sequence[Statement]) -> Slots:
@@ -207,9 +267,10 @@ def _slots(kernel: Kernel, s: Statement) -> Slots:
         case Invoke():
             return block_slots(kernel, kernel.function(s.function).body)
         case Load():
-            return Slots(load=s.dest.parts, spu=s.dest.parts, accesses=s.dest.parts)
+            parts = s.dest.parts
+            return Slots(load=parts, tensor=parts, spu=parts, accesses=parts)
         case Broadcast() | ScalarLoad():
-            return Slots(load=2, spu=1)
+            return Slots(load=1, address=1, spu=1)
         case Store():
             count = 1 if s.value.type is VType.BF16 or s.single else kernel.lanes.parts
             return Slots(store=count, spu=count, accesses=count)
@@ -230,8 +291,10 @@ def _vector_slots(kernel: Kernel, s: VectorOp) -> Slots:
         if kernel.lanes is Lanes.LINEAR and not modern:
             return Slots(vpu=_LINEAR_WIDEN_GAUDI if s.op == "widen" else _LINEAR_NARROW_GAUDI)
         return Slots(vpu=1 if modern or s.op == "widen" else 2)
+    if s.op in ("mov", "imov"):
+        return Slots(move=s.dest.parts)
     if on_both_parts(s, kernel.target):
-        return Slots(vpu=1, four=1)
+        return Slots(vpu=1, four=1, x2=1)
     four = s.dest.parts if modern and s.op in ("madd", "nmadd") and s.pred is None else 0
     return Slots(vpu=info.vpu * s.dest.parts, four=four)
 

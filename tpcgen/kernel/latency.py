@@ -6,9 +6,10 @@ Latencies from producer to consumer are those of the compiler's tables (toolchai
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from tpcgen.kernel.coordinates import Coords, accesses
 from tpcgen.kernel.ir import (
     Broadcast,
     Invoke,
@@ -18,10 +19,13 @@ from tpcgen.kernel.ir import (
     LocalStore,
     Operand,
     Reg,
+    ScalarLet,
+    ScalarLoad,
     Statement,
     Store,
     VectorOp,
 )
+from tpcgen.program.ir import Expr, Index, children, free_indices
 
 _VPU = 4
 _MULTIPLY = 6
@@ -30,6 +34,7 @@ _MOVE_DUAL_GROUP = 6
 _COMPARE = 2
 _LOAD = 4
 _BROADCAST = 11
+_SPU, _SET_INDEX = 4, 1
 _LATENCY = {
     "mul": _MULTIPLY,
     "mac": _MULTIPLY,
@@ -47,18 +52,29 @@ _LATENCY = {
 }
 
 
-def critical_path(kernel: Kernel, statements: Sequence[Statement]) -> int:
-    """Bundles from the first to the last issue along the longest chain of a block, loops in it left out."""
-    ready: dict[str, int] = {}
+def critical_path(
+    kernel: Kernel, statements: Sequence[Statement], var: str = "", carried: Container[int] | None = None
+) -> int:
+    """Bundles from the first to the last issue along the longest chain of a block, loops in it left out.
+
+    `var`: of the loop around the block; `carried`: numbers of the accesses whose coordinates are at hand
+    (`coordinates.Plan.uses`), all where it is None.
+    """
+    ready: dict[str, int] = {var: 0}
     last = 0
-    for s in _inlined(kernel, statements):
+    for s, places in _inlined(kernel, statements, carried):
+        addressed = max((_built(c, ready) for c in places), default=0)
         match s:
+            case ScalarLet():
+                ready[s.name] = _arithmetic(s.value, ready)
+            case ScalarLoad():
+                ready[s.name] = addressed + _BROADCAST
             case Load():
-                ready[s.dest.name] = _LOAD
+                ready[s.dest.name] = addressed + _LOAD
             case LocalLoad():
                 ready[s.dest.name] = _LOAD
             case Broadcast():
-                ready[s.dest.name] = _BROADCAST
+                ready[s.dest.name] = addressed + _BROADCAST
             case VectorOp():
                 operands: list[Operand | None] = [*s.args, s.pred]
                 issue = max((ready.get(o.name, 0) for o in operands if isinstance(o, Reg)), default=0)
@@ -71,23 +87,45 @@ def critical_path(kernel: Kernel, statements: Sequence[Statement]) -> int:
     return last + 1
 
 
+def _built(coords: Coords, ready: Mapping[str, int]) -> int:
+    """When coordinates that are built in place are: arithmetic, then SET_INDX."""
+    return max((_arithmetic(c, ready) for c in coords), default=0) + _SET_INDEX
+
+
+def _arithmetic(e: Expr, ready: Mapping[str, int]) -> int:
+    """When an integer expression is known; what the loop does not change is there."""
+    if isinstance(e, Index):
+        return ready.get(e.name, 0)
+    if free_indices(e).isdisjoint(ready):
+        return 0
+    return max(_arithmetic(x, ready) for x in children(e)) + _SPU
+
+
 def latency(op: str) -> int:
     """Bundles until a VPU operand can be the result."""
     return _COMPARE if "cmp_" in op else _LATENCY.get(op, _VPU)
 
 
-def _inlined(kernel: Kernel, statements: Sequence[Statement]) -> Iterator[Statement]:
-    """Calls replaced by what they do; registers of a call have its result's name in theirs."""
+def _inlined(
+    kernel: Kernel, statements: Sequence[Statement], carried: Container[int] | None
+) -> Iterator[tuple[Statement, list[Coords]]]:
+    """Statements with the coordinates they build. Calls are replaced by what they do; registers of a call have its
+    result's name in theirs.
+    """
+    number = 0
     for s in statements:
         if not isinstance(s, Invoke):
-            yield s
+            places = accesses(kernel, s)
+            built = [c for n, c in enumerate(places, number) if carried is not None and n not in carried]
+            number += len(places)
+            yield s, built
             continue
         f = kernel.function(s.function)
         names = {p.name: a.name for p, a in zip(f.parameters, s.arguments, strict=True)}
         names[f.result.name] = s.dest.name
         for op in f.body:
             args = tuple(_renamed(a, names, s.dest.name) for a in op.args)
-            yield replace(op, dest=_renamed_reg(op.dest, names, s.dest.name), args=args)
+            yield replace(op, dest=_renamed_reg(op.dest, names, s.dest.name), args=args), []
 
 
 def _renamed(o: Operand, names: dict[str, str], call: str) -> Operand:

@@ -21,6 +21,7 @@ from tpcgen.kernel.rotate import loads_ahead
 from tpcgen.kernel.scan import draft_scan
 from tpcgen.kernel.scopes import Bound, Env, Scopes
 from tpcgen.kernel.shape import Output, Shape, shape_of
+from tpcgen.kernel.unused import without_unused
 from tpcgen.kernel.values import Values
 from tpcgen.kernel.verify import verify
 from tpcgen.partition.plan import TpcStage
@@ -43,7 +44,7 @@ def lower(stage: TpcStage, *, target: str, name: str) -> Kernel:
 def draft(stage: TpcStage, target: str) -> Kernel:
     """The kernel as it is scheduled, all that its cost depends on; named as the stage, registers not readable yet."""
     made = draft_scan(stage, target) if any(isinstance(s, Scan) for s in stage.program.body) else _draft(stage, target)
-    return loads_ahead(loads_first(made))
+    return loads_ahead(loads_first(without_unused(made)))
 
 
 def _draft(stage: TpcStage, target: str) -> Kernel:

@@ -32,7 +32,7 @@ from tpcgen.kernel.ir import (
 )
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Attr, Binary, Expr, Index, Literal
+from tpcgen.program.ir import Attr, Binary, Expr, Literal
 
 _ELEMENT = {VType.F32: "f32", VType.I32: "i32", VType.BF16: "bf16"}
 _RANK = 5
@@ -74,7 +74,7 @@ class _Printer:
         setup = _Block(self)
         setup.write(k.setup)
         self.lines.blank()
-        *outer, last = [_members(k, n) for n in reversed(range(len(k.index_space)))]
+        *outer, last = [coordinates.members(k, n) for n in reversed(range(len(k.index_space)))]
         for loop in outer:
             self._for(loop.var, integer(loop.low), integer(loop.high), loop.step)
         self.loop(setup, last)
@@ -264,17 +264,6 @@ class _Block:
             if by:
                 self.lines.add(f"{self.moving[used]}[{variable.dim}] += {by};")
         self.accesses += 1
-
-
-def _members(k: Kernel, dim: int) -> Loop:
-    """The loop over the members of a piece along a dim of the index space; the body is that of the innermost one."""
-    d = k.index_space[dim]
-    low, high = (_times(Index(f"{end}[{dim}]"), d.step) for end in ("piece_begin", "piece_end"))
-    return Loop(d.name, low, high, d.step, k.body)
-
-
-def _times(e: Expr, factor: int) -> Expr:
-    return e if factor == 1 else Binary("*", e, Literal(factor, DType.I32))
 
 
 def _element(s: LocalLoad | LocalStore, part: int) -> str:
