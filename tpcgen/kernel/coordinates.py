@@ -51,12 +51,11 @@ class Plan:
 def members(k: Kernel, dim: int = 0) -> Loop:
     """The loop over the members of a piece along a dim of the index space; the body is that of the innermost one."""
     d = k.index_space[dim]
-    low, high = (_times(Index(f"{end}[{dim}]"), d.step) for end in ("piece_begin", "piece_end"))
-    return Loop(d.name, low, high, d.step, k.body)
-
-
-def _times(e: Expr, factor: int) -> Expr:
-    return e if factor == 1 else Binary("*", e, Literal(factor, DType.I32))
+    first, after = Index(f"piece_begin[{dim}]"), Index(f"piece_end[{dim}]")
+    if d.step == 1:
+        return Loop(d.name, first, after, 1, k.body)
+    step = Literal(d.step, DType.I32)
+    return Loop(d.name, Binary("*", first, step), Binary("*", after, step), d.step, k.body)
 
 
 def accesses(kernel: Kernel, s: Statement) -> list[Coords]:

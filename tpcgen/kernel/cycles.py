@@ -54,8 +54,8 @@ _LOOP_BUNDLES = 2
 """Set-up and delay word of a hardware loop (toolchain.md 1.6)."""
 _LINEAR_WIDEN_GAUDI, _LINEAR_NARROW_GAUDI = 9, 2
 """VPU words of a conversion in memory order on gaudi; gaudi2 does it while loading or storing."""
-_DIVISION = 8, 45
-"""SPU operations of an integer division by a size, on gaudi2 and gaudi: the words tpc-clang makes of one."""
+_DIVISION, _DIVISION_GAUDI = 8, 45
+"""SPU operations of an integer division by a size: the words tpc-clang makes of one."""
 _SHORTEST_LOOP = 6
 """Bundles of a hardware loop whose body has fewer."""
 _CLOSENESS = 3.3
@@ -245,7 +245,7 @@ def _operations(kernel: Kernel, e: Expr, varying: Set[str]) -> float:
     inner = sum(_operations(kernel, x, varying) for x in children(e))
     match e:
         case Binary(operator="//" | "%") if not isinstance(e.right, Literal):
-            return inner + _DIVISION[kernel.target == "gaudi"]
+            return inner + (_DIVISION_GAUDI if kernel.target == "gaudi" else _DIVISION)
         case Binary() | Call() | Unary() if free_indices(e) & varying:
             return inner + 1
         case _:

@@ -397,6 +397,19 @@ def on_both_parts(s: VectorOp, target: str) -> bool:
     return added.parts == 2 if isinstance(added, Reg) else isinstance(added, Imm) and s.op != "mac"
 
 
+def registers_read(s: Statement) -> Iterator[str]:
+    """Names of the registers that a statement takes values from; those of a loop's body are not among them."""
+    match s:
+        case VectorOp():
+            yield from (a.name for a in (*s.args, s.pred) if isinstance(a, Reg))
+        case Invoke():
+            yield from (a.name for a in s.arguments)
+        case Store() | LocalStore():
+            yield s.value.name
+        case _:
+            pass
+
+
 def walk(statements: tuple[Statement, ...]) -> Iterator[Statement]:
     """All statements in text order, bodies of loops after the loop itself."""
     for s in statements:

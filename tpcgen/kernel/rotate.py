@@ -11,17 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from tpcgen.kernel.ir import (
-    Invoke,
     Kernel,
     Load,
-    LocalStore,
     Loop,
-    Reg,
     ScalarLet,
     ScalarLoad,
     Statement,
-    Store,
     VectorOp,
+    registers_read,
 )
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
@@ -59,7 +56,7 @@ def _rotated(loop: Loop) -> Iterator[Statement]:
 
 def _placed(body: Sequence[Statement], loads: Sequence[Load]) -> Iterator[Statement]:
     """Each load after the last use of the register it fills."""
-    last = {load.dest.name: max(n for n, s in enumerate(body) if load.dest.name in _reads(s)) for load in loads}
+    last = {load.dest.name: max(n for n, s in enumerate(body) if load.dest.name in registers_read(s)) for load in loads}
     for n, s in enumerate(body):
         yield s
         yield from (load for load in loads if last[load.dest.name] == n)
@@ -76,15 +73,3 @@ def _indices(load: Load) -> frozenset[str]:
 
 def _at(coords: Sequence[Expr], var: str, value: Expr) -> tuple[Expr, ...]:
     return tuple(affine.expression(affine.polynomial(substitute(c, {var: value}))) for c in coords)
-
-
-def _reads(s: Statement) -> Iterator[str]:
-    match s:
-        case VectorOp():
-            yield from (a.name for a in (*s.args, s.pred) if isinstance(a, Reg))
-        case Invoke():
-            yield from (a.name for a in s.arguments)
-        case Store() | LocalStore():
-            yield s.value.name
-        case _:
-            pass

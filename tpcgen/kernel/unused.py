@@ -13,12 +13,10 @@ from tpcgen.kernel.ir import (
     Kernel,
     Load,
     LocalLoad,
-    LocalStore,
     Loop,
-    Reg,
     Statement,
-    Store,
     VectorOp,
+    registers_read,
     walk,
 )
 
@@ -46,13 +44,5 @@ def _is_unused(s: Statement, read: set[str]) -> bool:
 
 def _reads(s: Statement) -> Iterator[str]:
     """Registers that a statement reads for another than its own result."""
-    match s:
-        case VectorOp():
-            names = (a.name for a in (*s.args, s.pred) if isinstance(a, Reg))
-            yield from (name for name in names if name != s.dest.name)
-        case Invoke():
-            yield from (a.name for a in s.arguments)
-        case Store() | LocalStore():
-            yield s.value.name
-        case _:
-            pass
+    own = s.dest.name if isinstance(s, VectorOp) else None
+    yield from (name for name in registers_read(s) if name != own)

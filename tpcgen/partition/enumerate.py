@@ -67,8 +67,8 @@ class _Choice:
 def _plans(source: ir.Program, alternative: Alternative, target: str, most: int) -> tuple[Plan, ...]:
     program = alternative.program
     normal = normalise(program)
-    known = [t.name for t in source.tensors]
-    parts = groups(normal, lambda target: _origin(target, known) in _placed_on_tpc(source))
+    known, on_tpc = [t.name for t in source.tensors], _placed_on_tpc(source)
+    parts = groups(normal, lambda target: _origin(target, known) in on_tpc)
     free = _choices(parts, [_lanes(g, source, normal) for g in parts], source)
     maps = [not any(bound(e) for n in c.groups for e in parts[n].equations) for c in free]
     kept = _capped(_pinned(source, parts, free), maps, most)

@@ -265,13 +265,13 @@ class ScanGradient:
         body: list[Step] = []
         for at, step in enumerate((*self.scan.body, None)):
             body += [p.equation for p in self.forward.get(at, [])]
+            if step is None or (isinstance(step, ir.Equation) and step.target not in names):
+                continue
+            value = _renamed(step.value, names)
+            domain = _renamed(step.domain, names) if step.domain is not None else None
             if isinstance(step, ir.Update):
-                value, domain = _renamed(step.value, names), step.domain
-                domain = _renamed(domain, names) if domain is not None else None
                 body.append(ir.Update(names[step.state], step.indices, value, domain))
-            elif step is not None and step.target in names:
-                value, domain = _renamed(step.value, names), step.domain
-                domain = _renamed(domain, names) if domain is not None else None
+            else:
                 body.append(ir.Equation(names[step.target], step.indices, value, domain))
         body = _needed(body, {p.tensor.name for parts in self.forward.values() for p in parts})
         inits = tuple(ir.StateInit(names[s.state], s.indices, s.initial) for s in self.scan.states)
