@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from assembled import assembly, predicted
+
 from tpcgen.diagnostics import DiagnosticError
-from tpcgen.kernel.coordinates import members
-from tpcgen.kernel.cycles import loop_bundles
-from tpcgen.kernel.ir import Kernel, Loop, Statement
+from tpcgen.kernel.ir import Kernel
 from tpcgen.kernel.lower import lower
 from tpcgen.kernel.tpc_c import render
 from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program import load
 from tpcgen.toolchain import tpc_clang
-from tpcgen.toolchain.assembly import HardwareLoop, hardware_loops
+from tpcgen.toolchain.assembly import MachineLoop, machine_loops
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "cycles.md"
@@ -86,13 +86,11 @@ def measure(compiler: tpc_clang.TpcClang) -> tuple[list[Measured], list[Unmatche
     measured: list[Measured] = []
     unmatched: list[Unmatched] = []
     with tempfile.TemporaryDirectory() as folder:
-        source, assembly = Path(folder) / "kernel.c", Path(folder) / "kernel.s"
         for name, kernel in kernels():
             print(f"{name} on {kernel.target}", file=sys.stderr, flush=True)
-            source.write_text(render(kernel))
-            tpc_clang.compile_kernel(compiler, source, kernel.target, assembly, {})
+            text = assembly(compiler, kernel, Path(folder))
             expected = predicted(kernel)
-            found = [loop for loop in hardware_loops(assembly.read_text()) if loop.innermost]
+            found = [loop for loop in machine_loops(text) if loop.innermost]
             if len(expected) != len(found):
                 unmatched.append(Unmatched(name, kernel.target, len(expected), len(found)))
                 continue
@@ -100,22 +98,9 @@ def measure(compiler: tpc_clang.TpcClang) -> tuple[list[Measured], list[Unmatche
     return measured, unmatched
 
 
-def predicted(kernel: Kernel) -> list[float]:
-    """Cycles of each innermost loop; of a member where there is none: members are a loop too."""
-    return [loop_bundles(kernel, loop) for loop in innermost(kernel.body)] or [loop_bundles(kernel, members(kernel))]
-
-
-def _pairs(name: str, kernel: Kernel, expected: Sequence[float], found: Sequence[HardwareLoop]) -> Iterator[Measured]:
+def _pairs(name: str, kernel: Kernel, expected: Sequence[float], found: Sequence[MachineLoop]) -> Iterator[Measured]:
     for number, (cycles, words) in enumerate(zip(expected, found, strict=True), 1):
         yield Measured(name, kernel.target, number, cycles, words.words, words.idle)
-
-
-def innermost(statements: Sequence[Statement]) -> Iterator[Loop]:
-    """Loops without a loop inside, in text order."""
-    for s in statements:
-        if isinstance(s, Loop):
-            inside = list(innermost(s.body))
-            yield from inside or [s]
 
 
 def broken(measured: Sequence[Measured]) -> list[str]:

@@ -13,7 +13,7 @@ from tpcgen.kernel.lower import lower
 from tpcgen.kernel.print import kernel as kernel_text
 from tpcgen.kernel.tpc_c import render
 from tpcgen.toolchain import tpc_clang
-from tpcgen.toolchain.assembly import hardware_loops
+from tpcgen.toolchain.assembly import machine_loops
 
 COMPILER = tpc_clang.find()
 OUTER = """op outer(K: {t}[B, H, C, L, D], V: {t}[B, H, C, L, E]) -> U: f32[B, H, C, D, E] {{
@@ -46,6 +46,6 @@ def test_five_of_six_bundles_of_the_innermost_loop_multiply(tmp_path: Path, targ
     source.write_text(render(lower(stage_of(OUTER.format(t="f32"), "e"), target=target, name="outer")))
     made = source.with_suffix(".s")
     tpc_clang.compile_kernel(COMPILER, source, target, made, {})
-    loops = [x for x in hardware_loops(made.read_text()) if x.innermost]
+    loops = [x for x in machine_loops(made.read_text()) if x.innermost]
     assert loops[0].words <= 32 * 6 / 5
     assert loops[0].idle == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tpcgen.toolchain.assembly import HardwareLoop, hardware_loops, words
+from tpcgen.toolchain.assembly import MachineLoop, machine_loops, words
 
 TEXT = """\
 \t.text
@@ -40,14 +40,19 @@ main:
 
 def test_words_and_loops():
     assert words(TEXT) == 12
-    assert hardware_loops(TEXT) == (HardwareLoop(4, 7, 3, False), HardwareLoop(8, 2, 0, True))
+    assert machine_loops(TEXT) == (MachineLoop(4, 7, 3, False, 2), MachineLoop(8, 2, 0, True, 1))
+
+
+def test_a_jump_back_is_a_loop_and_one_ahead_is_none():
+    text = "\tjmpr .E, %SP1\n\tnop\n.L:\n\tld_tnsr V2, 0, I2\n\tnop\n\tjmpr .L, %SP2\n\tnop\n.E:\n\thalt\n"
+    assert machine_loops(text) == (MachineLoop(2, 4, 2, True, 1),)
 
 
 def test_a_program_without_loops():
-    assert hardware_loops("\thalt\n") == ()
+    assert machine_loops("\thalt\n") == ()
     assert words("") == 0
 
 
 def test_a_loop_without_an_end_is_an_error():
     with pytest.raises(ValueError, match="nowhere"):
-        hardware_loops("\tloop 0, 8, 1, <, .LBB0_9\n\tnop\n")
+        machine_loops("\tloop 0, 8, 1, <, .LBB0_9\n\tnop\n")

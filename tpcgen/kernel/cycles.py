@@ -10,7 +10,7 @@ cycles is the machine model's business (machine/tpc.py).
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence, Set
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -128,21 +128,40 @@ def _draft(stage: TpcStage, target: str) -> Kernel:
     return draft(stage, target)
 
 
-def kernel_cost(kernel: Kernel, values: Mapping[str, Value]) -> TpcCost:
-    """Totals over all members; `values` has the sizes and attributes of the kernel's stage."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A loop of a kernel, the one over its members first: how often it is entered and passed, over all members."""
+
+    loop: Loop
+    entered: float
+    iterations: float
+
+
+def runs(kernel: Kernel, values: Mapping[str, Value]) -> tuple[Run, ...]:
+    """Loops in text order, each before those inside it; `values` has the sizes and attributes of the kernel's stage."""
     extents = [int(evaluate(d.extent, values)) for d in kernel.index_space]
     count = prod(extents)
-    _fits_local_memory(kernel, values)
-    if count == 0:
-        return TpcCost(0, 0, 0, "schedule estimate")
-    coordinates = _coordinates(kernel, extents)
     scope = {name: np.full(1, float(v)) for name, v in values.items()}
-    scope |= coordinates
+    scope |= _coordinates(kernel, extents) if count else {d.name: np.zeros(1) for d in kernel.index_space}
     for s in kernel.setup:
         if isinstance(s, ScalarLet | ScalarLoad):
             scope[s.name] = _number(s.value, scope) if isinstance(s, ScalarLet) else _UNKNOWN
-    bundles, moved = _body(kernel, members(kernel), scope)
-    return TpcCost(float(np.mean(bundles)) * count, float(np.mean(moved)) * count, count, "schedule estimate")
+    everything = members(kernel)
+    inside = _inside(everything.body, scope, np.ones(1))
+    return (
+        Run(everything, 1, count),
+        *(Run(loop, float(np.mean(entered)) * count, float(np.mean(often)) * count) for loop, entered, often in inside),
+    )
+
+
+def kernel_cost(kernel: Kernel, values: Mapping[str, Value]) -> TpcCost:
+    """Totals over all members; `values` as in `runs`."""
+    _fits_local_memory(kernel, values)
+    found = runs(kernel, values)
+    bundles = sum(r.iterations * iteration_bundles(kernel, r.loop) + r.entered * _LOOP_BUNDLES for r in found[1:])
+    bundles += found[0].iterations * iteration_bundles(kernel, found[0].loop)
+    moved = sum(r.iterations * block_slots(kernel, r.loop.body).accesses for r in found)
+    return TpcCost(bundles, moved, int(found[0].iterations), "schedule estimate")
 
 
 def _fits_local_memory(kernel: Kernel, values: Mapping[str, Value]) -> None:
@@ -180,37 +199,33 @@ def _bound_names(statements: Sequence[Statement]) -> frozenset[str]:
     return frozenset(used)
 
 
-def _block(kernel: Kernel, statements: Sequence[Statement], scope: Mapping[str, _Number]) -> tuple[_Number, _Number]:
-    """Bundles and accesses of a block, per member."""
+def _inside(
+    statements: Sequence[Statement], scope: Mapping[str, _Number], often: _Number
+) -> Iterator[tuple[Loop, _Number, _Number]]:
+    """Loops in a block that is passed `often` times per member: how often each is entered and passed."""
     inner = dict(scope)
-    straight = Slots()
-    bundles: _Number = np.zeros(1)
-    moved: _Number = np.zeros(1)
     for s in statements:
         match s:
             case ScalarLet():
                 inner[s.name] = _number(s.value, inner)
-                straight += Slots(spu=1)
             case ScalarLoad():
                 inner[s.name] = _UNKNOWN
-                straight += _slots(kernel, s)
             case Loop():
                 low, high = _number(s.low, inner), _number(s.high, inner)
                 trips = np.maximum(0, np.ceil((high - low) / s.step))
-                inner[s.var] = (low + high) / 2
-                body_bundles, body_moved = _body(kernel, s, inner)
-                bundles = bundles + trips * np.maximum(_SHORTEST_LOOP, body_bundles) + _LOOP_BUNDLES
-                moved = moved + trips * body_moved
+                iterations = often * trips
+                inner[s.var] = low + s.step * np.maximum(0, trips - 1) / 2
+                yield s, often, iterations
+                yield from _inside(s.body, inner, iterations)
             case _:
-                straight += _slots(kernel, s)
-    straight_bundles = block_bundles(kernel, [s for s in statements if not isinstance(s, Loop)])
-    return bundles + straight_bundles, moved + straight.accesses
+                pass
 
 
-def _body(kernel: Kernel, loop: Loop, scope: Mapping[str, _Number]) -> tuple[_Number, _Number]:
+def iteration_bundles(kernel: Kernel, loop: Loop) -> float:
+    """What one iteration takes, loops inside it left out."""
     if any(isinstance(s, Loop) for s in loop.body):
-        return _block(kernel, loop.body, scope)
-    return np.full(1, loop_bundles(kernel, loop)), np.full(1, block_slots(kernel, loop.body).accesses)
+        return block_bundles(kernel, [s for s in loop.body if not isinstance(s, Loop)])
+    return loop_bundles(kernel, loop)
 
 
 def block_bundles(kernel: Kernel, statements: Sequence[Statement]) -> float:
