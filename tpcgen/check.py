@@ -75,7 +75,7 @@ def check(
 
 
 def _runs(artifact: Artifact, cases: Sequence[Case]) -> Iterator[tuple[Variant, Case, Family]]:
-    for variants in artifact.dtypes().values():
+    for variants in artifact.alike():
         program = variants[0].plan.program
         for case in cases:
             binding = bind(program, case.values)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, Diagnostics, Severity, file_label
+from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError, Severity, file_label
 from tpcgen.emit.artifact import Artifact, KernelText, Variant
 from tpcgen.emit.glue import GlueKernel
-from tpcgen.emit.names import guid
+from tpcgen.emit.names import Direction, guid
 from tpcgen.kernel.access import access_patterns
 from tpcgen.kernel.cycles import stage_cost
 from tpcgen.kernel.ir import Kernel
@@ -25,7 +25,7 @@ from tpcgen.partition.tune import tune
 from tpcgen.program import Module, load, sizes
 from tpcgen.program.hints import did_you_mean
 from tpcgen.program.ir import Program
-from tpcgen.rewrite.unsupported import report_vjps
+from tpcgen.rewrite.vjp import vjp
 from tpcgen.version import VERSION
 
 Values = Mapping[str, int | float]
@@ -84,9 +84,6 @@ def compile_spec(path: Path, options: Options) -> Compiled:
         ops = tuple(_op(module, op, path, options, known) for op in module.ops)
     except sizes.EvaluationError as error:
         raise _error("E316", f"{error}: the sizes given are too large") from error
-    found = Diagnostics()
-    report_vjps(module.vjps, found)
-    found.raise_if_errors()
     warnings = [d for d in module.warnings if d.severity is not Severity.NOTE]
     return Compiled(ops, (*warnings, *_skipped(module)))
 
@@ -106,22 +103,26 @@ def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[st
     device = replace(options, target=known[options.target].name)  # whose kernels: a user's device is like one of ours
     programs = list(_programs(module, op, options.dtypes))
     cases = _cases(module, programs[0][1], options.binds)
+    wanted = next((v for v in module.vjps if v.op == op), None)
+    backward = [(dtype, vjp(p, wanted.inputs, wanted.span)) for dtype, p in programs] if wanted is not None else []
     tuned = [c.values for c in (cases[: len(options.binds)] or cases)]
     choices: list[tuple[Choice, ...]] = []
     kernels: list[tuple[Kernel, ...]] = []
     variants: list[Variant] = []
-    for dtype, program in programs:
+    for dtype, program in (*programs, *backward):
         for chosen in tune(
             program, options.target, [sizes.bind(program, v) for v in tuned], cost=stage_cost, known=known
         ):
             stages = [stage for stage in chosen.plan.stages if isinstance(stage, TpcStage)]
-            lowered = [compile_stage(stage, op, dtype, device) for stage in stages]
+            direction = "fwd" if program.name == op else "bwd"
+            lowered = [compile_stage(stage, op, dtype, device, direction) for stage in stages]
             choices.append(chosen.choices)
             kernels.append(tuple(kernel for kernel, _ in lowered))
             texts = tuple(text for _, text in lowered)
             predicted = tuple(_predicted(choice.price) for choice in chosen.choices)
             variants.append(Variant(dtype, chosen.plan, texts, predicted, tuple(b.values for b in chosen.bindings)))
-    artifact = Artifact(op, device.target, options.prefix, file_label(str(path)), VERSION, tuple(variants))
+    wrt = wanted.inputs if wanted is not None else ()
+    artifact = Artifact(op, device.target, options.prefix, file_label(str(path)), VERSION, tuple(variants), wrt)
     specs = {file_label(file): Path(file) for file in module.sources}
     return CompiledOp(artifact, cases, tuple(choices), tuple(kernels), specs)
 
@@ -162,10 +163,12 @@ def _predicted(price: PlanPrice) -> dict[str, object]:
     return {"seconds": price.seconds, "peak_bytes": price.peak, "stages": stages}
 
 
-def compile_stage(stage: TpcStage, op: str, dtype: str, options: Options) -> tuple[Kernel, KernelText]:
+def compile_stage(
+    stage: TpcStage, op: str, dtype: str, options: Options, direction: Direction = "fwd"
+) -> tuple[Kernel, KernelText]:
     """The kernel of a stage, and its text with what the glue says of it. DiagnosticError E4xx for what is not lowered,
     E510 and E511 for a GUID that cannot be."""
-    name = guid(options.prefix, op, stage.name, dtype)
+    name = guid(options.prefix, op, stage.name, dtype, direction)
     kernel = lower(stage, target=options.target, name=name)
     glue = GlueKernel(
         name,

@@ -77,7 +77,7 @@ def explanations(compiled: Compiled, device: str, machine: Machine, spec: str) -
             texts = [(kernel, text.text) for kernel, text in zip(kernels, variant.kernels, strict=True)]
             for values, choice in zip(variant.tuned, choices, strict=True):
                 bound = Binding(choice.plan.program, values)
-                made.append(explain(op.artifact.name, variant.dtype, device, machine, bound, choice, texts, spec))
+                made.append(explain(variant.op, variant.dtype, device, machine, bound, choice, texts, spec))
     return made
 
 

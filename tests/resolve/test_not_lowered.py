@@ -64,14 +64,6 @@ def test_a_construct_is_named_once_with_all_its_places(
     assert shown(found) == places
 
 
-def test_a_vjp_of_an_op_that_is_lowered(tmp_path: Path) -> None:
-    spec = tmp_path / "spec.dsl"
-    spec.write_text("op f(x: f32[N]) -> y: f32[N] { y[i] = x[i] * x[i] }\nvjp f wrt x\ncheck small { N = 4 }\n")
-    (found,) = refused(spec)
-    assert (found.id, found.message) == ("E411", "vjp is not compiled with its op yet: f gets no backward pass")
-    assert shown(found) == ["vjp f wrt x"]
-
-
 def test_each_missing_construct_of_a_spec_is_named(tmp_path: Path) -> None:
     spec = tmp_path / "spec.dsl"
     spec.write_text(

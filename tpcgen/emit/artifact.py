@@ -45,10 +45,17 @@ class Variant:
     predicted: tuple[Mapping[str, object], ...] = ()
     tuned: tuple[Mapping[str, int | float], ...] = ()
 
+    @property
+    def op(self) -> str:
+        """The name of the op it computes."""
+        return self.plan.program.name
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """`source` is the spec's file name. Of the variants of one dtype the last takes all sizes that no other is for."""
+    """`source` is the spec's file name. Of the variants of one op and dtype the last takes all sizes that no other is
+    for. The variants of `NAME_vjp`, where there are any, are the backward: gradients of the inputs `wrt`.
+    """
 
     name: str
     target: str
@@ -56,18 +63,20 @@ class Artifact:
     source: str
     version: str
     variants: tuple[Variant, ...]
+    wrt: tuple[str, ...] = ()
 
     @property
     def namespace(self) -> str:
         """The torch.library namespace of its ops."""
         return f"{self.prefix}_{self.name}"
 
-    def dtypes(self) -> dict[str, tuple[Variant, ...]]:
-        """The variants of each dtype."""
-        found: dict[str, tuple[Variant, ...]] = {}
+    def alike(self) -> tuple[tuple[Variant, ...], ...]:
+        """The variants of each op, forward before backward, and dtype: sizes and attributes choose among them."""
+        found: dict[tuple[str, str], tuple[Variant, ...]] = {}
         for variant in self.variants:
-            found[variant.dtype] = (*found.get(variant.dtype, ()), variant)
-        return found
+            key = (variant.op, variant.dtype)
+            found[key] = (*found.get(key, ()), variant)
+        return tuple(found.values())
 
     def kernels(self) -> tuple[KernelText, ...]:
         """Those of all variants, each once."""
@@ -75,7 +84,7 @@ class Artifact:
 
 
 def dispatched(variants: Sequence[Variant], values: Mapping[str, int | float]) -> Variant:
-    """Of the variants of one dtype, the one that the emitted package runs at these sizes and attributes."""
+    """Of variants that are alike, the one that the emitted package runs at these sizes and attributes."""
     return next((v for v in variants[:-1] if values in v.tuned), variants[-1])
 
 
@@ -86,6 +95,7 @@ def files(artifact: Artifact) -> dict[str, str]:
     if kernels:
         texts |= _device_side(artifact, [k.glue for k in kernels], texts)
     texts[f"{plain(artifact.name)}/__init__.py"] = torch_package.render(package(artifact))
+    texts[f"{plain(artifact.name)}/{torch_package.REFERENCE}"] = _reference(artifact)
     texts[MANIFEST] = _manifest(artifact, texts)
     return dict(sorted(texts.items()))
 
@@ -104,20 +114,28 @@ def _device_side(artifact: Artifact, kernels: Sequence[GlueKernel], texts: Mappi
 
 def package(artifact: Artifact) -> torch_package.PackageText:
     """What the importable package is rendered from."""
-    variants = tuple(
-        torch_package.Variant(
-            dtype,
-            tuple(torch_package.TunedPlan(v.plan, v.tuned) for v in own),
-            tuple({k.glue.guid: _stage_op(k, dtype) for v in own for k in v.kernels}.values()),
-            f"{artifact.name}_{dtype}",
-        )
-        for dtype, own in artifact.dtypes().items()
+    forward = tuple(_composite(own, own[0].dtype) for own in artifact.alike() if own[0].op == artifact.name)
+    backward = tuple(_composite(own, f"bwd_{own[0].dtype}") for own in artifact.alike() if own[0].op != artifact.name)
+    return torch_package.PackageText(
+        artifact.name, artifact.namespace, artifact.source, forward, backward, artifact.wrt
     )
-    return torch_package.PackageText(artifact.name, artifact.namespace, artifact.source, variants)
 
 
-def _stage_op(kernel: KernelText, dtype: str) -> torch_package.StageOp:
-    return torch_package.StageOp(kernel.stage, kernel.glue.guid, f"{kernel.stage.name}_{dtype}")
+def _composite(alike: Sequence[Variant], suffix: str) -> torch_package.Variant:
+    """`suffix` tells the stages apart from those of other variants of the package."""
+    kernels = {k.glue.guid: k for v in alike for k in v.kernels}.values()
+    return torch_package.Variant(
+        alike[0].dtype,
+        tuple(torch_package.TunedPlan(v.plan, v.tuned) for v in alike),
+        tuple(torch_package.StageOp(k.stage, k.glue.guid, f"{k.stage.name}_{suffix}") for k in kernels),
+        f"{alike[0].op}_{alike[0].dtype}",
+    )
+
+
+def _reference(artifact: Artifact) -> str:
+    """The op, and the one of its gradients, as a spec that says everything itself."""
+    programs = {v.op: v.plan.program for v in reversed(artifact.variants)}
+    return "\n".join(text.program(p) for _, p in sorted(programs.items()))
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> bool:
@@ -162,7 +180,7 @@ def _manifest(artifact: Artifact, texts: Mapping[str, str]) -> str:
         "target": artifact.target,
         "prefix": artifact.prefix,
         "namespace": artifact.namespace,
-        "variants": [_variant(v, v is own[-1]) for own in artifact.dtypes().values() for v in own],
+        "variants": [_variant(v, v is own[-1]) for own in artifact.alike() for v in own],
         "files": {path: hashlib.sha256(body.encode()).hexdigest() for path, body in sorted(texts.items())},
     }
     return json.dumps(content, indent=2) + "\n"
@@ -173,6 +191,7 @@ def _variant(variant: Variant, otherwise: bool) -> dict[str, object]:
     program = variant.plan.program
     guids = {k.stage.name: k.glue.guid for k in variant.kernels}
     return {
+        "op": variant.op,
         "dtype": variant.dtype,
         "plan": variant.plan.label,
         **_signature(program),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
+
+Direction = Literal["fwd", "bwd"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
@@ -25,8 +28,8 @@ def comment(text: str) -> str:
     return printable.replace("*/", "* /").rstrip("\\ ")
 
 
-def guid(prefix: str, op: str, stage: str, dtype: str, direction: str = "fwd") -> str:
-    """PREFIX_OP_STAGE_fwd_DTYPE (decisions.md 6).
+def guid(prefix: str, op: str, stage: str, dtype: str, direction: Direction = "fwd") -> str:
+    """PREFIX_OP_STAGE_fwd_DTYPE or _bwd_ (decisions.md 6).
 
     DiagnosticError: E510 when it has more than 63 characters, E511 when the prefix is not in lower case.
     """

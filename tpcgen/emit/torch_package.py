@@ -15,6 +15,9 @@ from tpcgen.program import print as text
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Attr, Attribute, Contract, Equation, Expr, Literal, Program, Size, Tensor, walk
 
+REFERENCE = "reference.dsl"
+"""The file of the package that holds the op, and the one of its gradients, as a spec."""
+
 
 @dataclass(frozen=True, slots=True)
 class StageOp:
@@ -52,21 +55,27 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class PackageText:
-    """`namespace` is the torch.library namespace; `source` the spec's file name; `variants` one per dtype."""
+    """`namespace` is the torch.library namespace; `source` the spec's file name; `variants` one per dtype.
+
+    `backward`: those of the gradients of the inputs `wrt`, one for each of `variants`; none where none is asked for.
+    """
 
     name: str
     namespace: str
     source: str
     variants: tuple[Variant, ...]
+    backward: tuple[Variant, ...] = ()
+    wrt: tuple[str, ...] = ()
 
 
 def render(package: PackageText) -> str:
     """Text of `NAME/__init__.py`."""
     blocks = [_header(package)]
-    for variant in package.variants:
+    for variant in (*package.variants, *package.backward):
         blocks += [_stage(stage) for stage in variant.stages]
         blocks.append(_composite(package, variant))
-    blocks.append(_front_door(package))
+    blocks += [_autograd(package, *pair) for pair in zip(package.variants, package.backward, strict=False)]
+    blocks += [_front_door(package), _reference(package)]
     return "\n\n\n".join(block.strip("\n") for block in blocks) + "\n"
 
 
@@ -97,6 +106,7 @@ from pathlib import Path
 
 import torch
 from tpcgen.torch.hpu import hpu_stages
+from tpcgen.torch.reference import reference
 from tpcgen.torch.runtime import (  # noqa: F401
     StageLibrary,
     axis_blocks,
@@ -106,6 +116,7 @@ from tpcgen.torch.runtime import (  # noqa: F401
     check_dtype,
     check_shape,
     contiguous,
+    differentiable,
     mme_matmul,
     require,
 )
@@ -161,6 +172,23 @@ def _composite(package: PackageText, variant: Variant) -> str:
         for name, tuned in zip(functions, variant.plans, strict=True)
     ]
     return "\n\n".join([*bodies, decorator + _dispatch(variant, functions)])
+
+
+def _autograd(package: PackageText, forward: Variant, backward: Variant) -> str:
+    inputs = [t.name for t in forward.program.inputs]
+    wrt = composite.tuple_text(str(inputs.index(name)) for name in package.wrt)
+    real = composite.tuple_text(str(i) for i, t in enumerate(forward.program.outputs) if t.dtype.is_float)
+    return f"differentiable({forward.op}, {backward.op}, inputs={len(inputs)}, wrt={wrt}, outputs={real})\n"
+
+
+def _reference(package: PackageText) -> str:
+    name = identifier(package.name)
+    path = f'_ROOT / "{package.name}" / "{REFERENCE}"'
+    wrt = composite.tuple_text(f'"{name}"' for name in package.wrt)
+    return f'''
+# The same mathematics by tpcgen's interpreter in float64, gradients too: slow, for torch.autograd.gradcheck.
+{name}.reference = reference({path}, "{package.name}", wrt={wrt})
+'''
 
 
 def _dispatch(variant: Variant, functions: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ def to_text(artifact: Artifact, choices: Sequence[Sequence[Choice]]) -> str:
 
 
 def _plan(artifact: Artifact, variant: Variant, choices: Sequence[Choice]) -> Iterator[str]:
-    title = f"{artifact.name} {variant.dtype} on {artifact.target}"
+    title = f"{variant.op} {variant.dtype} on {artifact.target}"
     if not choices:
         yield f"{title}: {variant.plan.label}"
         yield "No sizes to tune for are known: this plan was not compared with others.\n"
@@ -41,8 +41,8 @@ def _plan(artifact: Artifact, variant: Variant, choices: Sequence[Choice]) -> It
         also = zip(variant.tuned[1:], choices[1:], strict=True)
         rows = [(bindings(values), duration(choice.price.seconds)) for values, choice in also]
         yield table(("also chosen at", "predicted"), rows, frozenset({"predicted"}))
-    same = artifact.dtypes()[variant.dtype]
-    if len(same) > 1 and variant is same[-1]:
+    alike = next(own for own in artifact.alike() if variant in own)
+    if len(alike) > 1 and variant is alike[-1]:
         yield "All other sizes take this plan.\n"
     yield "Times are predictions of the cost model; nothing was measured on Gaudi.\n"
 

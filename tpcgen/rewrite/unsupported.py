@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tpcgen.diagnostics import Diagnostics, Label
 from tpcgen.program import ir
-from tpcgen.program.checks import Vjp
 from tpcgen.program.contractions import match_contraction
 from tpcgen.program.dtypes import DType
 
@@ -44,13 +43,6 @@ def _last_states(program: ir.Program, found: Diagnostics) -> None:
     if late:
         message = f"the last value of a state is not lowered yet: {late[0].tensor} is read after its scan"
         _construct("E401", message, late, found)
-
-
-def report_vjps(vjps: Iterable[Vjp], found: Diagnostics) -> None:
-    """E411."""
-    for vjp in vjps:
-        hint = "`tpcgen vjp` writes the gradient as a spec of its own, which compiles; compile the op without this line"
-        found.error("E411", f"vjp is not compiled with its op yet: {vjp.op} gets no backward pass", vjp.span, hint)
 
 
 def _pin(pin: ir.Pin, defined: Mapping[str, ir.Equation], program: ir.Program, found: Diagnostics) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,6 +22,7 @@ __all__ = [
     "check_dtype",
     "check_shape",
     "contiguous",
+    "differentiable",
     "mme_matmul",
     "require",
 ]
@@ -64,6 +65,25 @@ def axis_blocks(x: torch.Tensor, axis: int, start: int, count: int, step: int, l
         return x.new_zeros(*x.shape[:axis], 0, length, *x.shape[axis + 1 :])
     whole = axis_window(x, axis, start, (count - 1) * step + length)
     return whole.unfold(axis, length, step).movedim(-1, axis + 1)
+
+
+def differentiable(op: Any, backward: Any, *, inputs: int, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+    """Make `backward` the gradient of the custom op `op`: it takes the `inputs` tensors of `op`, the cotangents of its
+    real `outputs`, then its attributes, and returns a gradient for each input of `wrt`. Other inputs get none.
+    """
+
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
+        ctx.save_for_backward(*inputs[:count])
+        ctx.attributes = inputs[count:]
+
+    def run(ctx: Any, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        given = [cotangents[i].contiguous() for i in outputs]
+        found: torch.Tensor | tuple[torch.Tensor, ...] = backward(*ctx.saved_tensors, *given, *ctx.attributes)
+        made = dict(zip(wrt, (found,) if isinstance(found, torch.Tensor) else found, strict=True))
+        return tuple(made.get(i) for i in range(count + len(ctx.attributes)))
+
+    count = inputs
+    op.register_autograd(run, setup_context=keep)
 
 
 def check_dtype(op: str, tensors: Mapping[str, object], variants: Mapping[tuple[torch.dtype, ...], _Choice]) -> _Choice:

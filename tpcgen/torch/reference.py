@@ -1,0 +1,82 @@
+"""The reference of an emitted operator: its mathematics by the interpreter in float64, forward and gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from tpcgen.host.launch import Array
+from tpcgen.interpreter import run
+from tpcgen.program import load
+from tpcgen.program.ir import Program
+
+Result = torch.Tensor | tuple[torch.Tensor, ...]
+
+_torch: Any = torch  # parts of torch that pyright knows without types
+
+
+def reference(path: Path, op: str, *, wrt: Sequence[str]) -> Callable[..., Result]:
+    """The op `op` of the spec `path` as a function of CPU tensors, computed in float64 without rounding.
+
+    It takes what the emitted operator takes, real tensors in any dtype, and returns float64 (integer outputs in their
+    own dtype). With `wrt` it is differentiable once with respect to those inputs, by the spec's op `op`_vjp. Raises
+    what the interpreter raises.
+    """
+
+    @cache
+    def programs() -> tuple[Program, Program | None]:
+        module = load(path)
+        return module.program(op), module.program(f"{op}_vjp") if wrt else None
+
+    class Reference(_torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, attributes: Mapping[str, int | float], *inputs: torch.Tensor) -> Result:
+            forward, _ = programs()
+            ctx.save_for_backward(*inputs)
+            ctx.attributes = attributes
+            found = _run(forward, inputs, attributes)
+            ctx.mark_non_differentiable(*(x for x in found if not x.is_floating_point()))
+            first, *others = found
+            return found if others else first
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+            forward, gradient = programs()
+            if gradient is None:
+                raise RuntimeError(f"{op} has no gradient: its spec has no `vjp {op} wrt ..`")
+            given = [c for c, t in zip(cotangents, forward.outputs, strict=True) if t.dtype.is_float]
+            inputs: tuple[torch.Tensor, ...] = ctx.saved_tensors
+            found = _run(gradient, (*inputs, *given), ctx.attributes)
+            dtypes = {t.name: x.dtype for t, x in zip(forward.inputs, inputs, strict=True)}
+            made = {name: x.to(dtypes[name]) for name, x in zip(wrt, found, strict=True)}
+            return None, *(made.get(t.name) for t in forward.inputs)
+
+    def call(*given: Any, **named: Any) -> Result:
+        forward, _ = programs()
+        names = [*(t.name for t in forward.inputs), *(a.name for a in forward.attributes)]
+        values = dict(zip(names, given, strict=False)) | named
+        attributes = {a.name: values[a.name] for a in forward.attributes if values.get(a.name) is not None}
+        found: Result = Reference.apply(attributes, *(values[t.name] for t in forward.inputs))
+        return found
+
+    return call
+
+
+def _run(
+    program: Program, inputs: Sequence[torch.Tensor], attributes: Mapping[str, int | float]
+) -> tuple[torch.Tensor, ...]:
+    arrays = {t.name: _array(x) for t, x in zip(program.inputs, inputs, strict=True)}
+    found = run(program, arrays, attributes)
+    return tuple(_torch.from_numpy(found[t.name]) for t in program.outputs)
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    held = tensor.detach()
+    array: Array = (held.double() if held.is_floating_point() else held).numpy()
+    return array
