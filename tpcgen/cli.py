@@ -1,4 +1,4 @@
-"""The command line: compile, check, run, vjp, explain, fmt, devices.
+"""The command line: compile, check, package, run, vjp, explain, fmt, devices.
 
 Exit status: 0 done, 1 a check failed, 2 bad input, 3 a toolchain failed, 70 a bug of tpcgen. Results go to standard
 output, progress and diagnostics to standard error. Heavy imports wait until a command needs them.
@@ -109,6 +109,29 @@ def check_command(spec: Path, as_json: bool, **options: Any) -> None:
         found = {p.op.artifact.name: p.result for p in done if p.result is not None}
     click.echo(results.to_json(found) if as_json else "\n".join(map(results.to_text, found.values())), nl=False)
     sys.exit(0 if all(p.passed for p in done) else CHECK_FAILED)
+
+
+@cli.command("package", short_help="Make a wheel of each operator of a spec.")
+@_compile_options
+@click.option("-o", "out", type=click.Path(path_type=Path), default=Path("dist"), show_default=True, help="Folder.")
+def package_command(spec: Path, out: Path, as_json: bool, **options: Any) -> None:
+    """Compile SPEC, check it, and make one wheel per operator in the folder of -o: kernels, glue, registration, and a
+    self-test that runs when NAME.selftest is imported. No wheel is made of what fails its check.
+    """
+    import json
+    import tempfile
+
+    from tpcgen import session
+    from tpcgen.report import results
+
+    compiled = _compile(spec, _options(**options))
+    with tempfile.TemporaryDirectory(prefix="tpcgen-") as scratch:
+        done = _produce(compiled, Path(scratch), build=True, check=True, quiet=as_json)
+        if not all(p.passed for p in done):
+            click.echo("\n".join(results.to_text(p.result) for p in done if p.result is not None), nl=False)
+            sys.exit(CHECK_FAILED)
+        wheels = [str(session.package(p, out)) for p in done]
+    click.echo(json.dumps({"wheels": wheels}, indent=2) if as_json else "\n".join(f"wrote {w}" for w in wheels))
 
 
 @cli.command("vjp", short_help="Write the gradients of a spec's operators, as a spec.")

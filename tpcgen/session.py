@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING
 from tpcgen.compiler import Compiled, CompiledOp
 from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
 from tpcgen.emit import artifact as emit
+from tpcgen.emit import wheel
 from tpcgen.partition import print as plan_text
 from tpcgen.program import print as program_text
 from tpcgen.report import plans, results
 from tpcgen.report.results import Result
-from tpcgen.version import ROOT
+from tpcgen.version import ROOT, VERSION
 
 if TYPE_CHECKING:
     from tpcgen.check import Eager
@@ -132,6 +134,14 @@ def produce(op: CompiledOp, out: Path, *, build: bool, check: bool, eager: Eager
         note = _device_note(op, compiler) if build else ""
         result, checked_now = _check(op, folder, texts, eager, progress) if check else (None, False)
     return Produced(op, folder, changed, tuple(texts), compiler, built, note, result, checked_now)
+
+
+def package(produced: Produced, out: Path) -> Path:
+    """The wheel of an operator, in the folder `out`: what was emitted, and device code where there is some."""
+    names = [*produced.files, *produced.device_files]
+    files = {name: (produced.folder / name).read_bytes() for name in names}
+    toolchain = {"tpcgen": VERSION, "tpc_clang": produced.device_compiler, "python": platform.python_version()}
+    return wheel.write(out, produced.op.artifact, files, toolchain)
 
 
 def _without_sizes(op: CompiledOp) -> DiagnosticError:

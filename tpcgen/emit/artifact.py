@@ -7,7 +7,8 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
@@ -16,6 +17,7 @@ from tpcgen.emit.glue import GlueKernel
 from tpcgen.emit.names import plain
 from tpcgen.partition.plan import CopyStage, MmeStage, MoveStage, Plan, Stage, TpcStage
 from tpcgen.program import print as text
+from tpcgen.program import sizes
 from tpcgen.program.ir import Expr, Program, Tensor
 
 MANIFEST = "manifest.json"
@@ -96,6 +98,10 @@ def files(artifact: Artifact) -> dict[str, str]:
         texts |= _device_side(artifact, [k.glue for k in kernels], texts)
     texts[f"{plain(artifact.name)}/__init__.py"] = torch_package.render(package(artifact))
     texts[f"{plain(artifact.name)}/{torch_package.REFERENCE}"] = _reference(artifact)
+    smallest = _smallest(artifact)
+    if smallest is not None:
+        selftest = torch_package.render_selftest(package(artifact), smallest)
+        texts[f"{plain(artifact.name)}/selftest.py"] = selftest
     texts[MANIFEST] = _manifest(artifact, texts)
     return dict(sorted(texts.items()))
 
@@ -133,9 +139,21 @@ def _composite(alike: Sequence[Variant], suffix: str) -> torch_package.Variant:
 
 
 def _reference(artifact: Artifact) -> str:
-    """The op, and the one of its gradients, as a spec that says everything itself."""
-    programs = {v.op: v.plan.program for v in reversed(artifact.variants)}
-    return "\n".join(text.program(p) for _, p in sorted(programs.items()))
+    """What each composite op computes, as ops of those names in a spec that needs no other."""
+    alike = (own[0] for own in artifact.alike())
+    return "\n".join(text.program(replace(v.plan.program, name=f"{v.op}_{v.dtype}")) for v in alike)
+
+
+def _smallest(artifact: Artifact) -> Mapping[str, int | float] | None:
+    """Of the sizes and attributes that plans were chosen for, those with the fewest elements."""
+    program = artifact.variants[0].plan.program
+    known = [values for v in artifact.variants if v.op == artifact.name for values in v.tuned]
+    return min(known, key=lambda values: _elements(program, values), default=None)
+
+
+def _elements(program: Program, values: Mapping[str, int | float]) -> int:
+    binding = sizes.bind(program, values)
+    return sum(prod(binding.shape(t)) for t in program.tensors)
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> bool:

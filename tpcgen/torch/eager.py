@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-import numpy as np
 import torch
 
 from tpcgen.host.launch import Array
@@ -33,6 +32,7 @@ from tpcgen.program.ir import (
     free_indices,
 )
 from tpcgen.program.sizes import Binding
+from tpcgen.torch.arrays import tensor
 
 _DTYPE = {
     DType.F32: torch.float32,
@@ -57,16 +57,9 @@ def evaluate(program: Program, binding: Binding, inputs: Mapping[str, Array]) ->
     """The outputs as float64 arrays; empty when the program has constructs that are not compared: a scan, a rank."""
     try:
         with torch.no_grad():
-            return _Evaluation(program, binding, {n: _tensor(a) for n, a in inputs.items()}).outputs()
+            return _Evaluation(program, binding, {n: tensor(a) for n, a in inputs.items()}).outputs()
     except _CannotError:
         return {}
-
-
-def _tensor(array: Array) -> torch.Tensor:
-    held = np.ascontiguousarray(array)
-    if array.dtype == DType.BF16.numpy:
-        return torch.as_tensor(np.ndarray(held.shape, np.int16, buffer=held)).view(torch.bfloat16)
-    return torch.as_tensor(held)
 
 
 @dataclass(frozen=True)

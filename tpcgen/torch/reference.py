@@ -10,28 +10,28 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from tpcgen.host.launch import Array
 from tpcgen.interpreter import run
 from tpcgen.program import load
 from tpcgen.program.ir import Program
+from tpcgen.torch.arrays import array, tensor
 
 Result = torch.Tensor | tuple[torch.Tensor, ...]
 
 _torch: Any = torch  # parts of torch that pyright knows without types
 
 
-def reference(path: Path, op: str, *, wrt: Sequence[str]) -> Callable[..., Result]:
+def reference(path: Path, op: str, *, gradient: str | None = None, wrt: Sequence[str] = ()) -> Callable[..., Result]:
     """The op `op` of the spec `path` as a function of CPU tensors, computed in float64 without rounding.
 
     It takes what the emitted operator takes, real tensors in any dtype, and returns float64 (integer outputs in their
-    own dtype). With `wrt` it is differentiable once with respect to those inputs, by the spec's op `op`_vjp. Raises
-    what the interpreter raises.
+    own dtype). With a `gradient`, another op of the spec, it is differentiable once, with respect to the inputs `wrt`.
+    Raises what the interpreter raises.
     """
 
     @cache
     def programs() -> tuple[Program, Program | None]:
         module = load(path)
-        return module.program(op), module.program(f"{op}_vjp") if wrt else None
+        return module.program(op), module.program(gradient) if gradient is not None else None
 
     class Reference(_torch.autograd.Function):
         @staticmethod
@@ -47,12 +47,12 @@ def reference(path: Path, op: str, *, wrt: Sequence[str]) -> Callable[..., Resul
         @staticmethod
         @once_differentiable
         def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-            forward, gradient = programs()
-            if gradient is None:
-                raise RuntimeError(f"{op} has no gradient: its spec has no `vjp {op} wrt ..`")
+            forward, backward = programs()
+            if backward is None:
+                raise RuntimeError(f"{op}: no gradient was compiled; the spec needs a line `vjp NAME wrt ..`")
             given = [c for c, t in zip(cotangents, forward.outputs, strict=True) if t.dtype.is_float]
             inputs: tuple[torch.Tensor, ...] = ctx.saved_tensors
-            found = _run(gradient, (*inputs, *given), ctx.attributes)
+            found = _run(backward, (*inputs, *given), ctx.attributes)
             dtypes = {t.name: x.dtype for t, x in zip(forward.inputs, inputs, strict=True)}
             made = {name: x.to(dtypes[name]) for name, x in zip(wrt, found, strict=True)}
             return None, *(made.get(t.name) for t in forward.inputs)
@@ -71,12 +71,10 @@ def reference(path: Path, op: str, *, wrt: Sequence[str]) -> Callable[..., Resul
 def _run(
     program: Program, inputs: Sequence[torch.Tensor], attributes: Mapping[str, int | float]
 ) -> tuple[torch.Tensor, ...]:
-    arrays = {t.name: _array(x) for t, x in zip(program.inputs, inputs, strict=True)}
+    arrays = {t.name: array(_widened(x.detach()).contiguous()) for t, x in zip(program.inputs, inputs, strict=True)}
     found = run(program, arrays, attributes)
-    return tuple(_torch.from_numpy(found[t.name]) for t in program.outputs)
+    return tuple(tensor(found[t.name]) for t in program.outputs)
 
 
-def _array(tensor: torch.Tensor) -> Array:
-    held = tensor.detach()
-    array: Array = (held.double() if held.is_floating_point() else held).numpy()
-    return array
+def _widened(x: torch.Tensor) -> torch.Tensor:
+    return x.double() if x.is_floating_point() else x

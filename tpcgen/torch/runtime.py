@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from tpcgen.torch.stages import StageLibrary
 
 __all__ = [
     "StageLibrary",
+    "artifact_root",
     "axis_blocks",
     "axis_window",
     "check_attribute",
@@ -32,6 +34,12 @@ logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 
 _Choice = TypeVar("_Choice")
 _I32 = torch.iinfo(torch.int32)
+
+
+def artifact_root(package: Path) -> Path:
+    """The folder of the artifact that the package file belongs to: the package's own in a wheel, else the one above."""
+    folder = package.resolve().parent
+    return folder if (folder / "manifest.json").is_file() else folder.parent
 
 
 def mme_matmul(lhs: torch.Tensor, rhs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -8,26 +8,16 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-import ml_dtypes
-import numpy as np
 import torch
 
 from tpcgen.host.fast import fast_kernel
 from tpcgen.host.glue import TensorSpec
-from tpcgen.host.launch import Array, Launch
+from tpcgen.host.launch import Launch
 from tpcgen.host.passed import fingerprint, has_passed, mark_passed
 from tpcgen.host.strict import run_strict
 from tpcgen.toolchain.host import HostLibrary, Mode, build, cache_dir
+from tpcgen.torch.arrays import NUMPY, array
 
-_NUMPY = {
-    torch.float32: np.dtype(np.float32),
-    torch.bfloat16: np.dtype(ml_dtypes.bfloat16),
-    torch.float16: np.dtype(np.float16),
-    torch.int32: np.dtype(np.int32),
-    torch.int16: np.dtype(np.int16),
-    torch.int8: np.dtype(np.int8),
-    torch.uint8: np.dtype(np.uint8),
-}
 Outputs = torch.Tensor | tuple[torch.Tensor, ...]
 
 # The artifact folder of each namespace that this process has imported: torch would let one replace the ops of another.
@@ -116,23 +106,17 @@ class StageLibrary:
         launch = Launch(
             guid=guid,
             target=self.target,
-            inputs=tuple(map(_array, inputs)),
-            outputs=tuple((tuple(x.shape), _NUMPY[x.dtype]) for x in outputs),
+            inputs=tuple(map(array, inputs)),
+            outputs=tuple((tuple(x.shape), NUMPY[x.dtype]) for x in outputs),
             params=params,
         )
         report = run_strict(self._build("strict"), launch)
         if not report.ok:
             raise RuntimeError(f"{guid} failed on the host device:\n" + "\n".join(str(f) for f in report.findings))
-        for tensor, array in zip(outputs, report.outputs, strict=True):
-            _array(tensor)[...] = array
+        for tensor, computed in zip(outputs, report.outputs, strict=True):
+            array(tensor)[...] = computed
         mark_passed(self._fingerprint(guid))
 
 
 def _spec(tensor: torch.Tensor) -> TensorSpec:
-    return TensorSpec.of(tuple(tensor.shape), _NUMPY[tensor.dtype])
-
-
-def _array(tensor: torch.Tensor) -> Array:
-    """A NumPy view of a contiguous CPU tensor."""
-    raw: Array = tensor.view(torch.int16).numpy() if tensor.dtype is torch.bfloat16 else tensor.numpy()
-    return np.ndarray(raw.shape, _NUMPY[tensor.dtype], buffer=raw)
+    return TensorSpec.of(tuple(tensor.shape), NUMPY[tensor.dtype])
