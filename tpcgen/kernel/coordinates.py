@@ -82,12 +82,12 @@ def plan(kernel: Kernel, loop: Loop) -> Plan:
     if any(isinstance(s, Loop) for s in loop.body):
         return Plan((), {})
     inside = _declared(loop.body)
-    groups: dict[tuple[str, int, Coords], list[tuple[int, int]]] = {}
-    for number, (tensor, coords) in enumerate(_places(kernel, loop.body)):
+    groups: dict[tuple[bool, int, Coords], list[tuple[int, int]]] = {}
+    for number, (stored, coords) in enumerate(_places(kernel, loop.body)):
         split = _split(coords, loop.var, inside)
         if split is not None:
             dim, base, offset = split
-            groups.setdefault((tensor, dim, base), []).append((number, offset))
+            groups.setdefault((stored, dim, base), []).append((number, offset))
     moving: list[Moving] = []
     uses: dict[int, int] = {}
     for (_, dim, base), members in groups.items():
@@ -96,11 +96,13 @@ def plan(kernel: Kernel, loop: Loop) -> Plan:
     return Plan(tuple(moving), uses)
 
 
-def _places(kernel: Kernel, body: Sequence[Statement]) -> Iterator[tuple[str, Coords]]:
-    """Accesses with their tensors: loads and stores share no variable, or a load would wait for the store before it."""
+def _places(kernel: Kernel, body: Sequence[Statement]) -> Iterator[tuple[bool, Coords]]:
+    """Accesses, and which of them store: these share no variable with loads, or a load would wait for the store before
+    it.
+    """
     for s in body:
         if isinstance(s, Load | Store | Broadcast | ScalarLoad):
-            yield from ((s.tensor, c) for c in accesses(kernel, s))
+            yield from ((isinstance(s, Store), c) for c in accesses(kernel, s))
 
 
 def _moving(loop: Loop, dim: int, base: Coords, members: Sequence[tuple[int, int]]) -> Moving:

@@ -138,7 +138,10 @@ class Run:
 
 
 def runs(kernel: Kernel, values: Mapping[str, Value]) -> tuple[Run, ...]:
-    """Loops in text order, each before those inside it; `values` has the sizes and attributes of the kernel's stage."""
+    """Loops in text order, each before those inside it; `values` has the sizes and attributes of the kernel's stage.
+
+    Bounds that depend on an outer loop's variable are those of its middle iteration.
+    """
     extents = [int(evaluate(d.extent, values)) for d in kernel.index_space]
     count = prod(extents)
     scope = {name: np.full(1, float(v)) for name, v in values.items()}
@@ -306,7 +309,9 @@ def _vector_slots(kernel: Kernel, s: VectorOp) -> Slots:
         if kernel.lanes is Lanes.LINEAR and not modern:
             return Slots(vpu=_LINEAR_WIDEN_GAUDI if s.op == "widen" else _LINEAR_NARROW_GAUDI)
         return Slots(vpu=1 if modern or s.op == "widen" else 2)
-    if s.op in ("mov", "imov"):
+    if s.op == "widen_add":
+        return Slots(vpu=1, four=1)
+    if s.op in ("mov", "imov", "bmov"):
         return Slots(move=s.dest.parts)
     if on_both_parts(s, kernel.target):
         return Slots(vpu=1, four=1, x2=1)

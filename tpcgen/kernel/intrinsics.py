@@ -29,7 +29,7 @@ _SIMPLE = {
     "icmp_geq": "v_i32_cmp_geq", "icmp_eq": "v_i32_cmp_eq", "icmp_neq": "v_i32_cmp_neq",
     "iadd": "v_i32_add", "isub": "v_i32_sub", "imin": "v_i32_min", "imax": "v_i32_max",
     "ishl": "v_i32_shl", "ishr": "v_i32_shr", "iand": "v_i32_and", "ior": "v_i32_or",
-    "itof": "v_convert_i32_to_f32",
+    "itof": "v_convert_i32_to_f32", "bmax": "v_bf16_max",
 }  # fmt: skip
 _X2 = {"add": "v_f32_add_x2_b", "sub": "v_f32_sub_x2_b", "mul": "v_f32_mul_x2_b"}
 _BIT_CASTS = {"bits": "as_int64", "unbits": "as_float64"}
@@ -88,6 +88,10 @@ class Intrinsics:
                 self._widen(s)
             case "narrow":
                 self._narrow(s)
+            case "widen_add":
+                x, added = (a.name for a in s.args if isinstance(a, Reg))
+                head = f"float128 {s.dest.name} = " if s.fresh else f"{s.dest.name} = "
+                self._call(head, "v_bf16_madd_acc32_b", [x, "1.0f", added])
             case _ if self._both_parts_at_once(s):
                 pass
             case _:
@@ -126,7 +130,7 @@ class Intrinsics:
                 self.lines.add(f"{head}~{args[0]};")
             case "imul":
                 self.lines.add(f"{head}{args[0]} * {args[1]};")
-            case "mov" | "imov" if s.pred is None:
+            case "mov" | "imov" | "bmov" if s.pred is None:
                 self.lines.add(f"{head}{args[0]};")
             case "part1" | "part2":
                 (source,) = (a for a in s.args if isinstance(a, Reg))
@@ -217,7 +221,7 @@ class Intrinsics:
     def _widen(self, s: VectorOp) -> None:
         (source,) = s.args
         assert isinstance(source, Reg)
-        head = f"float128 {s.dest.name} = "
+        head = f"float128 {s.dest.name} = " if s.fresh else f"{s.dest.name} = "
         if self.kernel.lanes is Lanes.LINEAR and not source.uniform:
             self._call(head, "convert_bfloat128_to_float128", [source.name, "SW_LINEAR"])
         else:
@@ -232,4 +236,5 @@ class Intrinsics:
             self.lines.add(f"float128 {name};")
             self.lines.add(f"{name}.v1 = {source.name};")
             self.lines.add(f"{name}.v2 = {source.name};")
-        self._call(f"bfloat128 {s.dest.name} = ", "v_convert_f32_to_bf16_all_b", [name])
+        head = f"bfloat128 {s.dest.name} = " if s.fresh else f"{s.dest.name} = "
+        self._call(head, "v_convert_f32_to_bf16_all_b", [name])

@@ -369,6 +369,11 @@ OPS: dict[str, OpInfo] = {
     # bf16 vector to f32 pair and back, in the kernel's lane order
     "widen": OpInfo((VType.BF16,), _F),
     "narrow": OpInfo((_F,), VType.BF16),
+    # widened and added to a pair, rounded once; not on gaudi
+    "widen_add": OpInfo((VType.BF16, _F), _F),
+    # of bf16 vectors as they are
+    "bmax": OpInfo((VType.BF16, VType.BF16), VType.BF16),
+    "bmov": OpInfo((VType.BF16,), VType.BF16),
     # the two parts of a pair combined
     "part1": OpInfo((_F,), _F, vpu=0),
     "part2": OpInfo((_F,), _F, vpu=0),

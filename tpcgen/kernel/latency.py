@@ -40,6 +40,7 @@ _LATENCY = {
     "mac": _MULTIPLY,
     "madd": _MULTIPLY,
     "nmadd": _MULTIPLY,
+    "widen_add": _MULTIPLY,
     "imul": _MULTIPLY,
     "shuffle": _SHUFFLE,
     "swap_groups": _SHUFFLE,
@@ -60,10 +61,20 @@ def critical_path(
     `var`: of the loop around the block; `carried`: numbers of the accesses whose coordinates are at hand
     (`coordinates.Plan.uses`), all where it is None.
     """
+    return max(issues(kernel, statements, var, carried), default=0) + 1
+
+
+def issues(
+    kernel: Kernel, statements: Sequence[Statement], var: str = "", carried: Container[int] | None = None
+) -> list[int]:
+    """When each statement is issued if it waits for its operands only, arguments as of `critical_path`; calls written
+    out as `inlined` does. Loads count as issued at once, stores as if their value came in the next bundle.
+    """
     ready: dict[str, int] = {var: 0}
-    last = 0
-    for s, places in _inlined(kernel, statements, carried):
+    found: list[int] = []
+    for s, places in inlined(kernel, statements, carried):
         addressed = max((_built(c, ready) for c in places), default=0)
+        issue = 0
         match s:
             case ScalarLet():
                 ready[s.name] = _arithmetic(s.value, ready)
@@ -79,12 +90,12 @@ def critical_path(
                 operands: list[Operand | None] = [*s.args, s.pred]
                 issue = max((ready.get(o.name, 0) for o in operands if isinstance(o, Reg)), default=0)
                 ready[s.dest.name] = issue + latency(s.op)
-                last = max(last, issue)
             case Store() | LocalStore():
-                last = max(last, ready.get(s.value.name, 0) - _VPU + 1)
+                issue = max(0, ready.get(s.value.name, 0) - _VPU + 1)
             case _:
                 pass
-    return last + 1
+        found.append(issue)
+    return found
 
 
 def _built(coords: Coords, ready: Mapping[str, int]) -> int:
@@ -106,7 +117,7 @@ def latency(op: str) -> int:
     return _COMPARE if "cmp_" in op else _LATENCY.get(op, _VPU)
 
 
-def _inlined(
+def inlined(
     kernel: Kernel, statements: Sequence[Statement], carried: Container[int] | None
 ) -> Iterator[tuple[Statement, list[Coords]]]:
     """Statements with the coordinates they build. Calls are replaced by what they do; registers of a call have its
@@ -133,4 +144,4 @@ def _renamed(o: Operand, names: dict[str, str], call: str) -> Operand:
 
 
 def _renamed_reg(r: Reg, names: dict[str, str], call: str) -> Reg:
-    return replace(r, name=names.get(r.name, f"{call}.{r.name}"))
+    return replace(r, name=names.get(r.name, f"{r.name}.{call}"))

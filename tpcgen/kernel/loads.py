@@ -37,8 +37,21 @@ class Loads:
             return self._broadcast(read, self.integers.coords(read, env), level)
         fastest = affine.coefficient_of(affine.polynomial(read.indices[-1]), lane)
         if along == [len(read.indices) - 1] and fastest == 1:
-            return self._vector(read, self.integers.coords(read, env), level)
+            return self._vector(read, env, level)
         return self._through_axes(read, along, env, level)
+
+    def is_narrow(self, read: Read) -> bool:
+        """Whether `narrow` can load it: a bf16 vector along the lanes."""
+        lane = self.shape.lane
+        *outer, last = read.indices
+        alone = not any(lane in free_indices(i) for i in outer)
+        return read.dtype is DType.BF16 and alone and affine.coefficient_of(affine.polynomial(last), lane) == 1
+
+    def narrow(self, read: Read, env: Env, level: int) -> Reg:
+        """As `load`, but a bf16 vector as it is."""
+        raw = self.scopes.register(f"{_hint(read)}_b", VType.BF16, 1)
+        self.scopes.append(level, Load(raw, read.tensor, self.integers.coords(read, env)))
+        return raw
 
     def _through_axes(self, read: Read, along: list[int], env: Env, level: int) -> Reg:
         """In a loop over each of the axes; 0 in lanes that want an element outside of them."""
@@ -74,15 +87,13 @@ class Loads:
         self.scopes.append(level, ScalarLoad(name, read.tensor, coords))
         return Scalar(Index(name))
 
-    def _vector(self, read: Read, coords: tuple[Expr, ...], level: int) -> Reg:
+    def _vector(self, read: Read, env: Env, level: int) -> Reg:
         hint = _hint(read)
         if read.dtype is DType.BF16:
-            raw = self.scopes.register(f"{hint}_b", VType.BF16, 1)
-            self.scopes.append(level, Load(raw, read.tensor, coords))
-            return self.scopes.emit(level, "widen", (raw,), hint)
+            return self.scopes.emit(level, "widen", (self.narrow(read, env, level),), hint)
         kind = VType.I32 if read.dtype is DType.I32 else VType.F32
         dest = self.scopes.register(hint, kind, self.shape.lanes.parts)
-        self.scopes.append(level, Load(dest, read.tensor, coords))
+        self.scopes.append(level, Load(dest, read.tensor, self.integers.coords(read, env)))
         return dest
 
     def _broadcast(self, read: Read, coords: tuple[Expr, ...], level: int) -> Reg:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from tpcgen.kernel.bounds import integer, plus
 from tpcgen.kernel.errors import not_lowered
+from tpcgen.kernel.fuse import widening_subtractions
 from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import Imm, Kernel, Note, Operand, Reg, Store
 from tpcgen.kernel.loops import Instances, Loops, Nest
@@ -44,7 +45,7 @@ def lower(stage: TpcStage, *, target: str, name: str) -> Kernel:
 def draft(stage: TpcStage, target: str) -> Kernel:
     """The kernel as it is scheduled, all that its cost depends on; named as the stage, registers not readable yet."""
     made = draft_scan(stage, target) if any(isinstance(s, Scan) for s in stage.program.body) else _draft(stage, target)
-    return loads_ahead(loads_first(without_unused(made)))
+    return loads_ahead(loads_first(widening_subtractions(without_unused(made))))
 
 
 def _draft(stage: TpcStage, target: str) -> Kernel:

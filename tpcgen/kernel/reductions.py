@@ -17,7 +17,7 @@ from tpcgen.kernel.scopes import Env, Scopes
 from tpcgen.kernel.shape import Shape
 from tpcgen.kernel.values import Values
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Binary, Expr, Reduce, free_indices, type_of
+from tpcgen.program.ir import Binary, Expr, Read, Reduce, free_indices, type_of
 from tpcgen.rewrite.edit import conjunction
 
 _IDENTITY = {"sum": 0.0, "max": -float("inf"), "min": float("inf"), ROW_MAX: -float("inf")}
@@ -69,14 +69,23 @@ class Reductions:
         across = order[-1] == self.shape.lane
         if e.span.line:
             self.scopes.append(level, Note(f"{_TITLE[e.kind]} over {', '.join(order)}", e.span))
-        unroll = self._unroll(order, len(points))
+        narrow = self._narrow(e)
+        unroll = self._unroll(order, len(points)) * (2 if narrow is not None and len(points) == 1 else 1)
         in_blocks = e.kind == "sum" and not across
-        count = 1 if len(points) > 1 else min(unroll, CHAINS)
+        count = 1 if len(points) > 1 else min(unroll, CHAINS if narrow is None else 2 * CHAINS)
         chains = [
             [self._register(e, "block_sum" if in_blocks else _HINT[e.kind]) for _ in range(count)] for _ in points
         ]
 
+        narrow_chains = [[self._minus_infinity(level) for _ in row] for row in chains] if narrow is not None else []
+
         def body(instances: Instances, conditions: tuple[Expr, ...]) -> None:
+            if narrow is not None and not conditions:
+                for accumulators, row in zip(narrow_chains, instances, strict=True):
+                    for n, point in enumerate(row):
+                        into, at = accumulators[n % len(accumulators)], self.scopes.level
+                        self.scopes.update(at, into, "bmax", (into, self.values.loads.narrow(narrow, point, at)))
+                return
             for accumulators, row in zip(chains, instances, strict=True):
                 for n, point in enumerate(row):
                     self._accumulate(e, accumulators[n % len(accumulators)], point, conditions)
@@ -85,6 +94,9 @@ class Reductions:
             for accumulator in (a for accumulators in chains for a in accumulators):
                 self.scopes.append(level, VectorOp(accumulator, "mov", (Imm(_IDENTITY[e.kind]),)))
             self.loops.write(Nest(order, e.domain, points, unroll, body))
+            for accumulators, row in zip(chains, narrow_chains, strict=False):
+                for into, x in zip(accumulators, row, strict=True):
+                    self._merge(e.kind, level, into, self.scopes.emit(level, "widen", (x,)))
             return [self._finish(level, e.kind, accumulators, across) for accumulators in chains]
         totals = [_Total(self._register(e, "sum"), self._register(e, "excess")) for _ in points]
         for register in (r for total in totals for r in (total.sum, total.excess)):
@@ -124,6 +136,27 @@ class Reductions:
         parts = e.body, *([e.domain] if e.domain is not None else [])
         varies = self.shape.lane in e.indices or any(self.shape.lane in free_indices(x) for x in parts)
         return self.scopes.register(hint, VType.F32, self.shape.lanes.parts if varies else 1, uniform=not varies)
+
+    def _narrow(self, e: Reduce) -> Read | None:
+        """What a row maximum is of, where that is bf16 as it is loaded: 128 lanes are compared at once then, but in
+        loops that test conditions.
+        """
+        if e.kind != ROW_MAX or not isinstance(e.body, Read) or not self.values.loads.is_narrow(e.body):
+            return None
+        return e.body
+
+    def _minus_infinity(self, level: int) -> Reg:
+        """An accumulator of bf16 vectors."""
+
+        def make() -> Reg:
+            lowest = self.scopes.register("lowest", VType.F32, 2)
+            self.scopes.append(0, VectorOp(lowest, "mov", (Imm(-float("inf")),)))
+            return self.scopes.emit(0, "narrow", (lowest,), "lowest_b")
+
+        lowest = self.scopes.recall(0, ("narrow", "-inf"), make)
+        accumulator = self.scopes.register("row_max_b", VType.BF16, 1)
+        self.scopes.append(level, VectorOp(accumulator, "bmov", (lowest,)))
+        return accumulator
 
     def _accumulate(self, e: Reduce, into: Reg, point: Env, conditions: tuple[Expr, ...]) -> None:
         level = self.scopes.level

@@ -20,6 +20,7 @@ from tpcgen.partition.plan import TpcStage
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import (
     Binary,
+    Call,
     Equation,
     Expr,
     IndexRange,
@@ -33,6 +34,14 @@ from tpcgen.program.ir import (
 from tpcgen.program.print import expression as text
 
 ROWS = 4
+MAP_ROWS = 8
+"""Vectors of 64 lanes that a member of a map has in flight: with 4 the chain of a division leaves 17 % of its bundles
+empty on gaudi2, with 8 none.
+"""
+_WIDE = frozenset({"erf", "gelu", "softplus"})
+"""Functions that keep too many registers for that: gelu spills (64 bundles instead of 53)."""
+_PLACES = 3
+"""Most coordinates of a row for that: each is a variable, and the open compiler has 32 registers for these."""
 TILE_ROWS = 8
 """Each row of a tile takes three registers of the 40: its block's sum, and the total with its excess."""
 MAX_AXES = 5
@@ -65,11 +74,8 @@ class Shape:
     row_in_flight: str | None
     lanes: Lanes
     ranges: Mapping[str, IndexRange]
+    in_flight: int = ROWS
     tiled: bool = False
-
-    @property
-    def in_flight(self) -> int:
-        return TILE_ROWS // self.lanes.parts if self.tiled else ROWS
 
     def step(self, index: str) -> int:
         """Elements a member covers along a row index."""
@@ -113,8 +119,12 @@ def shape_of(stage: TpcStage) -> Shape:
     if row is not None:
         wide = any(t.dtype is DType.BF16 for t in program.tensors)
         lanes = lanes if wide else Lanes.SINGLE
-        return Shape(program, stage.lane, outputs, rows, row, lanes, ranges, tiled=True)
-    return Shape(program, stage.lane, outputs, rows, _row_in_flight(outputs, rows, stage.lane), lanes, ranges)
+        return Shape(program, stage.lane, outputs, rows, row, lanes, ranges, TILE_ROWS // lanes.parts, tiled=True)
+    row, in_flight = (
+        _row_in_flight(outputs, rows, stage.lane),
+        MAP_ROWS // lanes.parts if _is_light_map(outputs) else ROWS,
+    )
+    return Shape(program, stage.lane, outputs, rows, row, lanes, ranges, in_flight)
 
 
 def check_tensors(program: Program) -> None:
@@ -163,6 +173,15 @@ def lanes_of(program: Program, outputs: tuple[Output, ...], lane: str) -> Lanes:
     if DType.BF16 in dtypes or any(bound_by_reductions(o.value) for o in outputs):
         return Lanes.LINEAR
     return Lanes.SINGLE
+
+
+def _is_light_map(outputs: tuple[Output, ...]) -> bool:
+    if any(o.loops or bound_by_reductions(o.value) for o in outputs):
+        return False
+    everything = [x for o in outputs for part in (o.value, o.where) if part is not None for x in walk(part)]
+    read = {x.indices for x in everything if isinstance(x, Read)}
+    wide = any(isinstance(x, Call) and x.function in _WIDE for x in everything)
+    return not wide and len(read) + len(outputs) <= _PLACES
 
 
 def _varies_along(lane: str, tensor: Tensor, outputs: tuple[Output, ...]) -> bool:

@@ -150,15 +150,15 @@ void main(tensor K, tensor V, tensor U, int L, int D)
                                 block_sum_7 = v_f32_mac_b(k_27, v_3, block_sum_7);
                                 block_sum_7 = v_f32_mac_b(k_28, v_4, block_sum_7);
                                 block_sum_8 = v_f32_mac_b(k_29, v, block_sum_8);
+                                block_sum_8 = v_f32_mac_b(k_30, v_2, block_sum_8);
+                                block_sum_8 = v_f32_mac_b(k_31, v_3, block_sum_8);
+                                block_sum_8 = v_f32_mac_b(k_32, v_4, block_sum_8);
                                 v = v_f32_ld_tnsr_b(at_12, V);
                                 at_12[1] += 1;
-                                block_sum_8 = v_f32_mac_b(k_30, v_2, block_sum_8);
                                 v_2 = v_f32_ld_tnsr_b(at_12, V);
                                 at_12[1] += 1;
-                                block_sum_8 = v_f32_mac_b(k_31, v_3, block_sum_8);
                                 v_3 = v_f32_ld_tnsr_b(at_12, V);
                                 at_12[1] += 1;
-                                block_sum_8 = v_f32_mac_b(k_32, v_4, block_sum_8);
                                 v_4 = v_f32_ld_tnsr_b(at_12, V);
                                 at_12[1] += 1;
                             }

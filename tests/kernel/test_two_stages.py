@@ -1,0 +1,52 @@
+"""Loops of two stages, sums fused with what widens their operands, and how often loops are passed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernel.stages import softmax_stage
+from tpcgen.kernel.cycles import runs
+from tpcgen.kernel.ir import Kernel, Load, Loop, Store, VectorOp, registers_read, walk
+from tpcgen.kernel.lower import draft
+
+
+def _hot(kernel: Kernel) -> list[Loop]:
+    loops = [s for s in walk(kernel.body) if isinstance(s, Loop)]
+    return [s for s in loops if not any(isinstance(x, Loop) for x in s.body) and s.step != 1]
+
+
+def _carried(loop: Loop) -> set[str]:
+    """Registers whose value comes from the iteration before."""
+    made: set[str] = set()
+    carried: set[str] = set()
+    for s in loop.body:
+        carried |= {name for name in registers_read(s) if name not in made}
+        if isinstance(s, VectorOp | Load):
+            made.add(s.dest.name)
+    return carried & made
+
+
+@pytest.mark.parametrize("target, staged", [("gaudi2", True), ("gaudi", False)])
+def test_the_exponential_is_cut_where_its_chain_is_as_long_as_its_slots(target: str, staged: bool) -> None:
+    kernel = draft(softmax_stage("full", "q", "bf16", "bf16"), target)
+    (output,) = (loop for loop in _hot(kernel) if any(isinstance(s, Store) for s in loop.body))
+    kinds = {s.op for s in output.body if isinstance(s, VectorOp) and s.dest.name in _carried(output)}
+    assert kinds == ({"madd", "sel_less"} if staged else set())
+
+
+def test_gaudi2_widens_and_subtracts_at_once() -> None:
+    ops = {t: [s.op for s in walk(_body(t)) if isinstance(s, VectorOp)] for t in ("gaudi", "gaudi2")}
+    assert "widen_add" in ops["gaudi2"]
+    assert "widen_add" not in ops["gaudi"]
+
+
+def _body(target: str) -> tuple[Loop, ...]:
+    return tuple(_hot(draft(softmax_stage("full", "q", "bf16", "bf16"), target)))
+
+
+@pytest.mark.parametrize("keys", [64, 256, 1024])
+def test_every_pass_over_the_rows_is_counted_whole(keys: int) -> None:
+    kernel = draft(softmax_stage("full", "q", "bf16", "bf16"), "gaudi2")
+    found = runs(kernel, {"B": 2, "H": 3, "M": 128, "N": keys, "D": 64})
+    hot = [id(loop) for loop in _hot(kernel)]
+    assert [r.iterations * r.loop.step for r in found if id(r.loop) in hot] == [2 * 3 * keys] * 3
