@@ -54,6 +54,31 @@ def test_the_memory_of_a_window_is_that_of_its_band(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize(
+    ("file", "op", "band", "slabs"), [("longformer", "longformer_first", 2 * W, 2), ("sinks", "streaming", W, 1)]
+)
+def test_the_memory_of_a_union_is_that_of_its_parts(file, op, band, slabs, dtype):
+    """As of a window, with rows or columns of all tokens for each slab, and 4 bytes of each value of a part."""
+    union = load(str(STD / f"{file}.dsl")).program(op, T=dtype)
+    own = {*union.sizes, *(a.name for a in union.attributes)}
+    plans = enumerate_plans(union, "gaudi2")
+    first = 64
+    peaks = {p.label: price(p, GAUDI2, bound_to(union, LONG, own, first), estimate).peak for p in plans}
+    banded = {label: int(found[1]) for label in peaks if (found := re.match(r"merged parts, bands of (\d+):", label))}
+    assert set(banded.values()) == {64, 128, 256}
+    for label, block in banded.items():
+        assert peaks[label] <= BYTES * HEADS * LONG * (band + block + slabs * first) + 4 * HEADS * LONG * 64
+    assert choose(union, "gaudi2", bound_to(union, LONG, own, first)).plan.label in banded
+    square = 4 * HEADS * LONG * (LONG // 2)
+    assert all(peak > square for label, peak in peaks.items() if label not in banded)
+
+
+def bound_to(union, n, own, first):
+    values = window_of(n) | {"G": first, "C": first}
+    return sizes.bind(union, {k: v for k, v in values.items() if k in own})
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
 @pytest.mark.parametrize("name", ["window", "gated_linear", "retnet"])
 def test_the_graph_does_not_grow_with_the_length(name, dtype):
     """The plan chosen at each length has as many stages, and what calls them has no loop."""

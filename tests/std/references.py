@@ -253,6 +253,11 @@ def longformer(Q: Array, K: Array, V: Array, glob: Array, W: int) -> Array:
     return _attend(Q, K, V, seen)
 
 
+def longformer_first(Q: Array, K: Array, V: Array, G: int, W: int) -> Array:
+    marked = np.broadcast_to(np.arange(K.shape[2]) < G, (len(K), K.shape[2]))
+    return longformer(Q, K, V, marked, W)
+
+
 def bigbird(Q: Array, K: Array, V: Array, rand: Array, BS: int) -> Array:
     blocks = K.shape[2] // BS
 
@@ -384,8 +389,8 @@ REFERENCES: Mapping[str, Reference] = {
     f.__name__: f
     for f in (
         alibi, bigbird, block_sparse, causal, causal_from, decode, dilated, document, gated_linear, gformer, gla,
-        linear, linear_relu, longformer, mamba1, mamba2, mla, mqa, paged_decode, performer, prefix, qk_norm, retnet,
-        retnet_parallel, rope, rope_pairs, sigmoid_attention, softcap, streaming, swin, swin_shifted, t5_bias, varlen,
-        varlen_cross, window, window_around, window_sink,
+        linear, linear_relu, longformer, longformer_first, mamba1, mamba2, mla, mqa, paged_decode, performer,
+        prefix, qk_norm, retnet, retnet_parallel, rope, rope_pairs, sigmoid_attention, softcap, streaming, swin,
+        swin_shifted, t5_bias, varlen, varlen_cross, window, window_around, window_sink,
     )
 } | {"gqa": causal, "mla_absorbed": mla}  # fmt: skip

@@ -14,6 +14,7 @@ _OF_TILES = ("n", "i", "j")
 _FORMS = {
     "tile": "tile INDEX LENGTH|whole;",
     "chunk": "chunk INDEX LENGTH|whole;",
+    "merge": "merge INDEX parts|whole;",
     "steps": "steps INDEX NUMBER|whole;",
     "place": "place TENSOR mme|tpc;",
     "lane": "lane TENSOR INDEX;",
@@ -62,10 +63,18 @@ def _right(entry: ast.ScheduleEntry, scope: OpScope) -> bool:
         return _index(value, place, scope)
     if value == "whole":
         return True
+    if entry.verb == "merge":
+        return _parts(value, place, scope)
     if not value.isdigit() or len(value) > 9 or int(value) == 0:
         scope.found.error("E236", f"{entry.verb} takes a positive number, not {value}", place, form)
         return False
     return True
+
+
+def _parts(value: str, place: Span, scope: OpScope) -> bool:
+    if value != "parts":
+        scope.found.error("E236", f"merge takes parts or whole, not {value}", place, _FORMS["merge"])
+    return value == "parts"
 
 
 def _index(value: str, place: Span, scope: OpScope) -> bool:

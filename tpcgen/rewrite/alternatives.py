@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from tpcgen.diagnostics import Diagnostics
 from tpcgen.program import ir
 from tpcgen.rewrite.band import band, banded_index
 from tpcgen.rewrite.chunk import chunk, chunked_index
+from tpcgen.rewrite.merge_parts import merge_parts, merged_index
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.split_pieces import split_pieces
 from tpcgen.rewrite.stairs import stairs, stepped_index
@@ -43,25 +44,45 @@ class Alternatives:
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """Rewrites that do the same with different lengths, of which a program takes one or none.
+class Form:
+    """One rewrite of a family. `word` is that of its pin: `tile q 64;`, `merge k parts;`. `length`: of tiles, or 0."""
 
-    `index` names the index that a length is of, `verb` the schedule entry that pins it.
+    word: str
+    label: str
+    length: int
+    rewrite: Callable[[ir.Program], ir.Program | Refused]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Rewrites of which a program takes one or none.
+
+    `index` names the index that they are about, `verb` the schedule entry that pins it.
     """
 
     name: str
     verb: str
-    lengths: tuple[int, ...]
     index: Callable[[ir.Program], str | Refused]
-    rewrite: Callable[[ir.Program, int], ir.Program | Refused]
+    forms: tuple[Form, ...]
+
+
+def _of_lengths(
+    name: str, lengths: Iterable[int], rewrite: Callable[[ir.Program, int], ir.Program | Refused]
+) -> tuple[Form, ...]:
+    return tuple(Form(str(n), f"{name} of {n}", n, lambda program, n=n: rewrite(program, n)) for n in lengths)
 
 
 FAMILIES = (
-    Family("bands", "tile", (64, 128, 256), banded_index, band),
-    Family("chunks", "chunk", (64, 128, 256), chunked_index, chunk),
-    Family("stairs", "steps", (4,), stepped_index, stairs),
+    Family("parts", "merge", merged_index, (Form("parts", "merged parts", 0, merge_parts),)),
+    Family("bands", "tile", banded_index, _of_lengths("bands", (64, 128, 256), band)),
+    Family("chunks", "chunk", chunked_index, _of_lengths("chunks", (64, 128, 256), chunk)),
+    Family("stairs", "steps", stepped_index, _of_lengths("stairs", (4,), stairs)),
 )
 """In the order they are applied."""
+
+
+_OF_A_CONSTRUCT = ("pieces", "parts")
+"""Refusals that are told only where the text has what the rewrite is about: several equations, an `or`."""
 
 
 def alternatives(program: ir.Program) -> Alternatives:
@@ -72,36 +93,45 @@ def alternatives(program: ir.Program) -> Alternatives:
     """
     apart = split_pieces(program)
     made = [Alternative("", program if isinstance(apart, Refused) else apart)]
-    refused = [("pieces", apart)] if isinstance(apart, Refused) and apart.span != program.span else []
+    refused = [("pieces", apart)] if isinstance(apart, Refused) else []
     for family in FAMILIES:
         new: list[Alternative] = []
         for alternative in made:
-            found = _applied(family, alternative)
+            found = _applied(family, alternative, program)
             if isinstance(found, Refused):
                 new.append(alternative)
                 refused += [(family.name, found)] if not alternative.label else []
             else:
                 new += found
         made = new
-    return Alternatives(_pinned(program, sorted(made, key=lambda a: a.label != "")), tuple(refused))
+    told = tuple((name, r) for name, r in refused if name not in _OF_A_CONSTRUCT or r.span != program.span)
+    return Alternatives(_pinned(program, sorted(made, key=lambda a: a.label != "")), told)
 
 
-def _applied(family: Family, a: Alternative) -> list[Alternative] | Refused:
-    """The alternative as it is, and with each length; Refused where none fires."""
+def _applied(family: Family, a: Alternative, source: ir.Program) -> list[Alternative] | Refused:
+    """The alternative as it is, and in each form; Refused where none fires."""
     index = family.index(a.program)
     if isinstance(index, Refused):
         return index
+    pin = f"{family.verb} {_written(index, source)}"
     made: list[Alternative] = []
-    for length in family.lengths:
-        if a.length not in (0, length):
+    for form in family.forms:
+        if form.length and a.length not in (0, form.length):
             continue
-        result = family.rewrite(a.program, length)
+        result = form.rewrite(a.program)
         if isinstance(result, Refused):
             return result
-        label = ", ".join(x for x in (a.label, f"{family.name} of {length}") if x)
-        made.append(Alternative(label, result, (*a.pins, f"{family.verb} {index} {length};"), length))
-    kept = replace(a, pins=(*a.pins, f"{family.verb} {index} {WHOLE};"))
+        label = ", ".join(x for x in (a.label, form.label) if x)
+        made.append(Alternative(label, result, (*a.pins, f"{pin} {form.word};"), form.length or a.length))
+    kept = replace(a, pins=(*a.pins, f"{pin} {WHOLE};"))
     return [kept, *made]
+
+
+def _written(index: str, source: ir.Program) -> str:
+    """The name in the text of an index, of which a part may have its own: q for q_2."""
+    known = {r.name for r in source.indices}
+    base, _, number = index.rpartition("_")
+    return base if index not in known and number.isdigit() and base in known else index
 
 
 def _pinned(program: ir.Program, made: list[Alternative]) -> tuple[Alternative, ...]:

@@ -29,7 +29,7 @@ def guard_absent(program: ir.Program, found: Diagnostics) -> ir.Program:
         if matmul_of(e, program) is None:
             usable = {name: x for name, x in inlined.items() if phase[name] == phase[d.tensor.name]}
             try:
-                e = _guarded(e, Supports(program, usable))
+                e = _guarded(e, Supports(program, usable, e.domain))
             except UndeterminedError as problem:
                 found.error("E406", f"{problem} is not lowered yet", problem.expr.span, "make it present with default")
             if d.tensor.role is ir.Role.INTERMEDIATE and d.equation.domain is not None and _plain(d, parts):

@@ -61,11 +61,11 @@ def _merged(equations: Sequence[ir.Equation], program: ir.Program) -> ir.Equatio
     domain = named[0][0]
     for condition, _ in named[1:]:
         domain = ir.Binary("or", domain, condition, span=first.span)
-    where = None if _everywhere([c for c, _ in named], first.indices, program) else domain
+    where = None if everywhere([c for c, _ in named], first.indices, program) else domain
     return ir.Equation(first.target, first.indices, value, where, span=first.span)
 
 
-def _everywhere(conditions: Sequence[ir.Expr], indices: Sequence[str], program: ir.Program) -> bool:
+def everywhere(conditions: Sequence[ir.Expr], indices: Sequence[str], program: ir.Program) -> bool:
     """Whether no point is outside all the conditions, as far as the prover sees."""
     outside: list[domains.Case] | None = [frozenset()]
     for condition in conditions:

@@ -34,7 +34,7 @@ from tpcgen.program.print import expression as text
 from tpcgen.program.substitute import rewrite, substitute
 from tpcgen.rewrite.edit import Definition, Part, Recurrence, conjunction, conjuncts, names_in_use, parts_of, rebuilt
 from tpcgen.rewrite.outcome import Refused
-from tpcgen.rewrite.support import facts
+from tpcgen.rewrite.support import bound_of, facts
 
 _ZERO = ir.Literal(0, DType.I32)
 
@@ -174,7 +174,7 @@ def _bounds(e: ir.Equation, axis: int, program: ir.Program) -> tuple[tuple[ir.Ex
     low, high = list[ir.Expr](), list[ir.Expr]()
     rest: list[ir.Expr] = []
     for condition in conjuncts(e.domain):
-        found = [_bound_of(p, index) for p in _inequalities(condition)]
+        found = [bound_of(p, index) for p in _inequalities(condition)]
         if not found or None in found:
             rest.append(condition)
             continue
@@ -193,17 +193,6 @@ def _inequalities(condition: ir.Expr) -> list[Polynomial]:
     if cases is None or len(cases) != 1 or not all(isinstance(t, domains.AtLeastZero) for t in cases[0]):
         return []
     return domains.inequalities(cases[0])
-
-
-def _bound_of(p: Polynomial, index: str) -> tuple[int, ir.Expr] | None:
-    """(1, b) for `index >= b`, (-1, b) for `index < b`, b of sizes and attributes."""
-    factor = affine.coefficient_of(p, index)
-    if factor not in (1, -1):
-        return None
-    alone = affine.polynomial(ir.Index(index))
-    bound = affine.subtract(alone, p) if factor == 1 else affine.add(affine.add(p, alone), affine.constant(1))
-    parts = [x for atom in affine.atoms(bound) for x in ir.walk(atom)]
-    return None if any(isinstance(x, ir.Index | ir.Read) for x in parts) else (factor, affine.expression(bound))
 
 
 def _distinct(bounds: list[ir.Expr]) -> list[ir.Expr]:

@@ -10,9 +10,10 @@ Extents are taken to be at least 1: an op with an empty extent launches nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 
+from tpcgen.diagnostics import NOWHERE, Span
 from tpcgen.program import affine, ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import substitute, with_children
@@ -45,11 +46,12 @@ class Supports:
     """Presence of expressions over the tensors of a program.
 
     Reads of tensors in `inlined` become the right sides of their equations, which then must have no free name that a
-    reduction around the read binds.
+    reduction around the read binds. `given` holds wherever the expressions are evaluated.
     """
 
     program: ir.Program
     inlined: Mapping[str, ir.Equation] | None = None
+    given: ir.Expr | None = None
 
     def of(self, e: ir.Expr) -> Presence:
         """UndeterminedError for a three-valued `or` of partial values and the like."""
@@ -91,12 +93,11 @@ class Supports:
         if self.inlined is not None and e.tensor in self.inlined:
             equation = self.inlined[e.tensor]
             values = dict(zip(equation.indices, e.indices, strict=True))
-            inner = self.of(substitute(equation.value, values))
             if equation.domain is None:
-                return inner
-            return Presence(
-                inner.value, conjunction([self.domain(substitute(equation.domain, values)), inner.where]), False
-            )
+                return self.of(substitute(equation.value, values))
+            domain = self.domain(substitute(equation.domain, values))
+            inner = self._where(domain).of(substitute(equation.value, values))
+            return Presence(inner.value, conjunction([domain, inner.where]), False)
         defined = [s for s in self.program.body if isinstance(s, ir.Equation) and s.target == e.tensor]
         pieces = [self._covered(equation, e) for equation in defined]
         known = [p for p in pieces if p is not None]
@@ -106,10 +107,13 @@ class Supports:
 
     def _covered(self, equation: ir.Equation, read: ir.Read) -> ir.Expr | None:
         """Where an equation makes what is read present; None for everywhere."""
-        where = conjunction([equation.domain, Supports(self.program).of(equation.value).where])
-        if where is None:
-            return None
-        return substitute(where, dict(zip(equation.indices, read.indices, strict=True)))
+        value = Supports(self.program, given=equation.domain).of(equation.value)
+        where = conjunction([equation.domain, value.where])
+        moved = {i: at for i, at in zip(equation.indices, read.indices, strict=True) if at != ir.Index(i)}
+        return _simplified(substitute(where, moved), self.program) if where is not None and moved else where
+
+    def _where(self, condition: ir.Expr | None) -> Supports:
+        return replace(self, given=conjunction([self.given, condition]))
 
     def _product(self, e: ir.Binary) -> Presence:
         """An absent factor leaves the other unvisited: 0 only if that is finite whatever the data."""
@@ -124,11 +128,18 @@ class Supports:
 
     def _sum(self, e: ir.Binary) -> Presence:
         a, b = self.of(e.left), self.of(e.right)
+        if a.where != b.where:
+            a, b = self._known(a), self._known(b)
         if a.where == b.where:
             return Presence(with_children(e, [a.value, b.value]), a.where, a.zero and b.zero)
         value = with_children(e, [_zeroed(a), _zeroed(b)])
         where = None if a.where is None or b.where is None else ir.Binary("or", a.where, b.where)
         return Presence(value, where, where is not None)
+
+    def _known(self, p: Presence) -> Presence:
+        """Present everywhere, if what is given says so."""
+        implied = p.where is not None and self.given is not None and implies(self.given, p.where, self.program)
+        return Presence(p.value, None, False) if implied else p
 
     def _strict(self, e: ir.Expr) -> Presence:
         parts = [self.of(c) for c in ir.children(e)]
@@ -162,7 +173,7 @@ class Supports:
         return Presence(value, where, v.zero)
 
     def _reduce(self, e: ir.Reduce) -> Presence:
-        body = self.of(e.body)
+        body = self._where(e.domain).of(e.body)
         sink = self.of(e.sink) if e.sink is not None else None
         logit = _sink_logit(sink) if sink is not None else None
         support = conjunction([self.domain(e.domain), body.where])
@@ -185,7 +196,8 @@ class Supports:
 def exists(where: ir.Expr | None, indices: Iterable[str], program: ir.Program) -> ir.Expr | None:
     """Whether some values of `indices`, within their ranges, satisfy a predicate; None where that always holds.
 
-    Exact: conditions linear in an index with factor 1 or -1 are eliminated over the integers, others stay as `any`.
+    Exact: conditions linear in an index with factor 1 or -1 are eliminated over the integers, each side of an `or` by
+    itself; others stay as `any`.
     """
     for index in indices:
         where = _without(where, index, program)
@@ -245,6 +257,11 @@ def _without(where: ir.Expr | None, index: str, program: ir.Program) -> ir.Expr 
     bound = [c for c in parts if index in ir.free_indices(c)]
     if not bound:
         return conjunction(kept)
+    either = next((c for c in bound if isinstance(c, ir.Binary) and c.operator == "or"), None)
+    if either is not None:
+        others = [c for c in parts if c is not either]
+        some = [_without(conjunction([*others, side]), index, program) for side in (either.left, either.right)]
+        return None if some[0] is None or some[1] is None else ir.Binary("or", some[0], some[1])
     r = program.range_of(index)
     low, high = [affine.polynomial(r.low)], [_minus_one(affine.polynomial(r.high))]
     for condition in bound:
@@ -259,7 +276,8 @@ def _without(where: ir.Expr | None, index: str, program: ir.Program) -> ir.Expr 
                 low.append(affine.subtract(alone, p))
             else:
                 high.append(affine.add(alone, p))
-    return conjunction([*kept, *_independent([affine.subtract(h, lo) for lo in low for h in high], facts(program))])
+    known = facts(program).extended(p for c in kept for p in at_least_zero(c) or [])
+    return conjunction([*kept, *_independent([affine.subtract(h, lo) for lo in low for h in high], known)])
 
 
 def implies(given: ir.Expr | None, wanted: ir.Expr | None, program: ir.Program) -> bool:
@@ -272,6 +290,33 @@ def implies(given: ir.Expr | None, wanted: ir.Expr | None, program: ir.Program) 
         if condition not in stated and (parts is None or not all(known.prove(p) for p in parts)):
             return False
     return True
+
+
+def _simplified(where: ir.Expr, program: ir.Program) -> ir.Expr | None:
+    """A condition without what always holds; `x % 64 + 64 * (x // 64)` in it is x."""
+    kept: list[ir.Expr] = []
+    for condition in conjuncts(where):
+        polynomials = at_least_zero(condition)
+        joined = [_without_remainders(p) for p in polynomials or []]
+        if polynomials is None:
+            kept.append(condition)
+        elif joined != polynomials:
+            kept += [comparison(p) for p in joined if not facts(program).prove(p)]
+        elif not all(facts(program).prove(p) for p in joined):
+            kept.append(condition)
+    return conjunction(kept)
+
+
+def _without_remainders(p: affine.Polynomial) -> affine.Polynomial:
+    for monomial, factor in p.items():
+        match monomial:
+            case (ir.Binary(operator="%", left=left, right=ir.Literal() as divisor),):
+                multiple = affine.scale(affine.polynomial(ir.Binary("//", left, divisor)), int(divisor.value))
+                difference = affine.subtract(affine.subtract(affine.polynomial(left), multiple), {monomial: 1})
+                return _without_remainders(affine.add(p, affine.scale(difference, factor)))
+            case _:
+                pass
+    return p
 
 
 def _independent(goals: list[affine.Polynomial], known: affine.Facts) -> list[ir.Expr]:
@@ -292,6 +337,15 @@ def at_least_zero(condition: ir.Expr) -> list[affine.Polynomial] | None:
         return None
     if {ir.type_of(condition.left), ir.type_of(condition.right)} != {DType.I32}:
         return None
+    match condition:
+        case (
+            ir.Binary(operator="<" | "<=" as operator, left=ir.Call(function="abs", arguments=(x,)), right=most)
+            | ir.Binary(operator=">" | ">=" as operator, left=most, right=ir.Call(function="abs", arguments=(x,)))
+        ):
+            room = affine.polynomial(most) if "=" in operator else _minus_one(affine.polynomial(most))
+            return [affine.subtract(room, affine.polynomial(x)), affine.add(room, affine.polynomial(x))]
+        case _:
+            pass
     a, b = affine.polynomial(condition.left), affine.polynomial(condition.right)
     match condition.operator:
         case "<=":
@@ -304,6 +358,24 @@ def at_least_zero(condition: ir.Expr) -> list[affine.Polynomial] | None:
             return [_minus_one(affine.subtract(a, b))]
         case _:
             return [affine.subtract(a, b), affine.subtract(b, a)]
+
+
+def comparison(p: affine.Polynomial, span: Span = NOWHERE) -> ir.Expr:
+    """`p >= 0` as a comparison of positive terms: `i <= j` for `64*n + j - (64*n + i)`."""
+    more = {m: c for m, c in p.items() if c > 0}
+    less = {m: -c for m, c in p.items() if c < 0}
+    return ir.Binary("<=", affine.expression(less), affine.expression(more), span=span)
+
+
+def bound_of(p: affine.Polynomial, index: str) -> tuple[int, ir.Expr] | None:
+    """`p >= 0` as a bound of an index: (1, b) for `index >= b`, (-1, b) for `index < b`, b of sizes and attributes."""
+    factor = affine.coefficient_of(p, index)
+    if factor not in (1, -1):
+        return None
+    alone = affine.polynomial(ir.Index(index))
+    bound = affine.subtract(alone, p) if factor == 1 else affine.add(affine.add(p, alone), affine.constant(1))
+    parts = [x for atom in affine.atoms(bound) for x in ir.walk(atom)]
+    return None if any(isinstance(x, ir.Index | ir.Read) for x in parts) else (factor, affine.expression(bound))
 
 
 def _minus_one(p: affine.Polynomial) -> affine.Polynomial:

@@ -30,7 +30,7 @@ from tpcgen.rewrite.edit import (
 )
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.split_contractions import contraction_of
-from tpcgen.rewrite.support import at_least_zero
+from tpcgen.rewrite.support import at_least_zero, comparison
 
 MAX_AXES = 5
 
@@ -202,7 +202,7 @@ class _Tiled:
                 return self.at.get(e.name, e)
             case ir.Binary() if e.operator in ir.COMPARISONS:
                 moved = with_children(e, [self._visit(c, operands) for c in ir.children(e)])
-                return moved if moved is e else _balanced(moved)
+                return _balanced(moved) if isinstance(moved, ir.Binary) and moved is not e else moved
             case ir.Read() if e.tensor in self.region:
                 return self._own(e)
             case ir.Read() if operands and ir.free_indices(e) & {self.band.q, self.band.k}:
@@ -315,15 +315,11 @@ def _same_copy(d: Definition, tensor: str, axis: int, at: ir.Expr) -> bool:
     return isinstance(value, ir.Read) and value.tensor == tensor and affine.equal(value.indices[axis], at)
 
 
-def _balanced(e: ir.Expr) -> ir.Expr:
+def _balanced(e: ir.Binary) -> ir.Expr:
     """A comparison of integers without what both sides have in common: `i <= j` for `64*n + i <= 64*n + j`."""
-    polynomials = at_least_zero(e)
-    if polynomials is None or len(polynomials) != 1:
-        return e
-    (p,) = polynomials
-    more = {m: c for m, c in p.items() if c > 0}
-    less = {m: -c for m, c in p.items() if c < 0}
-    return ir.Binary("<=", affine.expression(less), affine.expression(more), span=e.span)
+    inequalities = at_least_zero(e) if e.operator != "==" else None
+    balanced = conjunction(comparison(p, e.span) for p in inequalities or [])
+    return e if balanced is None else balanced
 
 
 def _sides(e: ir.Equation) -> list[ir.Expr]:
