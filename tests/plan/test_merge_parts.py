@@ -10,10 +10,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.plan.test_band import SCORE, same, source
+from tpcgen.compiler import Options, compile_stage
 from tpcgen.diagnostics import DiagnosticError
 from tpcgen.interpreter import run
 from tpcgen.partition.choose import choose
 from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.partition.plan import TpcStage
 from tpcgen.program import ir, load, load_text, sizes
 from tpcgen.program import print as text
 from tpcgen.rewrite.band import band
@@ -225,3 +227,13 @@ def test_a_union_that_always_has_a_point_is_not_looked_for():
     reduced = {x.kind for s in normalise(program).body for x in ir.walk(s.value) if isinstance(x, ir.Reduce)}
     assert reduced == {"sum", "softmax"}
     assert not any(t.name.startswith("V_") for t in normalise(program).tensors)
+
+
+def test_the_weights_of_a_part_are_computed_as_those_of_a_softmax():
+    """One pass for the greatest logit of a row, no other for whether there is any, and exp of what is 0 at most."""
+    program = load(str(STD / "sinks.dsl")).program("streaming", T="bf16")
+    plan = next(p for p in enumerate_plans(program, "gaudi2") if p.label == "merged parts, bands of 64: max along q")
+    stage = next(s for s in plan.stages if isinstance(s, TpcStage) and "P_2_b_r" in {t.name for t in s.program.outputs})
+    _, written = compile_stage(stage, "streaming", "bf16", Options(target="gaudi2"))
+    assert written.text.count("max over j") == 1
+    assert "exp_scaled" in written.text and " exp_pair(" not in written.text

@@ -56,34 +56,40 @@ def either(a: Expr | None, b: Expr | None) -> Expr | None:
     return Binary("or", a, b)
 
 
-def explicit(e: Expr) -> Present:
+Given = frozenset[Expr]
+"""Conditions that hold wherever an expression is evaluated."""
+
+
+def explicit(e: Expr, given: Given = frozenset()) -> Present:
     """DiagnosticError E420 for a reduction that is not lowered."""
     match e:
         case Literal() | Index() | Size() | Attr() | Read():
             return Present(e, None)
         case Unary() | Cast():
-            inner = explicit(e.operand)
+            inner = explicit(e.operand, given)
             rebuilt = Unary(e.operator, inner.value, span=e.span) if isinstance(e, Unary) else None
             return Present(rebuilt or Cast(e.dtype, inner.value, span=e.span), inner.where)  # type: ignore[union-attr]
         case Binary(operator="+" | "-"):
-            return _sum_of_partial(e)
+            return _sum_of_partial(e, given)
         case Binary(operator="and" | "or"):
             return Present(Binary(e.operator, _certain(e.left), _certain(e.right), span=e.span), None)
         case Binary():
-            a, b = explicit(e.left), explicit(e.right)
+            a, b = explicit(e.left, given), explicit(e.right, given)
             return Present(Binary(e.operator, a.value, b.value, span=e.span), both(a.where, b.where))
         case Call(function="select"):
-            return _select(e)
+            return _select(e, given)
         case Call(function="default"):
-            return _default(e)
+            return _default(e, given)
+        case Call(function="exp", arguments=(Binary(operator="-") as below,)) if _is_below_greatest(below, given):
+            return Present(_partial_weight(e, below), None)
         case Call():
-            parts = [explicit(a) for a in e.arguments]
+            parts = [explicit(a, given) for a in e.arguments]
             where: Expr | None = None
             for part in parts:
                 where = both(where, part.where)
             return Present(Call(e.function, tuple(p.value for p in parts), span=e.span), where)
         case Reduce():
-            return _reduce(e)
+            return _reduce(e, given)
 
 
 def _certain(condition: Expr) -> Expr:
@@ -101,15 +107,15 @@ def _otherwise(p: Present, absent: Expr) -> Expr:
     return p.value if p.where is None else Call("select", (p.where, p.value, absent))
 
 
-def _sum_of_partial(e: Binary) -> Present:
-    a, b = explicit(e.left), explicit(e.right)
+def _sum_of_partial(e: Binary, given: Given) -> Present:
+    a, b = explicit(e.left, given), explicit(e.right, given)
     if a.where == b.where:
         return Present(Binary(e.operator, a.value, b.value, span=e.span), a.where)
     return Present(Binary(e.operator, _otherwise(a, ZERO), _otherwise(b, ZERO), span=e.span), either(a.where, b.where))
 
 
-def _select(e: Call) -> Present:
-    condition, then, otherwise = (explicit(a) for a in e.arguments)
+def _select(e: Call, given: Given) -> Present:
+    condition, then, otherwise = (explicit(a, given) for a in e.arguments)
     value = Call("select", (condition.value, then.value, otherwise.value), span=e.span)
     if then.where == otherwise.where:
         return Present(value, both(condition.where, then.where))
@@ -121,8 +127,8 @@ def _select(e: Call) -> Present:
     return Present(value, both(condition.where, chosen))
 
 
-def _default(e: Call) -> Present:
-    x, fallback = (explicit(a) for a in e.arguments)
+def _default(e: Call, given: Given) -> Present:
+    x, fallback = (explicit(a, given) for a in e.arguments)
     if x.where is None:
         return x
     return Present(Call("select", (x.where, x.value, fallback.value), span=e.span), either(x.where, fallback.where))
@@ -135,12 +141,12 @@ def any_point(indices: tuple[str, ...], where: Expr | None) -> Expr | None:
     return Binary(">", Reduce("max", indices, where, None, ONE), ZERO)
 
 
-def _reduce(e: Reduce) -> Present:
+def _reduce(e: Reduce, given: Given) -> Present:
     match e.kind:
         case "sum" | "max" | "min":
-            body = explicit(e.body)
+            body = explicit(e.body, given | {*conjuncts(e.domain)})
             where = both(domain(e.domain), body.where)
-            return Present(Reduce(e.kind, e.indices, where, None, body.value, span=e.span), any_point(e.indices, where))
+            return Present(_scaled(e, where, body.value), any_point(e.indices, where))
         case "softmax" | "logsumexp":
             return _softmax(e)
         case "any" | "all":
@@ -160,6 +166,38 @@ def _reduce(e: Reduce) -> Present:
                     ),
                 )
             )
+
+
+def _scaled(e: Reduce, where: Expr | None, body: Expr) -> Expr:
+    """A maximum or minimum of c x as c times that of x, so that all that ask for it share one pass over x."""
+    factor, rest = _positive_factor(body, frozenset(e.indices)) if e.kind != "sum" else (None, body)
+    value = Reduce(e.kind, e.indices, where, None, rest, span=e.span)
+    return value if factor is None else Binary("*", factor, value, span=e.span)
+
+
+def _is_below_greatest(e: Binary, given: Given) -> bool:
+    """Whether `e` is x - max(m, a literal), m the greatest x of a domain that the point is in: 0 at most, and present.
+
+    So are the weights of a partial softmax (rewrite/merge_parts.py).
+    """
+    match e.right:
+        case Call(function="max", arguments=(Reduce(kind="max", body=body, domain=where), Literal())):
+            return body == e.left and {*conjuncts(where)} <= given and explicit(body, given).where is None
+        case _:
+            return False
+
+
+def _partial_weight(e: Call, below: Binary) -> Expr:
+    assert isinstance(below.right, Call)
+    greatest, lowest = below.right.arguments
+    assert isinstance(greatest, Reduce)
+    body, where = explicit(below.left).value, domain(greatest.domain)
+    factor, scaled = _positive_factor(body, frozenset(greatest.indices))
+    largest = Call("max", (Reduce("max", greatest.indices, where, None, scaled, span=greatest.span), lowest))
+    difference = Binary("-", scaled, largest)
+    if factor is None:
+        return Call(EXP_NONPOSITIVE, (difference,), span=e.span)
+    return Call(EXP_SCALED, (difference, factor), span=e.span)
 
 
 def _softmax(e: Reduce) -> Present:

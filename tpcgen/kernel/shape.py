@@ -15,7 +15,7 @@ from tpcgen.diagnostics import Span
 from tpcgen.kernel.bounds import integer
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.ir import IndexDim, Lanes, TensorParam
-from tpcgen.kernel.presence import both, bound_by_reductions, domain, explicit
+from tpcgen.kernel.presence import both, bound_by_reductions, conjuncts, domain, explicit
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import (
@@ -146,10 +146,12 @@ def _outputs(program: Program, lane: str) -> tuple[Output, ...]:
     shared = frozenset(equations[0].indices).intersection(*(e.indices for e in equations))
     result: list[Output] = []
     for e in equations:
-        present = explicit(e.value)
+        present = explicit(e.value, frozenset(conjuncts(e.domain)))
         where = both(domain(e.domain), present.where)
-        if isinstance(present.value, Reduce) and present.value.kind == "sum":
-            where = domain(e.domain)  # a sum over no point is 0, which is what is stored for absent
+        if isinstance(e.value, Reduce) and e.value.kind in ("sum", "max", "min"):
+            where = domain(
+                e.domain
+            )  # a sum over no point is 0, as what is absent; max and min are guarded (guard_absent)
         loops = sorted((i for i in e.indices if i in looped or i not in shared), key=lambda i: i == lane)
         tensor = program.tensor(e.target)
         result.append(Output(tensor, e.indices, present.value, where, tuple(loops), e.span))
