@@ -6,10 +6,23 @@ What is the same in all lanes stays: as a pair it would take two registers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
-from tpcgen.kernel.ir import Imm, Kernel, Lanes, Load, Loop, Reg, Statement, VectorOp, VType, registers_read, walk
+from tpcgen.kernel.ir import (
+    Imm,
+    Kernel,
+    Lanes,
+    Load,
+    Loop,
+    Reg,
+    Statement,
+    VectorOp,
+    VType,
+    innermost_replaced,
+    registers_read,
+    walk,
+)
 
 
 def widening_subtractions(kernel: Kernel) -> Kernel:
@@ -17,17 +30,7 @@ def widening_subtractions(kernel: Kernel) -> Kernel:
     if kernel.target == "gaudi" or kernel.lanes is not Lanes.EVEN_ODD:
         return kernel
     reads = Counter(name for s in walk(kernel.body) for name in registers_read(s))
-    return replace(kernel, body=tuple(_block(kernel.body, reads)))
-
-
-def _block(statements: Sequence[Statement], reads: Counter[str]) -> Iterator[Statement]:
-    for s in statements:
-        if not isinstance(s, Loop):
-            yield s
-        elif any(isinstance(x, Loop) for x in s.body):
-            yield replace(s, body=tuple(_block(s.body, reads)))
-        else:
-            yield from _fused(s, reads)
+    return replace(kernel, body=innermost_replaced(kernel.body, lambda loop: _fused(loop, reads)))
 
 
 def _fused(loop: Loop, reads: Counter[str]) -> Iterator[Statement]:

@@ -13,8 +13,8 @@ other operands have two parts, it stands for both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Union
 
@@ -413,6 +413,21 @@ def registers_read(s: Statement) -> Iterator[str]:
             yield s.value.name
         case _:
             pass
+
+
+def innermost_replaced(
+    statements: Sequence[Statement], made_of: Callable[[Loop], Iterable[Statement]]
+) -> tuple[Statement, ...]:
+    """The statements with `made_of` each loop that has no loop inside in its place."""
+    made: list[Statement] = []
+    for s in statements:
+        if not isinstance(s, Loop):
+            made.append(s)
+        elif any(isinstance(x, Loop) for x in s.body):
+            made.append(replace(s, body=innermost_replaced(s.body, made_of)))
+        else:
+            made += made_of(s)
+    return tuple(made)
 
 
 def walk(statements: tuple[Statement, ...]) -> Iterator[Statement]:

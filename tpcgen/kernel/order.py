@@ -14,26 +14,20 @@ from tpcgen.kernel.ir import (
     Load,
     LocalLoad,
     LocalStore,
-    Loop,
     ScalarLet,
     ScalarLoad,
     Statement,
     Store,
+    innermost_replaced,
 )
 
 
 def loads_first(kernel: Kernel) -> Kernel:
     """The same kernel: no loop reads an element that it writes."""
-    return replace(kernel, body=_block(kernel.body))
-
-
-def _block(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
-    return tuple(replace(s, body=_body(s.body)) if isinstance(s, Loop) else s for s in statements)
+    return replace(kernel, body=innermost_replaced(kernel.body, lambda loop: [replace(loop, body=_body(loop.body))]))
 
 
 def _body(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
-    if any(isinstance(s, Loop) for s in body):
-        return _block(body)
     loads = tuple(s for s in body if isinstance(s, Load | LocalLoad | Broadcast | ScalarLoad | ScalarLet))
     stores = tuple(s for s in body if isinstance(s, Store | LocalStore))
     return (*loads, *(s for s in body if s not in loads and s not in stores), *stores)

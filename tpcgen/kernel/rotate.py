@@ -9,9 +9,9 @@ the tensor.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
-from dataclasses import replace
-from typing import TypeGuard
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from tpcgen.kernel.ir import (
     OPS,
@@ -28,6 +28,7 @@ from tpcgen.kernel.ir import (
     ScalarLoad,
     Statement,
     VectorOp,
+    innermost_replaced,
     on_both_parts,
     registers_read,
     walk,
@@ -49,104 +50,118 @@ _WORTH = 0.85
 
 def loads_ahead(kernel: Kernel) -> Kernel:
     """The same kernel, its hot loops rotated: those without loops inside that test no condition."""
-    body = tuple(_block(kernel, kernel.body))
+    body = innermost_replaced(kernel.body, lambda loop: _rotated(kernel, loop))
     called = {s.function for s in walk(body) if isinstance(s, Invoke)}
     called |= {s.function for s in walk(kernel.setup) if isinstance(s, Invoke)}
     return replace(kernel, body=body, functions=tuple(f for f in kernel.functions if f.name in called))
 
 
-def _block(kernel: Kernel, statements: Sequence[Statement]) -> Iterator[Statement]:
-    for s in statements:
-        if not isinstance(s, Loop):
-            yield s
-        elif any(isinstance(x, Loop) for x in s.body):
-            yield replace(s, body=tuple(_block(kernel, s.body)))
-        else:
-            yield from _rotated(kernel, s)
-
-
 def _rotated(kernel: Kernel, loop: Loop) -> Iterator[Statement]:
-    loads = [s for s in loop.body if isinstance(s, Load) and loop.var in _indices(s)]
+    loads = {n: s for n, s in enumerate(loop.body) if isinstance(s, Load) and loop.var in _indices(s)}
     if len(loads) < 2 or _depends_on_the_iteration(loop.body):
         yield loop
         return
-    body, early = _staged(kernel, loop) or (loop.body, loads)
-    for s in early:
+    straight = _Straight(kernel, [s for s, _ in inlined(kernel, loop.body, None)])
+    staged = straight.first_stage()
+    body, early = (loop.body, loads) if staged is None else (straight.body, staged)
+    for s in early.values():
         yield _at(s, loop.var, loop.low)
-    rest = [s for s in body if s not in early]
-    own = {s.dest.name for s in early} - {name for s in rest for name in registers_read(s)}
+    rest = _without(body, early)
+    own = {s.dest.name for s in early.values()} - {name for s in rest for name in registers_read(s)}
     following = Binary("+", Index(loop.var), Literal(loop.step, DType.I32))
-    ahead = [_ahead(_at(s, loop.var, following), own) for s in early]
+    ahead = [_ahead(_at(s, loop.var, following), own) for s in early.values()]
     yield replace(loop, body=(*rest, *ahead))
 
 
-def _staged(kernel: Kernel, loop: Loop) -> tuple[list[Statement], list[Load | VectorOp]] | None:
-    """The body with its calls written out, and which of it to begin an iteration ahead. None where the slots are full
-    anyway, or where what lives at the widest place of the chain, in all rows at once, does not fit the registers: the
-    open compiler spills then, and more than staging gains.
-    """
-    body = [s for s, _ in inlined(kernel, loop.body, None)]
-    at = issues(kernel, body)
-    length = max(at)
-    if length < _LONG * sum(_slots(kernel, s) for s in body):
-        return None
-    cuts = {cut: _first(body, at, cut) for cut in sorted(set(at))}
-    kept = {cut: _kept(body, early) for cut, early in cuts.items()}
-    if max(kept.values()) >= _REGISTERS:
-        return None
-    middle = [cut for cut in cuts if max(cut, length - cut) <= _MIDDLE * length] or list(cuts)
-    early = cuts[min(middle, key=lambda cut: (kept[cut], cut))]
-    if _chain(kernel, body, early) > _WORTH * _chain(kernel, body, cuts[0]):
-        return None
-    return body, early
+def _without(body: Sequence[Statement], early: Container[int]) -> list[Statement]:
+    return [s for n, s in enumerate(body) if n not in early]
 
 
-def _chain(kernel: Kernel, body: Sequence[Statement], early: Sequence[Statement]) -> int:
-    """The longer of the two stages' chains."""
-    rest = [s for s in body if s not in early]
-    return max(*issues(kernel, early), *issues(kernel, rest))
+Early = Mapping[int, Load | VectorOp]
+"""Statements that begin an iteration ahead, by their places in the body."""
+
+
+@dataclass(frozen=True)
+class _Straight:
+    """The body of a loop without loops and with its calls written out."""
+
+    kernel: Kernel
+    body: Sequence[Statement]
+
+    @cached_property
+    def reads(self) -> list[frozenset[str]]:
+        return [frozenset(registers_read(s)) for s in self.body]
+
+    @cached_property
+    def changed(self) -> frozenset[str]:
+        """Accumulators."""
+        return frozenset(s.dest.name for s in self.body if isinstance(s, VectorOp) and not s.fresh)
+
+    @cached_property
+    def outer(self) -> int:
+        """Registers from outside of the loop."""
+        made = {s.dest.name for s in self.body if isinstance(s, Load | VectorOp) and s.fresh}
+        named = (o for s in self.body if isinstance(s, VectorOp) for o in (*s.args, s.dest) if isinstance(o, Reg))
+        return sum(parts for name, parts in {o.name: o.parts for o in named}.items() if name not in made)
+
+    def first_stage(self) -> Early | None:
+        """None where the slots are full anyway, or where what lives at the widest place of the chain, in all rows at
+        once, does not fit the registers: the open compiler spills then, and more than staging gains.
+        """
+        at = issues(self.kernel, self.body)
+        length = max(at)
+        if length < _LONG * sum(_slots(self.kernel, s) for s in self.body):
+            return None
+        cuts = {cut: self._first(at, cut) for cut in sorted(set(at))}
+        kept = {cut: self._kept(early) for cut, early in cuts.items()}
+        if max(kept.values()) >= _REGISTERS:
+            return None
+        middle = [cut for cut in cuts if max(cut, length - cut) <= _MIDDLE * length] or list(cuts)
+        early = cuts[min(middle, key=lambda cut: (kept[cut], cut))]
+        return early if self._chain(early) <= _WORTH * self._chain(cuts[0]) else None
+
+    def _first(self, at: Sequence[int], cut: int) -> Early:
+        """Loads and what is issued before `cut`, accumulators and what depends on them left out. A bit cast is no
+        register: it stays with who reads it.
+        """
+        early: dict[int, Load | VectorOp] = {}
+        late = set(self.changed)
+        for n, (s, reads, when) in enumerate(zip(self.body, self.reads, at, strict=True)):
+            if isinstance(s, Broadcast | LocalLoad):
+                late.add(s.dest.name)
+            if not isinstance(s, Load | VectorOp):
+                continue
+            if isinstance(s, Load) or (when < cut and s.fresh and late.isdisjoint(reads)):
+                early[n] = s
+            else:
+                late.add(s.dest.name)
+        while casts := self._casts_of_the_rest(early):
+            early = {n: s for n, s in early.items() if n not in casts}
+        return early
+
+    def _casts_of_the_rest(self, early: Early) -> set[int]:
+        read = self._read_late(early)
+        return {n for n, s in early.items() if _is_cast(s) and s.dest.name in read}
+
+    def _read_late(self, early: Early) -> set[str]:
+        return {name for n, reads in enumerate(self.reads) if n not in early for name in reads}
+
+    def _kept(self, early: Early) -> int:
+        """Registers that live from one iteration to the next, and those from outside of the loop."""
+        read = self._read_late(early)
+        carried = {s.dest.name: s.dest.parts for s in early.values() if s.dest.name in read}
+        return sum(carried.values()) + self.outer
+
+    def _chain(self, early: Early) -> int:
+        """The longer of the two stages' chains."""
+        stages = (list(early.values()), _without(self.body, early))
+        return max(when for stage in stages for when in issues(self.kernel, stage))
 
 
 def _slots(kernel: Kernel, s: Statement) -> int:
     if not isinstance(s, VectorOp):
         return 0
     return 1 if on_both_parts(s, kernel.target) else OPS[s.op].vpu * s.dest.parts
-
-
-def _first(body: Sequence[Statement], at: Sequence[int], cut: int) -> list[Load | VectorOp]:
-    """Loads and what is issued before `cut`, accumulators and what depends on them left out. A bit cast is no register:
-    it stays with who reads it.
-    """
-    changed = {s.dest.name for s in body if isinstance(s, VectorOp) and not s.fresh}
-    early: list[Load | VectorOp] = []
-    late = set(changed)
-    for s, when in zip(body, at, strict=True):
-        if isinstance(s, Broadcast | LocalLoad):
-            late.add(s.dest.name)
-        if not isinstance(s, Load | VectorOp):
-            continue
-        if isinstance(s, Load) or (when < cut and s.fresh and late.isdisjoint(registers_read(s))):
-            early.append(s)
-        else:
-            late.add(s.dest.name)
-    while casts := _casts_of_the_rest(body, early):
-        early = [s for s in early if s not in casts]
-    return early
-
-
-def _casts_of_the_rest(body: Sequence[Statement], early: Sequence[Statement]) -> list[Statement]:
-    read = {name for s in body if s not in early for name in registers_read(s)}
-    return [s for s in early if _is_cast(s) and s.dest.name in read]
-
-
-def _kept(body: Sequence[Statement], early: Sequence[Load | VectorOp]) -> int:
-    """Registers that live from one iteration to the next, and those from outside of the loop."""
-    own = {s.dest.name: s.dest.parts for s in early}
-    read = {name for s in body if s not in early for name in registers_read(s)}
-    made = {s.dest.name for s in body if isinstance(s, Load | VectorOp) and s.fresh}
-    outer = {o.name: o.parts for s in body if isinstance(s, VectorOp) for o in (*s.args, s.dest) if isinstance(o, Reg)}
-    carried = sum(parts for name, parts in own.items() if name in read)
-    return carried + sum(parts for name, parts in outer.items() if name not in made)
 
 
 def _ahead(s: Load | VectorOp, own: Set[str]) -> Load | VectorOp:
@@ -163,7 +178,7 @@ def _named_apart(r: Reg, own: Set[str]) -> Reg:
     return replace(r, name=f"{r.name}+") if r.name in own else r
 
 
-def _is_cast(s: Statement) -> TypeGuard[VectorOp]:
+def _is_cast(s: Statement) -> bool:
     return isinstance(s, VectorOp) and s.op in ("bits", "unbits")
 
 
