@@ -72,6 +72,11 @@ def test_the_wheel_is_all_that_is_needed(site: Path) -> None:
     assert sorted(p.name for p in site.iterdir() if not p.name.endswith(".dist-info")) == ["triple"]
 
 
+def test_an_operator_is_imported_without_the_interpreter_and_the_parser(site: Path) -> None:
+    done = python(site, "import sys, triple; print([m for m in ('lark', 'tpcgen.interpreter') if m in sys.modules])")
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
 def test_the_selftest_judges_the_smallest_check(site: Path) -> None:
     assert '{"D": 65, "N": 7, "c": 3.0}' in (site / "triple" / "selftest.py").read_text()
 

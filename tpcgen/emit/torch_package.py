@@ -74,7 +74,8 @@ def render(package: PackageText) -> str:
     for variant in (*package.variants, *package.backward):
         blocks += [_stage(stage) for stage in variant.stages]
         blocks.append(_composite(package, variant))
-    blocks += [_autograd(package, *pair) for pair in zip(package.variants, package.backward, strict=False)]
+    if package.backward:
+        blocks += [_autograd(package, *pair) for pair in zip(package.variants, package.backward, strict=True)]
     blocks += [_front_door(package), _reference(package)]
     return "\n\n\n".join(block.strip("\n") for block in blocks) + "\n"
 
@@ -210,7 +211,7 @@ def _autograd(package: PackageText, forward: Variant, backward: Variant) -> str:
     inputs = [t.name for t in forward.program.inputs]
     wrt = composite.tuple_text(str(inputs.index(name)) for name in package.wrt)
     real = composite.tuple_text(str(i) for i, t in enumerate(forward.program.outputs) if t.dtype.is_float)
-    return f"differentiable({forward.op}, {backward.op}, inputs={len(inputs)}, wrt={wrt}, outputs={real})\n"
+    return f"differentiable({forward.op}, {backward.op}, tensors={len(inputs)}, wrt={wrt}, outputs={real})\n"
 
 
 def _reference(package: PackageText) -> str:

@@ -1,19 +1,22 @@
-"""The reference of an emitted operator: its mathematics by the interpreter in float64, forward and gradient."""
+"""The reference of an emitted operator: its mathematics by the interpreter in float64, forward and gradient.
+
+Every emitted package imports this: the interpreter and the parser are imported by the first call.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
-from tpcgen.interpreter import run
-from tpcgen.program import load
-from tpcgen.program.ir import Program
 from tpcgen.torch.arrays import array, tensor
+
+if TYPE_CHECKING:
+    from tpcgen.program.ir import Program
 
 Result = torch.Tensor | tuple[torch.Tensor, ...]
 
@@ -30,6 +33,8 @@ def reference(path: Path, op: str, *, gradient: str | None = None, wrt: Sequence
 
     @cache
     def programs() -> tuple[Program, Program | None]:
+        from tpcgen.program import load
+
         module = load(path)
         return module.program(op), module.program(gradient) if gradient is not None else None
 
@@ -71,6 +76,8 @@ def reference(path: Path, op: str, *, gradient: str | None = None, wrt: Sequence
 def _run(
     program: Program, inputs: Sequence[torch.Tensor], attributes: Mapping[str, int | float]
 ) -> tuple[torch.Tensor, ...]:
+    from tpcgen.interpreter import run
+
     arrays = {t.name: array(_widened(x.detach()).contiguous()) for t, x in zip(program.inputs, inputs, strict=True)}
     found = run(program, arrays, attributes)
     return tuple(tensor(found[t.name]) for t in program.outputs)

@@ -75,22 +75,21 @@ def axis_blocks(x: torch.Tensor, axis: int, start: int, count: int, step: int, l
     return whole.unfold(axis, length, step).movedim(-1, axis + 1)
 
 
-def differentiable(op: Any, backward: Any, *, inputs: int, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> None:
-    """Make `backward` the gradient of the custom op `op`: it takes the `inputs` tensors of `op`, the cotangents of its
+def differentiable(op: Any, backward: Any, *, tensors: int, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+    """Make `backward` the gradient of the custom op `op`: it takes the `tensors` inputs of `op`, the cotangents of its
     real `outputs`, then its attributes, and returns a gradient for each input of `wrt`. Other inputs get none.
     """
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
-        ctx.save_for_backward(*inputs[:count])
-        ctx.attributes = inputs[count:]
+        ctx.save_for_backward(*inputs[:tensors])
+        ctx.attributes = inputs[tensors:]
 
     def run(ctx: Any, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         given = [cotangents[i].contiguous() for i in outputs]
         found: torch.Tensor | tuple[torch.Tensor, ...] = backward(*ctx.saved_tensors, *given, *ctx.attributes)
         made = dict(zip(wrt, (found,) if isinstance(found, torch.Tensor) else found, strict=True))
-        return tuple(made.get(i) for i in range(count + len(ctx.attributes)))
+        return tuple(made.get(i) for i in range(tensors + len(ctx.attributes)))
 
-    count = inputs
     op.register_autograd(run, setup_context=keep)
 
 
