@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -80,14 +81,14 @@ def _runs(artifact: Artifact, cases: Sequence[Case]) -> Iterator[tuple[Variant, 
         for case in cases:
             binding = bind(program, case.values)
             variant = dispatched(variants, binding.values)
-            largest = max(_elements(binding.shape(t)) for t in program.tensors)
+            largest = max(prod(binding.shape(t)) for t in program.tensors)
             for family in families(program) if largest <= _LARGE else ("normal",):
                 yield variant, case, family
 
 
 def _fits_memory(program: ir.Program, case: Case) -> None:
     binding = bind(program, case.values)
-    needed = sum(_elements(binding.shape(t)) * t.dtype.size for t in program.tensors)
+    needed = sum(prod(binding.shape(t)) * t.dtype.size for t in program.tensors)
     held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > held:
         message = f"a check at the sizes of {case.name} needs {size(needed)} at least, this machine has {size(held)}"
@@ -144,10 +145,3 @@ def _worst(y: Array, truth: Array) -> float:
 def _largest(truth: Array) -> float:
     size = np.abs(truth.astype(np.float64))
     return float(np.max(np.where(np.isfinite(size), size, 0), initial=0.0))
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    result = 1
-    for extent in shape:
-        result *= extent
-    return result

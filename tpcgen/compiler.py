@@ -110,11 +110,11 @@ def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[st
     kernels: list[tuple[Kernel, ...]] = []
     variants: list[Variant] = []
     for dtype, program in (*programs, *backward):
+        direction = "fwd" if program.name == op else "bwd"
         for chosen in tune(
             program, options.target, [sizes.bind(program, v) for v in tuned], cost=stage_cost, known=known
         ):
             stages = [stage for stage in chosen.plan.stages if isinstance(stage, TpcStage)]
-            direction = "fwd" if program.name == op else "bwd"
             lowered = [compile_stage(stage, op, dtype, device, direction) for stage in stages]
             choices.append(chosen.choices)
             kernels.append(tuple(kernel for kernel, _ in lowered))

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 
 from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
@@ -96,12 +95,12 @@ def files(artifact: Artifact) -> dict[str, str]:
     texts = {f"kernels/{plain(k.glue.guid)}.c": k.text for k in kernels}
     if kernels:
         texts |= _device_side(artifact, [k.glue for k in kernels], texts)
-    texts[f"{plain(artifact.name)}/__init__.py"] = torch_package.render(package(artifact))
-    texts[f"{plain(artifact.name)}/{torch_package.REFERENCE}"] = _reference(artifact)
-    smallest = _smallest(artifact)
+    importable, smallest = package(artifact), _smallest(artifact)
+    folder = plain(artifact.name)
+    texts[f"{folder}/__init__.py"] = torch_package.render(importable)
+    texts[f"{folder}/{torch_package.REFERENCE}"] = _reference(artifact)
     if smallest is not None:
-        selftest = torch_package.render_selftest(package(artifact), smallest)
-        texts[f"{plain(artifact.name)}/selftest.py"] = selftest
+        texts[f"{folder}/selftest.py"] = torch_package.render_selftest(importable, smallest)
     texts[MANIFEST] = _manifest(artifact, texts)
     return dict(sorted(texts.items()))
 
@@ -148,12 +147,7 @@ def _smallest(artifact: Artifact) -> Mapping[str, int | float] | None:
     """Of the sizes and attributes that plans were chosen for, those with the fewest elements."""
     program = artifact.variants[0].plan.program
     known = [values for v in artifact.variants if v.op == artifact.name for values in v.tuned]
-    return min(known, key=lambda values: _elements(program, values), default=None)
-
-
-def _elements(program: Program, values: Mapping[str, int | float]) -> int:
-    binding = sizes.bind(program, values)
-    return sum(prod(binding.shape(t)) for t in program.tensors)
+    return min(known, key=lambda values: sizes.bind(program, values).elements(), default=None)
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> bool:

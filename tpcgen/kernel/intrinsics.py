@@ -90,8 +90,7 @@ class Intrinsics:
                 self._narrow(s)
             case "widen_add":
                 x, added = (a.name for a in s.args if isinstance(a, Reg))
-                head = f"float128 {s.dest.name} = " if s.fresh else f"{s.dest.name} = "
-                self._call(head, "v_bf16_madd_acc32_b", [x, "1.0f", added])
+                self._call(_assigned(s), "v_bf16_madd_acc32_b", [x, "1.0f", added])
             case _ if self._both_parts_at_once(s):
                 pass
             case _:
@@ -180,7 +179,7 @@ class Intrinsics:
             return False
         if any(isinstance(added, Reg) and not self._is_pair(added) for added in others[1:]):
             return False
-        head = f"{type_name(s.dest)} {s.dest.name} = " if s.fresh else f"{s.dest.name} = "
+        head = _assigned(s)
         second = [self._operand(others[0], part) for part in (0, 1)]
         negate = ["SW_NEG"] if s.op == "nmadd" else []
         match others[1:]:
@@ -221,7 +220,7 @@ class Intrinsics:
     def _widen(self, s: VectorOp) -> None:
         (source,) = s.args
         assert isinstance(source, Reg)
-        head = f"float128 {s.dest.name} = " if s.fresh else f"{s.dest.name} = "
+        head = _assigned(s)
         if self.kernel.lanes is Lanes.LINEAR and not source.uniform:
             self._call(head, "convert_bfloat128_to_float128", [source.name, "SW_LINEAR"])
         else:
@@ -236,5 +235,9 @@ class Intrinsics:
             self.lines.add(f"float128 {name};")
             self.lines.add(f"{name}.v1 = {source.name};")
             self.lines.add(f"{name}.v2 = {source.name};")
-        head = f"bfloat128 {s.dest.name} = " if s.fresh else f"{s.dest.name} = "
-        self._call(head, "v_convert_f32_to_bf16_all_b", [name])
+        self._call(_assigned(s), "v_convert_f32_to_bf16_all_b", [name])
+
+
+def _assigned(s: VectorOp) -> str:
+    """The left side of what writes a whole register, which is declared there unless it is known."""
+    return f"{type_name(s.dest)} {s.dest.name} = " if s.fresh else f"{s.dest.name} = "

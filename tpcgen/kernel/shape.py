@@ -120,10 +120,8 @@ def shape_of(stage: TpcStage) -> Shape:
         wide = any(t.dtype is DType.BF16 for t in program.tensors)
         lanes = lanes if wide else Lanes.SINGLE
         return Shape(program, stage.lane, outputs, rows, row, lanes, ranges, TILE_ROWS // lanes.parts, tiled=True)
-    row, in_flight = (
-        _row_in_flight(outputs, rows, stage.lane),
-        MAP_ROWS // lanes.parts if _is_light_map(outputs) else ROWS,
-    )
+    row = _row_in_flight(outputs, rows, stage.lane)
+    in_flight = MAP_ROWS // lanes.parts if _is_light_map(outputs) else ROWS
     return Shape(program, stage.lane, outputs, rows, row, lanes, ranges, in_flight)
 
 
@@ -149,9 +147,8 @@ def _outputs(program: Program, lane: str) -> tuple[Output, ...]:
         present = explicit(e.value, frozenset(conjuncts(e.domain)))
         where = both(domain(e.domain), present.where)
         if isinstance(e.value, Reduce) and e.value.kind in ("sum", "max", "min"):
-            where = domain(
-                e.domain
-            )  # a sum over no point is 0, as what is absent; max and min are guarded (guard_absent)
+            # A sum over no point is 0, as what is absent; max and min are guarded (guard_absent).
+            where = domain(e.domain)
         loops = sorted((i for i in e.indices if i in looped or i not in shared), key=lambda i: i == lane)
         tensor = program.tensor(e.target)
         result.append(Output(tensor, e.indices, present.value, where, tuple(loops), e.span))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -58,6 +59,10 @@ class Binding:
         """Extents of a tensor of the program, in elements. KeyError for an unknown name."""
         t = self.program.tensor(tensor) if isinstance(tensor, str) else tensor
         return tuple(int(self.value(e)) for e in t.shape)
+
+    def elements(self) -> int:
+        """Those of all tensors of the program together."""
+        return sum(prod(self.shape(t)) for t in self.program.tensors)
 
 
 def equal(a: Expr, b: Expr) -> bool:

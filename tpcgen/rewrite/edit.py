@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Union
@@ -29,6 +29,8 @@ class Recurrence:
 
 
 Part = Union[Definition, Recurrence]
+Step = Union[ir.Equation, ir.Update, ir.StateInit]
+"""What defines a value: an equation, in a scan or not, a state's first value, or its next."""
 
 
 def parts_of(program: ir.Program) -> tuple[Part, ...]:
@@ -39,6 +41,26 @@ def parts_of(program: ir.Program) -> tuple[Part, ...]:
 def definitions(program: ir.Program) -> tuple[Definition, ...]:
     """The program's equations outside scans with their tensors, in text order."""
     return tuple(p for p in parts_of(program) if isinstance(p, Definition))
+
+
+def steps_of(parts: Iterable[Part]) -> Iterator[Step]:
+    """Every step of the parts, in text order."""
+    for part in parts:
+        if isinstance(part, Definition):
+            yield part.equation
+        else:
+            yield from (*part.scan.states, *part.scan.body)
+
+
+def sides_of(step: Step) -> tuple[ir.Expr, ...]:
+    """The value of a step and its domain, where it has one."""
+    sides = (step.initial,) if isinstance(step, ir.StateInit) else (step.value, step.domain)
+    return tuple(s for s in sides if s is not None)
+
+
+def reads_of(step: Step) -> list[ir.Read]:
+    """All reads of a step's sides."""
+    return [x for side in sides_of(step) for x in ir.walk(side) if isinstance(x, ir.Read)]
 
 
 def _part(program: ir.Program, statement: ir.Statement) -> Part:

@@ -31,7 +31,18 @@ from tpcgen.program.substitute import rewrite, substitute
 from tpcgen.program.verify import verify
 from tpcgen.rewrite.diagonal import difference, has_indices
 from tpcgen.rewrite.drop_dead import drop_dead
-from tpcgen.rewrite.edit import Definition, Part, conjunction, conjuncts, definitions, names_in_use, parts_of, rebuilt
+from tpcgen.rewrite.edit import (
+    Definition,
+    Part,
+    conjunction,
+    conjuncts,
+    definitions,
+    names_in_use,
+    parts_of,
+    reads_of,
+    rebuilt,
+    steps_of,
+)
 from tpcgen.rewrite.merge_pieces import everywhere
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.split_contractions import contraction_of, split_contractions
@@ -135,24 +146,17 @@ def _readers(program: ir.Program, d: Definition, k: str) -> tuple[str, ...] | Re
     if d.tensor.role is not ir.Role.INTERMEDIATE:
         return Refused(f"{name} is an output over the whole square", d.equation.span)
     found: list[str] = []
-    for part in parts_of(program):
-        steps = [part.equation] if isinstance(part, Definition) else [*part.scan.states, *part.scan.body]
-        for step in steps:
-            reads = [x for x in _reads(step) if x.tensor == name]
-            if not reads:
-                continue
-            matched = contraction_of(step, program) if isinstance(step, ir.Equation) else None
-            if not isinstance(step, ir.Equation) or matched is None or k not in matched.summed:
-                return Refused(f"{name} is read by more than sums over {k}", step.span)
-            if len(reads) > 1 or reads[0].indices != own or matched.domain is not None:
-                return Refused(f"{text(reads[0])} is not all that this sum has of {name}", step.span)
-            found.append(step.target)
+    for step in steps_of(parts_of(program)):
+        reads = [x for x in reads_of(step) if x.tensor == name]
+        if not reads:
+            continue
+        matched = contraction_of(step, program) if isinstance(step, ir.Equation) else None
+        if not isinstance(step, ir.Equation) or matched is None or k not in matched.summed:
+            return Refused(f"{name} is read by more than sums over {k}", step.span)
+        if len(reads) > 1 or reads[0].indices != own or matched.domain is not None:
+            return Refused(f"{text(reads[0])} is not all that this sum has of {name}", step.span)
+        found.append(step.target)
     return tuple(found) or Refused(f"no sum over {k} reads {name}", d.equation.span)
-
-
-def _reads(step: ir.Equation | ir.Update | ir.StateInit) -> list[ir.Read]:
-    sides = (step.initial,) if isinstance(step, ir.StateInit) else (step.value, step.domain)
-    return [x for side in sides if side is not None for x in ir.walk(side) if isinstance(x, ir.Read)]
 
 
 def _square(program: ir.Program, weights: Definition, q: str, k: str) -> tuple[str, ...] | Refused:
@@ -162,7 +166,7 @@ def _square(program: ir.Program, weights: Definition, q: str, k: str) -> tuple[s
     waiting = [weights.equation]
     while waiting:
         e = waiting.pop()
-        for x in (x for x in _reads(e) if x.tensor in both):
+        for x in (x for x in reads_of(e) if x.tensor in both):
             indices = both[x.tensor].equation.indices
             if any((i in (q, k)) and x.indices[a] != ir.Index(i) for a, i in enumerate(indices)):
                 return Refused(f"{text(x)} is read beside its own point", x.span)
@@ -189,13 +193,14 @@ def _parts(program: ir.Program, e: ir.Reduce, either: ir.Binary, q: str, k: str)
         return Refused(f"`{text(bands[1])}` is a second band", bands[1].span)
     made: list[_Part] = []
     outside: list[ir.Expr] = []
-    for alternative in (*slabs, *bands):
+    ordered = (*slabs, *bands)
+    for alternative in ordered:
         part = _part(program, e, (*common, *conjuncts(alternative), *outside), q, k)
         if isinstance(part, Refused):
             return part
         made.append(part)
         negated = _negated(alternative)
-        if negated is None and alternative is not (*slabs, *bands)[-1]:
+        if negated is None and alternative is not ordered[-1]:
             return Refused(f"what `{text(alternative)}` leaves out is no one inequality", alternative.span)
         outside += [negated] if negated is not None else []
     return tuple(made)

@@ -25,14 +25,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Union
 
 from tpcgen.program import affine, domains, ir
 from tpcgen.program.affine import Polynomial
 from tpcgen.program.dtypes import DType
 from tpcgen.program.print import expression as text
 from tpcgen.program.substitute import rewrite, substitute
-from tpcgen.rewrite.edit import Definition, Part, Recurrence, conjunction, conjuncts, names_in_use, parts_of, rebuilt
+from tpcgen.rewrite.edit import (
+    Definition,
+    Part,
+    Recurrence,
+    Step,
+    conjunction,
+    conjuncts,
+    names_in_use,
+    parts_of,
+    reads_of,
+    rebuilt,
+    sides_of,
+    steps_of,
+)
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.support import bound_of, facts
 
@@ -228,8 +240,7 @@ def _reduces(e: ir.Equation) -> bool:
 
 def _bound(e: ir.Equation | ir.Update) -> frozenset[str]:
     """Indices that reductions of a statement run over."""
-    sides = [s for s in (e.value, e.domain) if s is not None]
-    return frozenset(i for s in sides for x in ir.walk(s) if isinstance(x, ir.Reduce) for i in x.indices)
+    return frozenset(i for s in sides_of(e) for x in ir.walk(s) if isinstance(x, ir.Reduce) for i in x.indices)
 
 
 def _minus(a: ir.Expr, b: ir.Expr) -> Polynomial:
@@ -240,29 +251,8 @@ def _difference(a: ir.Expr, b: ir.Expr) -> ir.Expr:
     return affine.expression(_minus(a, b))
 
 
-_Step = Union[ir.Equation, ir.Update, ir.StateInit]
-
-
-def _steps(unit: Sequence[Part]) -> Iterator[_Step]:
-    for part in unit:
-        if isinstance(part, Definition):
-            yield part.equation
-        else:
-            yield from (*part.scan.states, *part.scan.body)
-
-
-def _target(step: _Step) -> str:
+def _target(step: Step) -> str:
     return step.target if isinstance(step, ir.Equation) else step.state
-
-
-def _sides(step: _Step) -> list[ir.Expr]:
-    if isinstance(step, ir.StateInit):
-        return [step.initial]
-    return [s for s in (step.value, step.domain) if s is not None]
-
-
-def _reads(step: _Step) -> Iterator[ir.Read]:
-    return (x for side in _sides(step) for x in ir.walk(side) if isinstance(x, ir.Read))
 
 
 @dataclass
@@ -291,7 +281,7 @@ class _Spread:
         axes, pieces = self._restricted(unit)
         own = set(axes)
         self.versions |= {name: _Versions(axis, pieces) for name, axis in axes.items()}
-        steps = list(_steps(unit))
+        steps = list(steps_of(unit))
         cut = self.found.get(_target(steps[0])) if not axes else None
         if cut is not None:
             self.cuts[_target(steps[0])] = cut
@@ -300,7 +290,7 @@ class _Spread:
                 divided, at = step.indices[cut.axis], (cut.pieces[position],)
             else:
                 divided, at = (step.indices[axes[_target(step)]], pieces) if axes else ("", ())
-            for read in _reads(step):
+            for read in reads_of(step):
                 if read.tensor not in own:
                     self.uses.setdefault(read.tensor, []).append(_Use(read.indices, divided, at))
 
@@ -328,7 +318,7 @@ class _Spread:
         """Per tensor of the unit, the axis that goes with `axis` of one of them; None where the unit ties its points
         along it together.
         """
-        steps = list(_steps(unit))
+        steps = list(steps_of(unit))
         if isinstance(unit[0], Definition):
             crossed = any(s.indices[axis] in _bound(s) for s in steps if isinstance(s, ir.Equation))
             return None if crossed else {name: axis}
@@ -340,7 +330,7 @@ class _Spread:
                 return None
             if axes.setdefault(_target(s), s.indices.index(index)) != s.indices.index(index):
                 return None
-        inner = [r for s in steps for r in _reads(s) if r.tensor in axes]
+        inner = [r for s in steps for r in reads_of(s) if r.tensor in axes]
         return axes if all(r.indices[axes[r.tensor]] == ir.Index(index) for r in inner) else None
 
 
@@ -549,7 +539,7 @@ def _mentioned(program: ir.Program) -> Iterator[str]:
             yield statement.index
         for s in steps:
             yield from s.indices
-            for x in (x for side in _sides(s) for x in ir.walk(side)):
+            for x in (x for side in sides_of(s) for x in ir.walk(side)):
                 match x:
                     case ir.Index():
                         yield x.name

@@ -10,7 +10,7 @@ from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.verify import verify
 from tpcgen.rewrite.drop_dead import drop_dead
-from tpcgen.rewrite.edit import Definition, Part, Recurrence, conjunction, parts_of, rebuilt
+from tpcgen.rewrite.edit import Definition, Part, Recurrence, conjunction, parts_of, reads_of, rebuilt, steps_of
 from tpcgen.rewrite.support import UndeterminedError
 from tpcgen.rewrite.vjp.cotangents import Contribution, Cotangents
 from tpcgen.rewrite.vjp.draft import Draft, read
@@ -62,12 +62,7 @@ def _has_gradients(program: ir.Program, forward: ir.Program, inputs: Sequence[st
 
 
 def _reads_of(program: ir.Program) -> list[ir.Read]:
-    sides: list[ir.Expr | None] = []
-    for s in program.body:
-        steps = (s,) if isinstance(s, ir.Equation) else s.body
-        sides += [side for step in steps for side in (step.value, step.domain)]
-        sides += [i.initial for i in s.states] if isinstance(s, ir.Scan) else []
-    return [x for side in sides if side is not None for x in ir.walk(side) if isinstance(x, ir.Read)]
+    return [x for step in steps_of(parts_of(program)) for x in reads_of(step)]
 
 
 @dataclass
