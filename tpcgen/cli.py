@@ -163,6 +163,14 @@ def vjp_command(spec: Path, defines: Sequence[str], out: Path | None) -> None:
 @click.option("--machines", type=click.Path(path_type=Path), help=MACHINES_HELP)
 @click.option("--trace", type=click.Path(path_type=Path), help="Also write a trace for ui.perfetto.dev there.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write one HTML page there.")
+@click.option(
+    "--cards", type=click.IntRange(2), help="Plan for one of so many cards of a box, and price what it sends."
+)
+@click.option(
+    "--share", type=click.Choice(("heads", "sequence")), default="heads", show_default=True, help="By --cards."
+)
+@click.option("--heads", default="H", show_default=True, metavar="SIZE", help="Counts the heads, for --cards.")
+@click.option("--sequence", default="M,N", show_default=True, metavar="SIZES", help="Count the sequence, for --cards.")
 @click.option("--mask", is_flag=True, help="Draw the tiles of the op's domains instead: full, partial, skipped.")
 @click.option("--mask-svg", type=click.Path(path_type=Path), help="Also write that drawing as SVG there.")
 def explain(what: str, **options: Any) -> None:
@@ -212,17 +220,30 @@ def _range(wanted: str) -> tuple[str, tuple[int, int] | None]:
 
 
 def _explain_spec(
-    spec: Path, trace: Path | None, html: Path | None, mask: bool, mask_svg: Path | None, **options: Any
+    spec: Path,
+    trace: Path | None,
+    html: Path | None,
+    mask: bool,
+    mask_svg: Path | None,
+    cards: int | None,
+    share: str,
+    heads: str,
+    sequence: str,
+    **options: Any,
 ) -> None:
+    from dataclasses import replace
+
     from tpcgen import session
     from tpcgen.machine import machines
+    from tpcgen.partition.cards import Cards, Share
     from tpcgen.report import explain as report
     from tpcgen.syntax.source import read_source
 
-    chosen = _options(**options, prefix="tpcgen")
-    found = session.explanations(
-        _compile(spec, chosen), chosen.target, machines(chosen.machines)[chosen.target], read_source(spec)
-    )
+    names = tuple(name.strip() for name in sequence.split(","))
+    shared = Cards(cards, Share(share), heads, names) if cards is not None else None
+    chosen = replace(_options(**options, prefix="tpcgen"), cards=shared)
+    machine = machines(chosen.machines)[chosen.target]
+    found = session.explanations(_compile(spec, chosen), chosen.target, machine, read_source(spec), shared)
     if trace is not None:
         from tpcgen.report.trace import to_json
 

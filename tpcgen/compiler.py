@@ -18,6 +18,7 @@ from tpcgen.kernel.lower import lower
 from tpcgen.kernel.tpc_c import render
 from tpcgen.machine import Machine, machines
 from tpcgen.partition.balance import Balanced, balance
+from tpcgen.partition.cards import Cards, own_sizes
 from tpcgen.partition.choose import Choice
 from tpcgen.partition.plan import TpcStage
 from tpcgen.partition.price import PlanPrice
@@ -36,7 +37,8 @@ class Options:
     """What the user chose.
 
     `binds`: sizes and attributes to tune for; `dtypes`: DTYPE or VARIABLE=DTYPE, all where empty; `defines`: values of
-    params and defaults of attributes; `machines`: a file of machine data, that of $TPCGEN_MACHINES where None.
+    params and defaults of attributes; `machines`: a file of machine data, that of $TPCGEN_MACHINES where None; `cards`:
+    plan for one of several cards that share the sizes given, where not None.
     """
 
     target: str = "gaudi2"
@@ -45,6 +47,7 @@ class Options:
     defines: Values = field(default_factory=dict[str, "int | float"])
     dtypes: tuple[str, ...] = ()
     machines: Path | None = None
+    cards: Cards | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def _opened(path: Path, options: Options) -> tuple[Mapping[str, Machine], Module
 def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[str, Machine]) -> CompiledOp:
     device = replace(options, target=known[options.target].name)  # whose kernels: a user's device is like one of ours
     programs = list(_programs(module, op, options.dtypes))
-    cases = _cases(module, programs[0][1], options.binds)
+    cases = _cases(module, programs[0][1], options)
     wanted = next((v for v in module.vjps if v.op == op), None)
     backward = [(dtype, vjp(p, wanted.inputs, wanted.span)) for dtype, p in programs] if wanted is not None else []
     tuned = [c.values for c in (cases[: len(options.binds)] or cases)]
@@ -217,12 +220,21 @@ def _used_dtypes(module: Module, wanted: Sequence[str]) -> None:
             raise _error("E524", f"--dtype {item} chooses nothing", hint)
 
 
-def _cases(module: Module, program: Program, binds: Sequence[Values]) -> tuple[Case, ...]:
-    """--bind where given, then the check blocks that bind the op, if any; only names the op has, contracts checked."""
+def _cases(module: Module, program: Program, options: Options) -> tuple[Case, ...]:
+    """--bind where given, then the check blocks that bind the op, if any; only names the op has, contracts checked.
+
+    Where cards share the sizes, --bind alone where given: check blocks were not written to be shared.
+    """
     own = {*program.sizes, *(a.name for a in program.attributes)}
-    bound = [Case("bind", _own(values, own)) for values in binds]
+    bound = [Case("bind", _own(values, own)) for values in options.binds]
     blocks = [Case(c.name, _own(c.values, own)) for c in module.checks if program.name in c.ops]
-    return tuple(Case(c.name, sizes.bind(program, c.values).values) for c in (*bound, *blocks))
+    cases = bound if bound and options.cards is not None else [*bound, *blocks]
+    return tuple(Case(c.name, _bound(program, c.values, options.cards)) for c in cases)
+
+
+def _bound(program: Program, values: Values, cards: Cards | None) -> Values:
+    whole = sizes.bind(program, values).values
+    return whole if cards is None else sizes.bind(program, own_sizes(program, whole, cards)).values
 
 
 def _own(values: Values, names: set[str]) -> Values:

@@ -9,7 +9,7 @@ import os
 import platform
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from tpcgen.version import ROOT, VERSION
 if TYPE_CHECKING:
     from tpcgen.check import Eager
     from tpcgen.machine import Machine
+    from tpcgen.partition.cards import Cards
     from tpcgen.report.explain import Explanation
 
 Progress = Callable[[str], None]
@@ -66,9 +67,16 @@ def _plans(op: CompiledOp) -> str:
     return plans.to_text(op.artifact, op.choices)
 
 
-def explanations(compiled: Compiled, device: str, machine: Machine, spec: str) -> list[Explanation]:
-    """One per op, choice of dtypes and tuned sizes. DiagnosticError (E525) for an op without sizes."""
+def explanations(
+    compiled: Compiled, device: str, machine: Machine, spec: str, cards: Cards | None = None
+) -> list[Explanation]:
+    """One per op, choice of dtypes and tuned sizes. `cards` as the ops were compiled for.
+
+    DiagnosticError: E525 for an op without sizes, E545 for more cards than a box has.
+    """
+    from tpcgen.partition.cards import transfers
     from tpcgen.program.sizes import Binding
+    from tpcgen.report.cards import Shared
     from tpcgen.report.explain import explain
 
     made: list[Explanation] = []
@@ -79,7 +87,11 @@ def explanations(compiled: Compiled, device: str, machine: Machine, spec: str) -
             texts = [(kernel, text.text) for kernel, text in zip(kernels, variant.kernels, strict=True)]
             for values, choice in zip(variant.tuned, choices, strict=True):
                 bound = Binding(choice.plan.program, values)
-                made.append(explain(variant.op, variant.dtype, device, machine, bound, choice, texts, spec))
+                one = explain(variant.op, variant.dtype, device, machine, bound, choice, texts, spec)
+                if cards is not None and variant.op == op.artifact.name:
+                    sent = transfers(bound, cards, machine, op.artifact.wrt)
+                    one = replace(one, shared=Shared(cards, tuple(sent)))
+                made.append(one)
     return made
 
 

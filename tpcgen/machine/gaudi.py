@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tpcgen.machine.model import Machine, Memory, Mme, Tile, Tpc
+from tpcgen.machine.model import Machine, Memory, Mme, Network, Tile, Tpc
 from tpcgen.program.dtypes import DType
 
 GAUDI = Machine(
@@ -72,6 +72,18 @@ GAUDI = Machine(
             "sram_rate": "R: IG3 synapse hal",
             "dma_rate": "R: IG3 synapse hal",
             "dma_seconds": "I: Gaudi 2's minimum, IG3 dma cost model; none given for Gaudi 1",
+        },
+    ),
+    network=Network(
+        box_cards=8,
+        links_per_pair=1,
+        link_rate=12.5e9,
+        collective_seconds=7e-6,
+        sources={
+            "box_cards": "R: docs.habana.ai, TensorFlow, Distributed Training Overview",
+            "links_per_pair": "R: as above: seven of a device's ten ports connect to the other seven, all to all",
+            "link_rate": "R: as above: 100 Gigabit Ethernet ports, in bytes",
+            "collective_seconds": "I: as on Gaudi 3; none published for Gaudi 1",
         },
     ),
     fused_sdpa=False,

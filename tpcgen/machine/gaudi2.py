@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tpcgen.machine.model import Machine, Memory, Mme, Tile, Tpc
+from tpcgen.machine.model import Machine, Memory, Mme, Network, Tile, Tpc
 from tpcgen.program.dtypes import DType
 
 _SIXTEEN = (DType.BF16, DType.F16)
@@ -82,6 +82,18 @@ GAUDI2 = Machine(
             "sram_rate": "R: IG3 synapse hal",
             "dma_rate": "R: IG3 synapse hal",
             "dma_seconds": "R: IG3 dma cost model, least overhead",
+        },
+    ),
+    network=Network(
+        box_cards=8,
+        links_per_pair=3,
+        link_rate=12.5e9,
+        collective_seconds=7e-6,
+        sources={
+            "box_cards": "R: docs.habana.ai, Intel Gaudi Network Configuration",
+            "links_per_pair": "R: as above: 21 of 24 ports connect to the other seven, all to all",
+            "link_rate": "R: as above: 21 * 100 Gb/s are 262.5 GB/s one way",
+            "collective_seconds": "I: as on Gaudi 3; none published for Gaudi 2",
         },
     ),
     fused_sdpa=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tpcgen.machine.model import Machine, Memory, Mme, Tile, Tpc
+from tpcgen.machine.model import Machine, Memory, Mme, Network, Tile, Tpc
 from tpcgen.program.dtypes import DType
 
 _EIGHT = (DType.F8_143, DType.F8_152)
@@ -78,6 +78,19 @@ GAUDI3 = Machine(
             "sram_rate": "R: vendor slides",
             "dma_rate": "I: copies are bound by HBM; the compiler has no DMA engines of its own (IG3 hal)",
             "dma_seconds": "I: as on Gaudi 2",
+        },
+    ),
+    network=Network(
+        box_cards=8,
+        links_per_pair=3,
+        link_rate=25e9,
+        collective_seconds=7e-6,
+        sources={
+            "box_cards": "R: docs.habana.ai, Intel Gaudi Network Configuration",
+            "links_per_pair": "R: as above: 21 of 24 ports connect to the other seven, all to all",
+            "link_rate": "R: as above: 21 * 200 Gb/s are 525 GB/s one way",
+            "collective_seconds": "I: docs.habana.ai, Collectives Performance: an all-gather of 16 MiB among 8 takes "
+            "230.6 us, 1000 in a row; what its bytes at these rates leave of it",
         },
     ),
     fused_sdpa=True,

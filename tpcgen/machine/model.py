@@ -88,6 +88,21 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Network:
+    """The cards of one box, each pair connected by links of its own.
+
+    `link_rate`: bytes per second of one link, one way; all links work at a time. `collective_seconds`: what a
+    collective takes beside its bytes.
+    """
+
+    box_cards: int
+    links_per_pair: int
+    link_rate: float
+    collective_seconds: float
+    sources: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Machine:
     """`fused_sdpa`: whether the vendor's fused attention exists."""
 
@@ -95,5 +110,6 @@ class Machine:
     mme: Mme
     tpc: Tpc
     memory: Memory
+    network: Network
     fused_sdpa: bool
     sources: Mapping[str, str]

@@ -29,15 +29,15 @@ from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
 from tpcgen.machine.gaudi import GAUDI
 from tpcgen.machine.gaudi2 import GAUDI2
 from tpcgen.machine.gaudi3 import GAUDI3
-from tpcgen.machine.model import Machine, Memory, Mme, Tile, Tpc
+from tpcgen.machine.model import Machine, Memory, Mme, Network, Tile, Tpc
 from tpcgen.program.dtypes import DType
 from tpcgen.program.hints import did_you_mean
 
 MACHINES: Mapping[str, Machine] = {m.name: m for m in (GAUDI, GAUDI2, GAUDI3)}
 VARIABLE = "TPCGEN_MACHINES"
 
-_Part = TypeVar("_Part", Mme, Tpc, Memory)
-_PARTS = ("mme", "tpc", "memory")
+_Part = TypeVar("_Part", Mme, Tpc, Memory, Network)
+_PARTS = ("mme", "tpc", "memory", "network")
 
 
 def machines(path: Path | None = None) -> Mapping[str, Machine]:
@@ -98,6 +98,8 @@ class _Reader:
                     machine = replace(machine, tpc=self._part(machine.tpc, given, where))
                 case "memory":
                     machine = replace(machine, memory=self._part(machine.memory, given, where))
+                case "network":
+                    machine = replace(machine, network=self._part(machine.network, given, where))
                 case _:
                     hint = did_you_mean(part, _PARTS) or f"parts are {', '.join(_PARTS)}"
                     raise self._error(f"{where}: there is no such part", hint)

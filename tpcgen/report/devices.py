@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from tpcgen.machine import Machine
-from tpcgen.machine.model import Memory, Mme, Tile, Tpc
+from tpcgen.machine.model import Memory, Mme, Network, Tile, Tpc
 from tpcgen.program.dtypes import DType
 from tpcgen.report.tables import table
 
@@ -41,19 +41,20 @@ def _device(name: str, machine: Machine) -> str:
     return f"{name}{like}{note}\n\n{table(('part', 'number', 'value', 'source'), rows)}"
 
 
-def _parts(machine: Machine) -> Iterator[tuple[str, Mme | Tpc | Memory]]:
+def _parts(machine: Machine) -> Iterator[tuple[str, Mme | Tpc | Memory | Network]]:
     yield "mme", machine.mme
     yield "tpc", machine.tpc
     yield "memory", machine.memory
+    yield "network", machine.network
 
 
-def _numbers(part: Mme | Tpc | Memory) -> Iterator[tuple[str, _Value, str]]:
+def _numbers(part: Mme | Tpc | Memory | Network) -> Iterator[tuple[str, _Value, str]]:
     for field in fields(part):
         if field.name in part.sources:
             yield field.name, getattr(part, field.name), part.sources[field.name]
 
 
-def _rows(part: str, numbers: Mme | Tpc | Memory) -> Iterator[tuple[str, str, str, str]]:
+def _rows(part: str, numbers: Mme | Tpc | Memory | Network) -> Iterator[tuple[str, str, str, str]]:
     """A row per number; tables and tiles take one per entry, the source on the first."""
     for name, value, source in _numbers(numbers):
         for position, (entry, text) in enumerate(_entries(value)):

@@ -21,6 +21,8 @@ from tpcgen.partition.table import duration, size
 from tpcgen.program import ir
 from tpcgen.program.print import statement
 from tpcgen.program.sizes import Binding
+from tpcgen.report import cards
+from tpcgen.report.cards import Shared
 from tpcgen.report.formulas import time_lines
 from tpcgen.report.tables import bindings, table
 from tpcgen.report.tiles import NotDrawableError, Tiles, tiles
@@ -50,7 +52,7 @@ class StageReport:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One op at one choice of dtypes and one binding."""
+    """One op at one choice of dtypes and one binding; `shared` where it is one card's part of it."""
 
     op: str
     dtype: str
@@ -62,6 +64,7 @@ class Explanation:
     stages: tuple[StageReport, ...]
     schedule: tuple[str, ...]
     spec: str
+    shared: Shared | None = None
 
 
 def explain(
@@ -140,6 +143,9 @@ def _lines(x: Explanation) -> Iterator[str]:
     yield from totals(x)
     yield sliced_line(x)
     yield ""
+    if x.shared is not None:
+        yield from cards.lines(x.shared, x.binding.values, price.seconds, x.machine)
+        yield ""
     yield from others(x)
     yield ""
     yield "schedule that keeps this plan, to paste into the op:"
