@@ -164,6 +164,12 @@ def _swin(v: Values, s: Values) -> Array:
     return at(v["T"], h + 0 * y, y, x)
 
 
+def _quotients(v: Values, s: Values) -> Array:
+    h, k = grid(s["H"], s["N"])
+    n, w = s["N"], s["w"]
+    return at(v["T"], h, k // w) + 10 * at(v["T"], h, (n - 1 - k) // 16) + 100 * at(v["T"], h, (k - n) // -w)
+
+
 CASES = (
     Reads(
         "bias_in_two_dimensions",
@@ -283,6 +289,17 @@ CASES = (
         " Y[h,k] = T[select(k < 4, k, min(4 + i32(log(max(k, 1) / 4.0) * 2), V - 1)), h] }",
         _bucket,
         tuple({"H": 3, "N": n, "V": 9} for n in (1, 65, 129)),
+    ),
+    Reads(
+        "table_by_quotient",
+        "k",
+        "op c(T: f32[H, V], N: int, w: int, v: int) -> Y: f32[H, N] { index k in 0 .. N"
+        " Y[h,k] = T[h, k // w] + 10 * T[h, (N - 1 - k) // 16] + 100 * T[h, (k - N) // v] }",
+        _quotients,
+        tuple(
+            {"H": 3, "N": n, "V": cells, "w": w, "v": -w}
+            for n, cells, w in ((1, 2, 1), (129, 130, 1), (296, 100, 3), (296, 6, 64), (127, 3, 100), (65, 2, 1000))
+        ),
     ),
     Reads(
         "bias_by_table",

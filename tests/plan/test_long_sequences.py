@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tpcgen.emit.composite import function
+from tpcgen.kernel.cycles import stage_cost
 from tpcgen.machine import GAUDI2
 from tpcgen.partition.choose import choose
 from tpcgen.partition.enumerate import enumerate_plans
@@ -76,6 +77,23 @@ def test_the_memory_of_a_union_is_that_of_its_parts(file, op, band, slabs, dtype
 def bound_to(union, n, own, first):
     values = window_of(n) | {"G": first, "C": first}
     return sizes.bind(union, {k: v for k, v in values.items() if k in own})
+
+
+@pytest.mark.parametrize(
+    ("file", "op"),
+    [("block_sparse", "block_sparse"), ("document", "document"), ("varlen", "varlen"), ("varlen", "varlen_cross")],
+)
+def test_a_mask_of_data_costs_no_more_than_the_square(file, op):
+    """Twice the length is four times the time, of which no part is a search per point of the square."""
+    spec = load(str(STD / f"{file}.dsl")).program(op, T="bf16")
+    own = {*spec.sizes, *(a.name for a in spec.attributes)}
+    time = {}
+    for n in (8192, 16384):
+        values = window_of(n) | {"M": n, "C": 5, "BS": 64}
+        bound = sizes.bind(spec, {k: v for k, v in values.items() if k in own})
+        time[n] = choose(spec, "gaudi2", bound, cost=stage_cost).price.seconds
+    assert time[16384] < 4.3 * time[8192]
+    assert time[16384] < 0.1
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])

@@ -1,7 +1,8 @@
 """Elements of tensors in registers: vectors along the lane index, one element in every lane, or an element per lane.
 
 A vector register cannot be an address (toolchain.md 1.5), so that a read whose index differs from lane to lane, other
-than by running along the last axis, goes through the whole axis and keeps each element in the lanes that want it.
+than by running along the last axis, goes through the part of the axis that the lanes can want and keeps each element in
+the lanes that want it.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from tpcgen.kernel.bounds import integer
+from tpcgen.kernel.bounds import direction, integer, largest, plus, smallest
 from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import Broadcast, Imm, Load, Loop, Operand, Reg, Scalar, ScalarLoad, VectorOp, VType
 from tpcgen.kernel.scopes import Env, Scopes
 from tpcgen.kernel.shape import Shape
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Expr, Index, Read, free_indices
+from tpcgen.program.ir import Binary, Expr, Index, Read, free_indices
 
 
 class Loads:
@@ -76,9 +77,23 @@ class Loads:
             self.scopes.update(self.scopes.level, dest, copy, (element,), here)
             for axis, entry in reversed([*zip(along, entries, strict=True)]):
                 extent = self.integers.scalar(self.shape.program.tensor(read.tensor).shape[axis], {})
+                low, high = self._wanted(read.indices[axis], extent, env)
                 body = self.scopes.close()
-                self.scopes.append(self.scopes.level, Loop(entry, integer(0), extent, 1, body))
+                self.scopes.append(self.scopes.level, Loop(entry, low, high, 1, body))
         return dest
+
+    def _wanted(self, index: Expr, extent: Expr, env: Env) -> tuple[Expr, Expr]:
+        """Elements from which to which the lanes want one: between those of the first and of the last lane where the
+        index goes one way along the lanes (`k // BS`), else the whole axis.
+        """
+        lane = self.shape.lane
+        way = direction(index, lane) if lane in env else None
+        if way is None and not _quotient_along(index, lane):
+            return integer(0), extent
+        moved = {**env, lane: replace(env[lane], value=plus(env[lane].value, self.shape.lanes.step - 1))}
+        ends = [self.integers.scalar(index, env), self.integers.scalar(index, moved)]
+        least, most = {1: ends, -1: ends[::-1]}.get(way or 0, (smallest(ends), largest(ends)))
+        return largest([least, integer(0)]), smallest([plus(most, 1), extent])
 
     def _element(self, read: Read, coords: tuple[Expr, ...], level: int) -> Operand:
         if read.dtype is not DType.I32:
@@ -105,6 +120,15 @@ class Loads:
         dest = self.scopes.register(hint, VType.F32, 1, uniform=True)
         self.scopes.append(level, Broadcast(dest, read.tensor, coords))
         return dest
+
+
+def _quotient_along(index: Expr, lane: str) -> bool:
+    """Whether it is a quotient that rises or falls along the lanes, whatever the sign of its divisor."""
+    match index:
+        case Binary(operator="//", left=left, right=right) if lane not in free_indices(right):
+            return direction(left, lane) is not None
+        case _:
+            return False
 
 
 def _hint(read: Read) -> str:

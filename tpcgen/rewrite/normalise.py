@@ -14,6 +14,7 @@ from tpcgen.rewrite.hoist_reductions import hoist_reductions
 from tpcgen.rewrite.inline_maps import inline_maps
 from tpcgen.rewrite.materialise_operands import materialise_operands
 from tpcgen.rewrite.merge_pieces import merge_pieces
+from tpcgen.rewrite.search_once import search_once
 from tpcgen.rewrite.split_contractions import split_contractions
 from tpcgen.rewrite.unsupported import report_unsupported
 
@@ -24,6 +25,7 @@ REWRITES: tuple[tuple[str, Rewrite], ...] = (
     ("split_contractions", lambda program, _: split_contractions(program)),
     ("gather_operands", lambda program, _: gather_operands(program)),
     ("materialise_operands", materialise_operands),
+    ("search_once", lambda program, _: search_once(program)),
     ("hoist_reductions", lambda program, _: hoist_reductions(program)),
     ("inline_maps", lambda program, _: inline_maps(program)),
     ("guard_absent", guard_absent),

@@ -287,9 +287,19 @@ def implies(given: ir.Expr | None, wanted: ir.Expr | None, program: ir.Program) 
     stated = set(conjuncts(given))
     for condition in conjuncts(wanted):
         parts = at_least_zero(condition)
-        if condition not in stated and (parts is None or not all(known.prove(p) for p in parts)):
+        proved = parts is not None and all(known.prove(p) for p in parts)
+        if condition not in stated and not proved and not _witnessed(given, condition, program):
             return False
     return True
+
+
+def _witnessed(given: ir.Expr | None, condition: ir.Expr, program: ir.Program) -> bool:
+    """Whether the condition says that some q is as the one at hand: `any[q where k <= q](true)` given `k <= q`."""
+    match condition:
+        case ir.Reduce(kind="any", body=ir.Literal(value=True)):
+            return implies(given, condition.domain, program)
+        case _:
+            return False
 
 
 def _simplified(where: ir.Expr, program: ir.Program) -> ir.Expr | None:
