@@ -40,7 +40,17 @@ INCONCLUSIVE = {("mla", "bf16", "large"), ("mla_absorbed", "f32", "wide")}
 """Families whose logits come of intermediates: for mla's large ones device mode itself is far off; for mla_absorbed's
 wide ones it happened to be near the truth (1.03 of the bound was used).
 """
-SLOW = {"varlen", "varlen_cross", "dilated", "gformer", "block_sparse", "performer", "qk_norm", "bigbird"}
+SLOW = {
+    "varlen",
+    "varlen_cross",
+    "dilated",
+    "gformer",
+    "block_sparse",
+    "block_sparse_few",
+    "performer",
+    "qk_norm",
+    "bigbird",
+}
 """Twenty seconds each and more on two cores: for `-m full`."""
 STAIRS = {"causal", "alibi", "document"}
 """Whose stairs run on every change: those of the others differ in what a score is."""

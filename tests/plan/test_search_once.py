@@ -1,11 +1,11 @@
-"""Searches for whoever visits an operand's row: once per row, never again where the weights are stored."""
+"""Searches for whoever visits an operand's row, and places that tables give: once, never again for each weight."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tests.plan.test_band import same
+from tests.plan.test_band import inputs_of, same
 from tpcgen.interpreter import run
 from tpcgen.program import ir, load_text
 from tpcgen.program import print as text
@@ -57,3 +57,37 @@ def test_searches_of_either_kind_in_any_domain(n):
     before, after = run(program, inputs, {}), run(made, inputs, {})
     assert all(np.array_equal(before[name], after[name]) for name in before)
     assert load_text(text.program(made)).program("f") == made
+
+
+LISTS = """
+op f(Q: f32[H, N, D], K: f32[H, N, D], V: f32[H, N, E], list: i32[H, N // BS, R], BS: int) -> O: f32[H, N // BS, BS, E]
+    where BS >= 1, -1 <= list[h,i,r] < N // BS
+{
+    index i in 0 .. N // BS
+    index u in 0 .. BS
+    index j in 0 .. R * BS
+    key[h,i,j] = list[h,i,j // BS] * BS + j % BS
+    S[h,i,u,j] = sum[d](Q[h,i * BS + u,d] * K[h,key[h,i,j],d])
+    P[h,i,u,j] = softmax[j where key[h,i,j] >= 0](S[h,i,u,j])
+    O[h,i,u,e] = sum[j](P[h,i,u,j] * V[h,key[h,i,j],e])
+}
+"""
+
+
+@pytest.mark.parametrize(("blocks", "size"), [(1, 1), (3, 7), (5, 13)])
+def test_places_that_a_table_gives_are_found_once(blocks, size):
+    """Not again for each row that is gathered and each weight."""
+    program = load_text(LISTS).program("f")
+    made = normalise(program)
+    assert [e.target for e in made.body] == ["key", "K_g", "Q_op", "S", "P", "V_g", "O"]
+    divided = [e.target for e in made.body if any(isinstance(x, ir.Binary) and x.operator == "//" for x in parts(e))]
+    assert divided == ["key"]
+    values = {"H": 2, "N": blocks * size, "D": 3, "E": 2, "R": 2, "BS": size}
+    inputs = inputs_of(program, values)
+    inputs["list"] = np.random.default_rng(0).integers(-1, blocks, inputs["list"].shape, np.int32)
+    before, after = (run(p, inputs, {"BS": size})["O"] for p in (program, made))
+    np.testing.assert_allclose(after, before, rtol=1e-12, atol=1e-12)
+
+
+def parts(equation: ir.Equation) -> list[ir.Expr]:
+    return [x for side in sides_of(equation) for x in walk(side)]

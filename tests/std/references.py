@@ -243,6 +243,23 @@ def block_sparse(Q: Array, K: Array, V: Array, layout: Array, BS: int) -> Array:
     return _attend(Q, K, V, lambda b, h, i: [j for j in range(i + 1) if layout[h, i // BS, j // BS]])
 
 
+def block_sparse_few(Q: Array, K: Array, V: Array, layout: Array, most: int, BS: int) -> Array:
+    kept = np.zeros_like(layout)
+    for h, i in np.ndindex(*layout.shape[:2]):
+        kept[h, i, np.flatnonzero(layout[h, i])[:most]] = 1
+    return block_sparse(Q, K, V, kept, BS)
+
+
+def block_list(Q: Array, K: Array, V: Array, list: Array, BS: int) -> Array:
+    """A block that is listed twice counts twice."""
+
+    def seen(b: int, h: int, i: int) -> Iterable[int]:
+        listed = [block for block in list[h, i // BS].tolist() if block >= 0]
+        return [j for block in listed for j in range(block * BS, (block + 1) * BS) if j <= i]
+
+    return _attend(Q, K, V, seen)
+
+
 def longformer(Q: Array, K: Array, V: Array, glob: Array, W: int) -> Array:
     n = K.shape[2]
 
@@ -388,9 +405,9 @@ def gformer(Q: Array, K: Array, V: Array, snk: Array, Hs: int, W: int) -> Array:
 REFERENCES: Mapping[str, Reference] = {
     f.__name__: f
     for f in (
-        alibi, bigbird, block_sparse, causal, causal_from, decode, dilated, document, gated_linear, gformer, gla,
-        linear, linear_relu, longformer, longformer_first, mamba1, mamba2, mla, mqa, paged_decode, performer,
-        prefix, qk_norm, retnet, retnet_parallel, rope, rope_pairs, sigmoid_attention, softcap, streaming, swin,
-        swin_shifted, t5_bias, varlen, varlen_cross, window, window_around, window_sink,
+        alibi, bigbird, block_list, block_sparse, block_sparse_few, causal, causal_from, decode, dilated, document,
+        gated_linear, gformer, gla, linear, linear_relu, longformer, longformer_first, mamba1, mamba2, mla, mqa,
+        paged_decode, performer, prefix, qk_norm, retnet, retnet_parallel, rope, rope_pairs, sigmoid_attention,
+        softcap, streaming, swin, swin_shifted, t5_bias, varlen, varlen_cross, window, window_around, window_sink,
     )
 } | {"gqa": causal, "mla_absorbed": mla}  # fmt: skip

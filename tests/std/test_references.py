@@ -19,6 +19,8 @@ LENGTHS = ((1, 1), (7, 7), (3, 13), (0, 5), (0, 0))
 
 SPECIAL: dict[str, dict[str, int]] = {
     "bigbird": {"BS": 1, "R": 1},
+    "block_sparse_few": {"BS": 2, "most": 2},
+    "block_list": {"BS": 2},
     "swin": {"X": 1},
     "swin_shifted": {"X": 1, "B": 4},
     "paged_decode": {"Nb": 5, "BS": 3, "Np": 2},

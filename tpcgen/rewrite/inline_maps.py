@@ -78,7 +78,7 @@ class _Inliner:
         if not isinstance(e, ir.Read) or e.tensor not in self.known:
             return e
         d = self.known[e.tensor]
-        if _integer_reduction(d) or (self.phase[e.tensor] < phase and not _cheap(d)):
+        if _is_table(d) or (self.phase[e.tensor] < phase and not _cheap(d)):
             return e
         value = self._instance(d.equation, e)
         if value is None:
@@ -132,9 +132,15 @@ def _stored(value: ir.Expr, tensor: ir.Tensor) -> ir.Expr:
     return value
 
 
-def _integer_reduction(d: Definition) -> bool:
-    """Counts and the like become indices and conditions of every point around them: computed once."""
-    return d.tensor.dtype.is_integer and any(isinstance(e, ir.Reduce) for e in ir.walk(d.equation.value))
+def _is_table(d: Definition) -> bool:
+    """Counts, and places that a table and a division give, become indices and conditions of every point around them:
+    computed once.
+    """
+    parts = [*ir.walk(d.equation.value)]
+    counts = any(isinstance(e, ir.Reduce) for e in parts)
+    reads_table = any(isinstance(e, ir.Read) for e in parts)
+    divides = any(isinstance(e, ir.Binary) and e.operator in ("//", "%") for e in parts)
+    return d.tensor.dtype.is_integer and (counts or (reads_table and divides))
 
 
 def _cheap(d: Definition) -> bool:
