@@ -242,8 +242,9 @@ def _explain_spec(
     names = tuple(name.strip() for name in sequence.split(","))
     shared = Cards(cards, Share(share), heads, names) if cards is not None else None
     chosen = replace(_options(**options, prefix="tpcgen"), cards=shared)
+    compiled = _compile(spec, chosen)
     machine = machines(chosen.machines)[chosen.target]
-    found = session.explanations(_compile(spec, chosen), chosen.target, machine, read_source(spec), shared)
+    found = session.explanations(compiled, chosen.target, machine, read_source(spec), shared)
     if trace is not None:
         from tpcgen.report.trace import to_json
 

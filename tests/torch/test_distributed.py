@@ -22,6 +22,9 @@ from tests.torch import ranks  # noqa: E402
 from tests.torch.test_operators import draw  # noqa: E402
 from tpcgen.diagnostics import DiagnosticError  # noqa: E402
 from tpcgen.interpreter.compare import judge  # noqa: E402
+from tpcgen.machine import MACHINES  # noqa: E402
+from tpcgen.partition.cards import Cards, Share, own_sizes, transfers  # noqa: E402
+from tpcgen.program import load, sizes  # noqa: E402
 from tpcgen.torch.distributed import share_heads, share_sequence  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -178,3 +181,50 @@ def test_operators_that_do_not_fit_together(gated, shared):
         share_sequence(step, part, step)
     with pytest.raises(ValueError, match="the state S0 has an axis D"):
         share_sequence(step, part, carry, sequence=["D"])
+
+
+@pytest.mark.parametrize("name", ["fewer groups than ranks", "every kind of tensor", "a recurrence by state"])
+def test_what_is_sent_is_what_is_priced(name, cases, four_ranks, monkeypatch):
+    given = cases[name]
+    ops = [getattr(sys.modules[module], op) for module, _, op in given["packages"]]
+    share = Share(given["share"])
+    sent = _counted(monkeypatch)
+    shared_op = (share_heads if share is Share.HEADS else share_sequence)(*ops)
+    parts = [ranks.part(x, axis, 0, 4) for x, axis in zip(given["inputs"], given["axes"], strict=True)]
+    cotangents = [ranks.part(x, axis, 0, 4) for x, axis in zip(given["cotangents"], given["out_axes"], strict=True)]
+    ranks.results(shared_op, parts, cotangents, given["attributes"])
+    priced = 0
+    for op in ops[:2]:  # a carry sends nothing
+        reference = load(Path(sys.modules[op.__module__].__file__).with_name("reference.dsl"))
+        program = reference.program(reference.ops[0])
+        names = [t.name for t in program.inputs if t.dtype.is_float]
+        inputs = dict(zip(inspect.signature(ops[0]).parameters, given["inputs"], strict=False))
+        whole = sizes.bind_shapes(program, {t.name: tuple(inputs[t.name].shape) for t in program.inputs}, {})
+        cards = Cards(4, share)
+        own = sizes.bind(program, own_sizes(program, whole.values, cards))
+        priced += sum(t.sent for t in transfers(own, cards, MACHINES["gaudi2"], names))
+    assert sum(sent) == priced
+
+
+def _counted(monkeypatch):
+    """Bytes that leave this rank, of each collective."""
+    sent = []
+    dist, others = torch.distributed, 3
+
+    exchange, gather, reduce = dist.all_to_all_single, dist.all_gather, dist.all_reduce
+
+    def all_to_all_single(out, x, **named):
+        sent.append(x.nbytes * others / 4)
+        return exchange(out, x, **named)
+
+    def all_gather(out, x, **named):
+        sent.append(x.nbytes * others)
+        return gather(out, x, **named)
+
+    def all_reduce(x, **named):
+        sent.append(-(-x.nbytes // 4) * 2 * others)
+        return reduce(x, **named)
+
+    for function in (all_to_all_single, all_gather, all_reduce):
+        monkeypatch.setattr(dist, function.__name__, function)
+    return sent

@@ -36,7 +36,8 @@ def lines(shared: Shared, values: Mapping[str, int | float], seconds: float, mac
     forward = [t for t in shared.transfers if not t.backward]
     backward = [t for t in shared.transfers if t.backward]
     sent = sum(t.seconds for t in forward)
-    yield f"with the plan {duration(seconds + sent)}: {duration(sent)} of communication, {_moved(forward)} a card"
+    if forward:
+        yield f"with the plan {duration(seconds + sent)}: {duration(sent)} of communication, {_moved(forward)} a card"
     if backward:
         yield f"backward {duration(sum(t.seconds for t in backward))} of communication, {_moved(backward)} a card"
     links = f"{network.links_per_pair} link{'s' if network.links_per_pair > 1 else ''}"
