@@ -14,6 +14,7 @@ from tpcgen.rewrite.band import band, banded_index
 from tpcgen.rewrite.chunk import chunk, chunked_index
 from tpcgen.rewrite.merge_parts import merge_parts, merged_index
 from tpcgen.rewrite.outcome import Refused
+from tpcgen.rewrite.part_sums import part_sums
 from tpcgen.rewrite.split_pieces import split_pieces
 from tpcgen.rewrite.stairs import stairs, stepped_index
 
@@ -91,7 +92,7 @@ def alternatives(program: ir.Program) -> Alternatives:
 
     Where an op is put together of pieces, every alternative has them apart: that visits no more points than the text.
     """
-    apart = split_pieces(program)
+    apart = split_pieces(part_sums(program))
     made = [Alternative("", program if isinstance(apart, Refused) else apart)]
     refused = [("pieces", apart)] if isinstance(apart, Refused) else []
     for family in FAMILIES:

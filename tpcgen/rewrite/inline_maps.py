@@ -4,8 +4,9 @@
     P[b,h,q,k] = softmax[k where k <= q](S[b,h,q,k])
 
 becomes `P[b,h,q,k] = softmax[k where k <= q](rsqrt(D) * S_dot[b,h,q,k])`: what is stored between two engines is what
-one of them needs, nothing else. Kept are contractions and their operands, outputs, and reductions that a later stage
-(one that waits for another contraction) reads: they would be computed again from larger tensors there.
+one of them needs, nothing else. Kept are contractions and their operands, outputs, and reductions that would be
+computed again: from larger tensors, where a later stage (one that waits for another contraction) reads them; at every
+e, where `X[b,h,q,e] / Z[b,h,q]` reads a sum over k.
 """
 
 from __future__ import annotations
@@ -65,20 +66,25 @@ class _Inliner:
         e = d.equation
         if matmul_of(e, self.program) is None and copy_of(self.pieces[e.target], self.program) is None:
             phase = max((self.phase[t] for t in reads(e)), default=0)
-            domain = self._visit(e.domain, phase) if e.domain is not None else None
-            value = _stored(self._visit(e.value, phase), d.tensor)
+            points = frozenset(e.indices)
+            domain = self._visit(e.domain, phase, points) if e.domain is not None else None
+            value = _stored(self._visit(e.value, phase, points), d.tensor)
             e = ir.Equation(e.target, e.indices, value, domain, span=e.span)
             d = Definition(d.tensor, e)
             if d.tensor.role is ir.Role.INTERMEDIATE and e.domain is None:
                 self.known[d.tensor.name] = d
         return d
 
-    def _visit(self, e: ir.Expr, phase: int) -> ir.Expr:
-        e = with_children(e, [self._visit(c, phase) for c in ir.children(e)])
+    def _visit(self, e: ir.Expr, phase: int, points: frozenset[str]) -> ir.Expr:
+        """`points`: the indices whose every value it is computed at."""
+        inside = points | frozenset(e.indices) if isinstance(e, ir.Reduce) else points
+        e = with_children(e, [self._visit(c, phase, inside) for c in ir.children(e)])
         if not isinstance(e, ir.Read) or e.tensor not in self.known:
             return e
         d = self.known[e.tensor]
         if _is_table(d) or (self.phase[e.tensor] < phase and not _cheap(d)):
+            return e
+        if not points - ir.free_indices(e) <= _run_over(d.equation.value, points):
             return e
         value = self._instance(d.equation, e)
         if value is None:
@@ -141,6 +147,14 @@ def _is_table(d: Definition) -> bool:
     reads_table = any(isinstance(e, ir.Read) for e in parts)
     divides = any(isinstance(e, ir.Binary) and e.operator in ("//", "%") for e in parts)
     return d.tensor.dtype.is_integer and (counts or (reads_table and divides))
+
+
+def _run_over(e: ir.Expr, points: frozenset[str]) -> frozenset[str]:
+    """The indices of `points` that all reductions of an expression run over, not counting those inside of others: a
+    kernel that has these inside of its rows computes it once a row."""
+    if isinstance(e, ir.Reduce):
+        return points & frozenset(e.indices)
+    return points.intersection(*(_run_over(c, points) for c in ir.children(e)))
 
 
 def _cheap(d: Definition) -> bool:
