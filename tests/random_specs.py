@@ -28,6 +28,8 @@ DOMAINS = [
     "ok[b,k] > 0",
     "doc[b,k] <= len[b]",
     "abs(k - q) < W or k == 0",
+    "own[b,q] == doc[b,k]",
+    "k <= q and layout[q // 3, k // 3] > 0",
 ]
 SCORES = [
     "rsqrt(D) * {dot}",
@@ -56,6 +58,8 @@ OPTIONAL = {
     "len[": "len: i32[B]",
     "ok[": "ok: i32[B, N]",
     "doc[": "doc: i32[B, N]",
+    "own[": "own: i32[B, M]",
+    "layout[": "layout: i32[(M + 2) // 3, (N + 2) // 3]",
     "slope[": "slope: f32[H]",
     "bias[": "bias: f32[H, M, N]",
     "pad[": "pad: f32[B, N]",

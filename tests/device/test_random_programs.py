@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def sized(draw_: Any) -> Spec:
     return text, {**values, "M": m, "N": n}, draw_(st.integers(0, 1 << 16))
 
 
+@cache
 def collected(count: int) -> list[Spec]:
     """The same specs in every process: no two with one text."""
     found: dict[str, Spec] = {}

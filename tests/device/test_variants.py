@@ -52,7 +52,7 @@ SLOW = {
     "bigbird",
 }
 """Twenty seconds each and more on two cores: for `-m full`."""
-STAIRS = {"causal", "alibi", "document"}
+STAIRS = {"causal", "alibi", "document", "prefix_first"}
 """Whose stairs run on every change: those of the others differ in what a score is."""
 OTHER_TARGET = {"window_sink", "linear", "gated_linear", "mamba1", "paged_decode", "retnet", "alibi"}
 QUICK = [

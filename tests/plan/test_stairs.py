@@ -27,6 +27,8 @@ VARIANTS = {
     "strict": {"domain": "k < q"},
     "ahead": {"domain": "k <= q + 70"},
     "attribute": {"domain": "k - q < W"},
+    "prefix": {"domain": "k <= q + N - M or k < W"},
+    "prefix_of_documents": BANDS["documents"] | {"domain": "(k < W or k <= q) and doc[b,q + N - M] == doc[b,k]"},
     **{name: BANDS[name] | {"domain": CAUSAL} for name in ("sink", "alibi", "soft_cap", "bias", "grouped")},
     "documents": BANDS["documents"] | {"domain": CAUSAL + " and doc[b,q + N - M] == doc[b,k]"},
 }
@@ -62,6 +64,19 @@ def test_random_triangles(ahead, m, n, steps, seed):
     program = load_text(source(domain=f"k <= q + {ahead}").replace("where M <= N", "")).program("f")
     values = {"B": 1, "H": 1, "M": m, "N": n, "D": 2, "E": 2, "W": 1}
     same(program, stepped(program, steps), values, seed=seed, large=True)
+
+
+@pytest.mark.parametrize("first", [0, 1, 65, 130, 500])
+@pytest.mark.parametrize("m, n", [(1, 7), (65, 129), (300, 300)])
+def test_first_keys_are_in_every_step(m, n, first):
+    """Whether they end in the first step, in a later one, or behind the last key."""
+    program = load_text(source(domain="k < W or k <= q + N - M")).program("f")
+    same(program, stepped(program), {"B": 1, "H": 1, "M": m, "N": n, "D": 2, "E": 2, "W": first})
+
+
+def test_a_prefix_that_only_data_bounds_takes_no_stairs():
+    spec = source(domain="k <= q or k < prefix[b]", inputs=", prefix: i32[B]")
+    assert isinstance(stairs(load_text(spec).program("f")), Refused)
 
 
 def test_what_lies_above_the_stairs_is_not_computed():

@@ -93,6 +93,10 @@ def prefix(Q: Array, K: Array, V: Array, prefix: Array) -> Array:
     return _attend(Q, K, V, lambda b, h, i: range(max(i + 1, int(prefix[b]))))
 
 
+def prefix_first(Q: Array, K: Array, V: Array, C: int) -> Array:
+    return prefix(Q, K, V, np.full(len(K), min(C, K.shape[2])))
+
+
 def document(Q: Array, K: Array, V: Array, doc: Array) -> Array:
     return _attend(Q, K, V, lambda b, h, i: [j for j in range(i + 1) if doc[b, i] == doc[b, j] and doc[b, i] >= 0])
 
@@ -407,7 +411,8 @@ REFERENCES: Mapping[str, Reference] = {
     for f in (
         alibi, bigbird, block_list, block_sparse, block_sparse_few, causal, causal_from, decode, dilated, document,
         gated_linear, gformer, gla, linear, linear_relu, longformer, longformer_first, mamba1, mamba2, mla, mqa,
-        paged_decode, performer, prefix, qk_norm, retnet, retnet_parallel, rope, rope_pairs, sigmoid_attention,
-        softcap, streaming, swin, swin_shifted, t5_bias, varlen, varlen_cross, window, window_around, window_sink,
+        paged_decode, performer, prefix, prefix_first, qk_norm, retnet, retnet_parallel, rope, rope_pairs,
+        sigmoid_attention, softcap, streaming, swin, swin_shifted, t5_bias, varlen, varlen_cross, window,
+        window_around, window_sink,
     )
 } | {"gqa": causal, "mla_absorbed": mla}  # fmt: skip

@@ -17,7 +17,8 @@ from tpcgen.rewrite.support import Supports, UndeterminedError, at_least_zero
 class Band:
     """`low <= k - q <= high` at every point of a reduction over `k` for each `q`; no indices in the bounds.
 
-    A side that nothing bounds is None. `tensor` is what the reduction is part of.
+    A side that nothing bounds is None. `tensor` is what the reduction is part of. `first`: every `q` reaches the points
+    with `k < first` as well; then there is a `high` and no `low`.
     """
 
     q: str
@@ -25,11 +26,15 @@ class Band:
     low: Polynomial | None
     high: Polynomial | None
     tensor: str
+    first: Polynomial | None = None
 
     @property
     def conditions(self) -> tuple[Polynomial, ...]:
         """The bounds as polynomials that are at least 0."""
         k_minus_q = difference(self.k, self.q)
+        if self.first is not None and self.high is not None:
+            last = affine.add(affine.polynomial(ir.Index(self.q)), self.high)
+            return (_at_most_either(self.k, last, affine.subtract(self.first, affine.constant(1))),)
         low = () if self.low is None else (affine.subtract(k_minus_q, self.low),)
         high = () if self.high is None else (affine.subtract(self.high, k_minus_q),)
         return (*low, *high)
@@ -41,6 +46,8 @@ def bands(program: ir.Program) -> Iterator[tuple[ir.Reduce, Band]]:
         for e in _reductions(d.equation):
             for (q, k), (low, high) in _bounds(e, d.equation, program).items():
                 yield e, Band(q, k, low, high, d.tensor.name)
+            for q, k, high, first in _behind_first(e, d.equation):
+                yield e, Band(q, k, None, high, d.tensor.name, first)
 
 
 def either_or(program: ir.Program) -> Refused | None:
@@ -60,7 +67,8 @@ def support_of(e: ir.Reduce, program: ir.Program) -> list[Polynomial]:
         where = conjunction([e.domain, Supports(program).of(e.body).where])
     except UndeterminedError:
         where = e.domain
-    return [p for c in conjuncts(where) for p in at_least_zero(c) or []]
+    either = [_at_most_either(k, a, b) for k, a, b in _unions(e, where)]
+    return [*(p for c in conjuncts(where) for p in at_least_zero(c) or []), *either]
 
 
 def difference(k: str, q: str) -> Polynomial:
@@ -70,6 +78,33 @@ def difference(k: str, q: str) -> Polynomial:
 def has_indices(p: Polynomial) -> bool:
     """Whether a polynomial depends on the point, by an index or by data."""
     return any(ir.free_indices(atom) or isinstance(atom, ir.Read) for atom in affine.atoms(p))
+
+
+def _unions(e: ir.Reduce, where: ir.Expr | None) -> Iterator[tuple[str, Polynomial, Polynomial]]:
+    """(k, a, b) for each condition `k <= a or k <= b` on an index reduced over; a depends on the point if one does."""
+    for c in conjuncts(where):
+        if not (isinstance(c, ir.Binary) and c.operator == "or"):
+            continue
+        sides = [at_least_zero(side) or [] for side in (c.left, c.right)]
+        for k in e.indices:
+            if all(len(s) == 1 and affine.coefficient_of(s[0], k) == -1 for s in sides):
+                a, b = (affine.add(s[0], affine.polynomial(ir.Index(k))) for s in sides)
+                yield (k, a, b) if has_indices(a) else (k, b, a)
+
+
+def _at_most_either(k: str, a: Polynomial, b: Polynomial) -> Polynomial:
+    """max(a, b) - k, at least 0 where k <= a or k <= b."""
+    greatest = ir.Call("max", (affine.expression(a), affine.expression(b)))
+    return affine.subtract(affine.polynomial(greatest), affine.polynomial(ir.Index(k)))
+
+
+def _behind_first(e: ir.Reduce, around: ir.Equation) -> Iterator[tuple[str, str, Polynomial, Polynomial]]:
+    """(q, k, high, first) for each condition `k - q <= high or k < first`."""
+    for k, a, b in _unions(e, e.domain):
+        for q in around.indices:
+            high = affine.subtract(a, affine.polynomial(ir.Index(q)))
+            if q != k and not has_indices(high) and not has_indices(b):
+                yield q, k, high, affine.add(b, affine.constant(1))
 
 
 def _reductions(e: ir.Equation) -> Iterator[ir.Reduce]:

@@ -12,8 +12,9 @@ in 4 steps of L = 64*((M + 255)//256) queries, of which the second is
     O_2[b,h,i,e] = sum[j](P_2[b,h,i,j] * V_2[b,h,j,e])
     O[b,h,q,e] = O_2[b,h,q - L,e] where L <= q < 2*L
 
-n steps compute (n + 1) / 2n of the square, a whole number of 64 rows each. The program's size depends on n alone; of
-the copies, none moves anything where the sizes divide.
+Keys that every query sees (`k <= q or k < C`) are in each step. n steps compute (n + 1) / 2n of the square, a whole
+number of 64 rows each. The program's size depends on n alone; of the copies, none moves anything where the sizes
+divide.
 """
 
 from __future__ import annotations
@@ -69,12 +70,13 @@ def _step(program: ir.Program, band: Band, high: Polynomial, number: int, steps:
     length = affine.scale(_quotient(affine.add(queries, affine.constant(ROWS * steps - 1)), ROWS * steps), ROWS)
     last = affine.add(queries, high)
     start, end = affine.scale(length, number), affine.scale(length, number + 1)
+    seen = [_greatest(bound, band.first) for bound in (affine.add(end, high), last)]
     row, column = names.fresh("i"), names.fresh("j")
     query = affine.polynomial(ir.Index(band.q))
     return Tile(
         suffix=str(number + 1),
         # every key of the step is seen by a query of it, so that no value is masked
-        extents={row: affine.expression(length), column: _least((affine.add(end, high), last, keys))},
+        extents={row: affine.expression(length), column: _least((*seen, keys))},
         row=row,
         column=column,
         q=affine.add(start, affine.polynomial(ir.Index(row))),
@@ -87,6 +89,10 @@ def _step(program: ir.Program, band: Band, high: Polynomial, number: int, steps:
             ]
         ),
     )
+
+
+def _greatest(a: Polynomial, b: Polynomial | None) -> Polynomial:
+    return a if b is None else affine.polynomial(ir.Call("max", (affine.expression(a), affine.expression(b))))
 
 
 def _least(bounds: Iterable[Polynomial]) -> ir.Expr:
