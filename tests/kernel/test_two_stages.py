@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kernel.stages import softmax_stage
+from tests.kernel.stages import softmax_stage, stage_of
 from tpcgen.kernel.cycles import runs
 from tpcgen.kernel.ir import Kernel, Load, Loop, Store, VectorOp, registers_read, walk
 from tpcgen.kernel.lower import draft
+from tpcgen.kernel.shape import shape_of
 
 
 def _hot(kernel: Kernel) -> list[Loop]:
@@ -50,3 +51,15 @@ def test_every_pass_over_the_rows_is_counted_whole(keys: int) -> None:
     found = runs(kernel, {"B": 2, "H": 3, "M": 128, "N": keys, "D": 64})
     hot = [id(loop) for loop in _hot(kernel)]
     assert [r.iterations * r.loop.step for r in found if id(r.loop) in hot] == [2 * 3 * keys] * 3
+
+
+@pytest.mark.parametrize(
+    "coordinate, rows", [("n + 1", 8), ("2 * n + 1", 8), ("page[n]", 4), ("n // S", 4), ("n % S", 4)]
+)
+def test_maps_that_gather_or_divide_have_fewer_rows_in_flight(coordinate: str, rows: int) -> None:
+    text = f"""
+op take(x: f32[R, D], page: i32[N], S: int) -> y: f32[N, D] where S >= 1 {{
+    y[n,d] = x[{coordinate}, d]
+}}
+"""
+    assert shape_of(stage_of(text, "d")).in_flight == rows

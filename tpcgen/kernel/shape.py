@@ -17,16 +17,20 @@ from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.ir import IndexDim, Lanes, TensorParam
 from tpcgen.kernel.presence import both, bound_by_reductions, conjuncts, domain, explicit
 from tpcgen.partition.plan import TpcStage
+from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import (
+    Attr,
     Binary,
     Call,
     Equation,
     Expr,
+    Index,
     IndexRange,
     Program,
     Read,
     Reduce,
+    Size,
     Tensor,
     free_indices,
     walk,
@@ -180,7 +184,13 @@ def _is_light_map(outputs: tuple[Output, ...]) -> bool:
     everything = [x for o in outputs for part in (o.value, o.where) if part is not None for x in walk(part)]
     read = {x.indices for x in everything if isinstance(x, Read)}
     wide = any(isinstance(x, Call) and x.function in _WIDE for x in everything)
-    return not wide and len(read) + len(outputs) <= _PLACES
+    plain = all(_is_affine(i) for indices in read for i in indices)
+    return plain and not wide and len(read) + len(outputs) <= _PLACES
+
+
+def _is_affine(coordinate: Expr) -> bool:
+    # A gather or a division takes scalar registers for each row in flight: the open compiler ends in an error at 8.
+    return all(isinstance(atom, Index | Size | Attr) for atom in affine.atoms(affine.polynomial(coordinate)))
 
 
 def _varies_along(lane: str, tensor: Tensor, outputs: tuple[Output, ...]) -> bool:
