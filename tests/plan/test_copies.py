@@ -107,3 +107,19 @@ def test_a_copy_that_moves_nothing_costs_nothing():
         costs = {s.name: s for s in price(plan, MACHINES["gaudi2"], binding, estimate).stages}
         assert (costs["copy_q_b"].seconds == 0) == free
         assert costs["copy_k_b"].seconds > 0
+
+
+def test_rows_that_nobody_visits_are_copied_out_once_per_key_head():
+    program = load_text("""
+op decode(Q: bf16[B, H, D], K: bf16[B, G, N, D], V: bf16[B, G, N, E], len: i32[B]) -> O: bf16[B, H, E]
+    where G >= 1, H % G == 0, 0 <= len[b] <= N
+{
+    let R = H // G
+    S[b,h,k] = sum[d](Q[b,h,d] * K[b, h // R, k, d])
+    P[b,h,k] = softmax[k where k < len[b]](S[b,h,k])
+    O[b,h,e] = sum[k](P[b,h,k] * V[b, h // R, k, e])
+}
+""").program("decode")
+    plan = enumerate_plans(program, "gaudi2")[0]
+    (copy,) = (t for t in plan.program.tensors if t.name == "V_m")
+    assert [str(extent.name) for extent in copy.shape] == ["B", "G", "N", "E"]

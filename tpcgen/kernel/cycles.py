@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -62,8 +63,8 @@ _CLOSENESS = 3.3
 """Exponent of the mean of slots and chain: 1 would add them, infinity take the larger."""
 _MOST_MEMBERS = 1 << 16
 """Of the members that differ, so many are evaluated; beyond, an even sample stands for all."""
-_UNKNOWN = np.full(1, float(1 << 30))
-"""What a scalar read from a tensor counts as: bounds clamp it to what the tensor allows."""
+_ASSUMED_TENSORS = 4
+"""Of more tensors that bounds are read from, all are assumed to hold the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,31 +141,68 @@ class Run:
 def runs(kernel: Kernel, values: Mapping[str, Value]) -> tuple[Run, ...]:
     """Loops in text order, each before those inside it; `values` has the sizes and attributes of the kernel's stage.
 
-    Bounds that depend on an outer loop's variable are those of its middle iteration.
+    Bounds that depend on an outer loop's variable are those of its middle iteration. Where bounds are read from
+    tensors, each holds 0 or the largest extent there is, whichever makes the kernel issue most.
     """
     extents = [int(evaluate(d.extent, values)) for d in kernel.index_space]
-    count = prod(extents)
     scope = {name: np.full(1, float(v)) for name, v in values.items()}
-    scope |= _coordinates(kernel, extents) if count else {d.name: np.zeros(1) for d in kernel.index_space}
+    scope |= _coordinates(kernel, extents) if prod(extents) else {d.name: np.zeros(1) for d in kernel.index_space}
+    found = [_runs(kernel, prod(extents), scope, held) for held in _assumptions(kernel, values)]
+    each = _each(kernel, found[0])
+    return max(found, key=lambda r: _bundles(r, each))
+
+
+def _assumptions(kernel: Kernel, values: Mapping[str, Value]) -> Iterator[Mapping[str, float]]:
+    """What an element of each tensor that loop bounds may depend on holds."""
+    bound = _bound_names(kernel.body)
+    loaded = [s for s in (*kernel.setup, *walk(kernel.body)) if isinstance(s, ScalarLoad) and s.name in bound]
+    tensors = list(dict.fromkeys(s.tensor for s in loaded))
+    largest = float(max((evaluate(size, values) for t in kernel.tensors for size in t.sizes), default=0))
+    if len(tensors) > _ASSUMED_TENSORS:
+        yield from (dict.fromkeys(tensors, held) for held in (0.0, largest))
+        return
+    for held in product((0.0, largest), repeat=len(tensors)):
+        yield dict(zip(tensors, held, strict=True))
+
+
+def _runs(kernel: Kernel, count: int, outer: Mapping[str, _Number], held: Mapping[str, float]) -> tuple[Run, ...]:
+    scope = dict(outer)
     for s in kernel.setup:
-        if isinstance(s, ScalarLet | ScalarLoad):
-            scope[s.name] = _number(s.value, scope) if isinstance(s, ScalarLet) else _UNKNOWN
+        match s:
+            case ScalarLet():
+                scope[s.name] = _number(s.value, scope)
+            case ScalarLoad():
+                scope[s.name] = _loaded(s, held)
+            case _:
+                pass
     everything = members(kernel)
-    inside = _inside(everything.body, scope, np.ones(1))
+    inside = _inside(everything.body, scope, np.ones(1), held)
     return (
         Run(everything, 1, count),
         *(Run(loop, float(np.mean(entered)) * count, float(np.mean(often)) * count) for loop, entered, often in inside),
     )
 
 
+def _loaded(s: ScalarLoad, held: Mapping[str, float]) -> _Number:
+    return np.full(1, held.get(s.tensor, 0.0))
+
+
 def kernel_cost(kernel: Kernel, values: Mapping[str, Value]) -> TpcCost:
     """Totals over all members; `values` as in `runs`."""
     _fits_local_memory(kernel, values)
     found = runs(kernel, values)
-    bundles = sum(r.iterations * iteration_bundles(kernel, r.loop) + r.entered * _LOOP_BUNDLES for r in found[1:])
-    bundles += found[0].iterations * iteration_bundles(kernel, found[0].loop)
     moved = sum(r.iterations * block_slots(kernel, r.loop.body).accesses for r in found)
-    return TpcCost(bundles, moved, int(found[0].iterations), "schedule estimate")
+    return TpcCost(_bundles(found, _each(kernel, found)), moved, int(found[0].iterations), "schedule estimate")
+
+
+def _each(kernel: Kernel, found: Sequence[Run]) -> list[float]:
+    """Bundles of an iteration of each loop."""
+    return [iteration_bundles(kernel, r.loop) for r in found]
+
+
+def _bundles(found: Sequence[Run], each: Sequence[float]) -> float:
+    entered = sum(r.entered for r in found[1:])
+    return entered * _LOOP_BUNDLES + sum(r.iterations * one for r, one in zip(found, each, strict=True))
 
 
 def _fits_local_memory(kernel: Kernel, values: Mapping[str, Value]) -> None:
@@ -203,7 +241,7 @@ def _bound_names(statements: Sequence[Statement]) -> frozenset[str]:
 
 
 def _inside(
-    statements: Sequence[Statement], scope: Mapping[str, _Number], often: _Number
+    statements: Sequence[Statement], scope: Mapping[str, _Number], often: _Number, held: Mapping[str, float]
 ) -> Iterator[tuple[Loop, _Number, _Number]]:
     """Loops in a block that is passed `often` times per member: how often each is entered and passed."""
     inner = dict(scope)
@@ -212,14 +250,14 @@ def _inside(
             case ScalarLet():
                 inner[s.name] = _number(s.value, inner)
             case ScalarLoad():
-                inner[s.name] = _UNKNOWN
+                inner[s.name] = _loaded(s, held)
             case Loop():
                 low, high = _number(s.low, inner), _number(s.high, inner)
                 trips = np.maximum(0, np.ceil((high - low) / s.step))
                 iterations = often * trips
                 inner[s.var] = low + s.step * np.maximum(0, trips - 1) / 2
                 yield s, often, iterations
-                yield from _inside(s.body, inner, iterations)
+                yield from _inside(s.body, inner, iterations, held)
             case _:
                 pass
 

@@ -17,7 +17,7 @@ from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import Loop
 from tpcgen.kernel.scopes import Bound, Env, Scopes
 from tpcgen.kernel.shape import Shape
-from tpcgen.program.ir import Binary, Expr, Index, Literal, Unary
+from tpcgen.program.ir import Binary, Expr, Index, Literal, Read, Unary, walk
 
 Instances = Sequence[Sequence[Env]]
 """Per point of a bundle, its points in one iteration: as many as the loop is unrolled."""
@@ -105,6 +105,8 @@ class Loops:
         """Variables for the first and the last point that is in the domain; never crossed."""
         r, env = self.shape.ranges[index], nest.points[0]
         begin, end = self.integers.scalar(b.begin, env), self.integers.scalar(b.end, env)
+        if any(isinstance(e, Read) for e in walk(b.begin)):
+            begin = smallest([begin, self.integers.scalar(r.high, env)])  # data is no promise
         if b.begin != r.low:
             begin = self.integers.let(f"{index}_begin", begin)
         if b.begin != r.low or b.end != r.high:

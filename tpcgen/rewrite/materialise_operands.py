@@ -31,32 +31,36 @@ from tpcgen.rewrite.edit import (
 from tpcgen.rewrite.split_contractions import contraction_of
 from tpcgen.rewrite.support import Supports, UndeterminedError, exists, implies
 
+_ZERO = ir.Literal(0, DType.I32)
+
 
 def materialise_operands(program: ir.Program, found: Diagnostics) -> ir.Program:
     """Reports E405 for a part of a domain that no single operand has the indices of."""
     names = names_in_use(program)
+    axes: dict[tuple[str, int], ir.IndexRange] = {}
     result: list[Part] = []
     for part in parts_of(program):
         contraction = None if isinstance(part, Recurrence) else contraction_of(part.equation, program)
         if contraction is None or isinstance(part, Recurrence):
             result.append(part)
             continue
-        step = _Step(rebuilt(program, [*result, part]), part, contraction, names, result, found)
+        step = _Step(rebuilt(program, [*result, part], axes.values()), part, contraction, names, axes, result, found)
         try:
             result.append(step.run())
         except UndeterminedError as problem:
             found.error("E406", f"{problem} is not lowered yet", problem.expr.span, "make it present with default")
-    return rebuilt(program, result)
+    return rebuilt(program, result, axes.values())
 
 
 @dataclass
 class _Step:
-    """One contraction; new operands are appended to `made`."""
+    """One contraction; new operands are appended to `made`. `axes`: indices over whole axes of tensors."""
 
     program: ir.Program
     part: Definition
     contraction: Contraction
     names: FreshNames
+    axes: dict[tuple[str, int], ir.IndexRange]
     made: list[Part]
     found: Diagnostics
 
@@ -113,7 +117,32 @@ class _Step:
             return operand
         if implies(supports.of(operand).where, visited, self.program):
             return operand
-        return self._new(operand, operand.dtype, visited, "m")
+        return self._copied(operand, visited)
+
+    def _copied(self, operand: ir.Read, visited: ir.Expr) -> ir.Read:
+        """The rows that are visited. Axes of the tensor that this does not depend on are copied as they are stored:
+        `V_m[b, h // R, k, e]` with `V_m[b,g,k,e] = V[b,g,k,e] where ..`, not a copy per h.
+        """
+        whole: dict[str, ir.Expr] = {}
+        indices: list[ir.Expr] = []
+        for axis, index in enumerate(operand.indices):
+            if isinstance(index, ir.Index) or ir.free_indices(index) & ir.free_indices(visited):
+                indices.append(index)
+                continue
+            own = self._axis(operand.tensor, axis)
+            whole[own] = index
+            indices.append(ir.Index(own))
+        copy = self._new(replace(operand, indices=tuple(indices)), operand.dtype, visited, "m")
+        return replace(copy, indices=tuple(whole.get(i, ir.Index(i)) for i in operand_indices(copy)))
+
+    def _axis(self, tensor: str, axis: int) -> str:
+        if (tensor, axis) not in self.axes:
+            made = ir.IndexRange(
+                self.names.fresh(f"{tensor.lower()}_{axis}"), _ZERO, self.program.tensor(tensor).shape[axis]
+            )
+            self.axes[tensor, axis] = made
+            self.program = replace(self.program, indices=(*self.program.indices, made))
+        return self.axes[tensor, axis].name
 
     def _new(self, value: ir.Expr, dtype: DType, domain: ir.Expr | None, suffix: str) -> ir.Read:
         indices = self._indices(value)
