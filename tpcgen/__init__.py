@@ -12,18 +12,31 @@ from tpcgen.version import VERSION
 
 if TYPE_CHECKING:
     from tpcgen.torch.load import load
+    from tpcgen.torch.transformers import register_attention
 
 __version__ = VERSION
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "register_attention"]
+
+_NEEDS = {
+    "torch": "PyTorch 2.6 or later: pip install torch",
+    "transformers": "transformers 5: pip install transformers",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name != "load":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from tpcgen.torch.load import load
+        match name:
+            case "load":
+                from tpcgen.torch.load import load
+
+                return load
+            case "register_attention":
+                from tpcgen.torch.transformers import register_attention
+
+                return register_attention
+            case _:
+                raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if error.name not in _NEEDS:
             raise
-        raise ModuleNotFoundError("tpcgen.load needs PyTorch 2.6 or later: pip install torch", name="torch") from None
-    return load
+        raise ModuleNotFoundError(f"tpcgen.{name} needs {_NEEDS[error.name]}", name=error.name) from None

@@ -35,6 +35,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def _sizes_and_dtypes(command: _Command) -> _Command:
     """Options of every command that plans a spec."""
     for decorate in (
+        click.option("--op", "ops", multiple=True, metavar="NAME", help="Only this op of the file."),
         click.option("--dtype", "dtypes", multiple=True, metavar="[VARIABLE=]DTYPE", help="Only this dtype."),
         click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="A param, an attribute's default."),
         click.option(
@@ -375,6 +376,7 @@ def _options(
     binds: Sequence[str],
     defines: Sequence[str],
     dtypes: Sequence[str],
+    ops: Sequence[str],
     prefix: str,
     machines: Path | None = None,
 ) -> Options:
@@ -386,6 +388,7 @@ def _options(
         binds=tuple(_values("--bind", bind.split(",")) for bind in binds),
         defines=_values("-D", defines),
         dtypes=tuple(dtypes),
+        ops=tuple(ops),
         machines=machines,
     )
 

@@ -36,9 +36,15 @@ Values = Mapping[str, int | float]
 class Options:
     """What the user chose.
 
+<<<<<<< HEAD
     `binds`: sizes and attributes to tune for; `dtypes`: DTYPE or VARIABLE=DTYPE, all where empty; `defines`: values of
     params and defaults of attributes; `machines`: a file of machine data, that of $TPCGEN_MACHINES where None; `cards`:
     plan for one of several cards that share the sizes given, where not None.
+=======
+    `binds`: sizes and attributes to tune for; `dtypes`: DTYPE or VARIABLE=DTYPE, all where empty; `ops`: names of the
+    ops wanted, all where empty; `defines`: values of params and defaults of attributes; `machines`: a file of machine
+    data, that of $TPCGEN_MACHINES where None.
+>>>>>>> 147fe03 (Specs as attention implementations of transformers)
     """
 
     target: str = "gaudi2"
@@ -46,6 +52,7 @@ class Options:
     binds: tuple[Values, ...] = ()
     defines: Values = field(default_factory=dict[str, "int | float"])
     dtypes: tuple[str, ...] = ()
+    ops: tuple[str, ...] = ()
     machines: Path | None = None
     cards: Cards | None = None
 
@@ -81,14 +88,23 @@ class Compiled:
 
 
 def compile_spec(path: Path, options: Options) -> Compiled:
-    """Compile every op of a file. DiagnosticError for whatever is wrong with the file or the options."""
+    """Compile the ops of a file. DiagnosticError for whatever is wrong with the file or the options."""
     known, module = _opened(path, options)
     try:
-        ops = tuple(_op(module, op, path, options, known) for op in module.ops)
+        ops = tuple(_op(module, op, path, options, known) for op in wanted_ops(module, options.ops))
     except sizes.EvaluationError as error:
         raise _error("E316", f"{error}: the sizes given are too large") from error
     warnings = [d for d in module.warnings if d.severity is not Severity.NOTE]
-    return Compiled(ops, (*warnings, *_skipped(module)))
+    return Compiled(ops, (*warnings, *_skipped(module, [op.artifact.name for op in ops])))
+
+
+def wanted_ops(module: Module, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The module's ops, only those wanted where any are. DiagnosticError E529 for one that is not there."""
+    for name in wanted:
+        if name not in module.ops:
+            hint = did_you_mean(name, module.ops) or f"the ops are {', '.join(module.ops)}"
+            raise _error("E529", f"the file has no op {name}", hint)
+    return tuple(op for op in module.ops if op in wanted) if wanted else tuple(module.ops)
 
 
 def _opened(path: Path, options: Options) -> tuple[Mapping[str, Machine], Module]:
@@ -142,7 +158,8 @@ def balances(
     `partition.balance` raises, whatever is wrong with the file or the options.
     """
     known, module = _opened(path, options)
-    programs = [(op, dtype, p) for op in module.ops for dtype, p in _programs(module, op, options.dtypes)]
+    ops = wanted_ops(module, options.ops)
+    programs = [(op, dtype, p) for op in ops for dtype, p in _programs(module, op, options.dtypes)]
     own = [x for x in programs if any(a.name == attribute for a in x[2].attributes)]
     made: list[Balanced] = []
     for op, dtype, program in own or programs[:1]:
@@ -252,9 +269,9 @@ def _known_names(module: Module, binds: Sequence[Values]) -> None:
             raise _error("E526", f"--bind {name}: no op of the file has a size or attribute of that name", hint)
 
 
-def _skipped(module: Module) -> Iterator[Diagnostic]:
+def _skipped(module: Module, ops: Sequence[str]) -> Iterator[Diagnostic]:
     for check in module.checks:
-        for op in module.ops:
+        for op in ops:
             if op not in check.ops:
                 message = f"check {check.name} does not bind every size and attribute of {op}: skipped"
                 yield Diagnostic("W520", message, NOWHERE, severity=Severity.NOTE)

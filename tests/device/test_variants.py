@@ -52,6 +52,17 @@ SLOW = {
     "bigbird",
 }
 """Twenty seconds each and more on two cores: for `-m full`."""
+LAYERS = {
+    "hf_causal",
+    "hf_window",
+    "hf_causal_cap",
+    "hf_causal_sink",
+    "hf_window_sink",
+    "hf_full",
+    "hf_padded",
+    "hf_padded_cap",
+}
+"""Those of std/hf.dsl that differ from others of it, and from other files, in a parameter: models run them all."""
 STAIRS = {"causal", "alibi", "document", "prefix_first"}
 """Whose stairs run on every change: those of the others differ in what a score is."""
 OTHER_TARGET = {"window_sink", "linear", "gated_linear", "mamba1", "paged_decode", "retnet", "alibi"}
@@ -59,7 +70,7 @@ QUICK = [
     pytest.param(path, module, op, target, dtype, id=f"{op}-{target}-{dtype}")
     for target, dtype in (("gaudi2", "bf16"), ("gaudi", "f32"))
     for path, module, op in OPS
-    if op not in SLOW and (target == "gaudi2" or op in OTHER_TARGET)
+    if op not in SLOW | LAYERS and (target == "gaudi2" or op in OTHER_TARGET)
 ]
 
 

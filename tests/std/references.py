@@ -7,7 +7,7 @@ reference takes the inputs as arrays and the attributes by name and returns the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -406,13 +406,49 @@ def gformer(Q: Array, K: Array, V: Array, snk: Array, Hs: int, W: int) -> Array:
     return np.concatenate([windowed, linear(*(rest for _, rest in parts))], axis=1)
 
 
-REFERENCES: Mapping[str, Reference] = {
+def _layer(scale: float, cap: float | None) -> Bend:
+    if cap is None:
+        return lambda dots, b, h, i, keys: scale * dots
+    return lambda dots, b, h, i, keys: cap * np.tanh(scale * dots / cap)
+
+
+def hf_last(
+    Q: Array, K: Array, V: Array, scale: float, cap: float | None = None, snk: Array | None = None, W: int = 1 << 30
+) -> Array:
+    """The layers whose queries are the last of the keys."""
+    m, n = Q.shape[2], K.shape[2]
+    seen: Seen = lambda b, h, i: range(max(0, i + n - m - W + 1), i + n - m + 1)  # noqa: E731
+    return _attend(Q, K, V, seen, _layer(scale, cap), None if snk is None else snk.astype(float))
+
+
+def hf_padded(
+    Q: Array, K: Array, V: Array, first: Array, start: Array, length: Array, scale: float, W: int,
+    cap: float | None = None, snk: Array | None = None,
+) -> Array:  # fmt: skip
+    """The layers whose queries stand at `start`."""
+
+    def seen(b: int, h: int, i: int) -> range:
+        at = i + int(start[b])
+        return range(max(int(first[b]), at - W + 1), min(int(length[b]), at + 1))
+
+    return _attend(Q, K, V, seen, _layer(scale, cap), None if snk is None else snk.astype(float))
+
+
+def hf_full(Q: Array, K: Array, V: Array, scale: float) -> Array:
+    return _attend(Q, K, V, lambda b, h, i: range(K.shape[2]), _layer(scale, None))
+
+
+_LAST = ("hf_causal", "hf_window", "hf_causal_cap", "hf_window_cap", "hf_causal_sink", "hf_window_sink")
+_PADDED = ("hf_padded", "hf_padded_cap", "hf_padded_sink")
+
+REFERENCES: dict[str, Reference] = {
     f.__name__: f
     for f in (
         alibi, bigbird, block_list, block_sparse, block_sparse_few, causal, causal_from, decode, dilated, document,
-        gated_linear, gformer, gla, linear, linear_relu, longformer, longformer_first, mamba1, mamba2, mla, mqa,
-        paged_decode, performer, prefix, prefix_first, qk_norm, retnet, retnet_parallel, rope, rope_pairs,
+        gated_linear, gformer, gla, hf_full, linear, linear_relu, longformer, longformer_first, mamba1, mamba2, mla,
+        mqa, paged_decode, performer, prefix, prefix_first, qk_norm, retnet, retnet_parallel, rope, rope_pairs,
         sigmoid_attention, softcap, streaming, swin, swin_shifted, t5_bias, varlen, varlen_cross, window,
         window_around, window_sink,
     )
 } | {"gqa": causal, "mla_absorbed": mla}  # fmt: skip
+REFERENCES |= dict.fromkeys(_LAST, hf_last) | dict.fromkeys(_PADDED, hf_padded)

@@ -98,7 +98,7 @@ class Loader:
     def _use(self, item: ast.Use, scope: FileScope) -> None:
         target = Path(scope.file.path).parent / item.path
         try:
-            target = _beside_or_shipped(target, Path(item.path))
+            target = beside_or_shipped(target, Path(item.path))
             key = target.resolve()
             known = key in self._open or key in self.scopes
             text = "" if known else target.read_text(encoding="utf-8")
@@ -175,7 +175,7 @@ class Loader:
         return Places(self.sources).word(item.span, item.name)
 
 
-def _beside_or_shipped(beside: Path, path: Path) -> Path:
+def beside_or_shipped(beside: Path, path: Path) -> Path:
     """A file beside the one that uses it comes first. OSError or ValueError for a path that cannot be looked up."""
     shipped = library() / path.name
     named = path.parts == (STD, path.name)

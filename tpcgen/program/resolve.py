@@ -16,7 +16,7 @@ from tpcgen.program import ir
 from tpcgen.program.analyses import analyse
 from tpcgen.program.checks import Check, Vjp, resolve_checks, resolve_vjps
 from tpcgen.program.dtypes import DType
-from tpcgen.program.files import FileScope, Loader, OpDefinition
+from tpcgen.program.files import FileScope, Loader, OpDefinition, beside_or_shipped
 from tpcgen.program.functions import check_functions
 from tpcgen.program.hints import did_you_mean
 from tpcgen.program.op import Linker, default_dtypes, dtype_variables
@@ -78,9 +78,11 @@ class Module:
 def load(path: str | Path, *, params: Mapping[str, object] = {}) -> Module:
     """Parse and resolve a file. `params` override params of the files and defaults of its ops' attributes.
 
-    DiagnosticError carries everything found, warnings included; E501 and E101 for a file that cannot be read.
+    `std/NAME.dsl` is one of the variants that come with tpcgen where there is no such file. DiagnosticError carries
+    everything found, warnings included; E501 and E101 for a file that cannot be read.
     """
-    return load_text(read_source(path), str(path), params=params)
+    found = beside_or_shipped(Path(path), Path(path))
+    return load_text(read_source(found), str(found), params=params)
 
 
 def load_text(text: str, path: str = "<text>", *, params: Mapping[str, object] = {}) -> Module:

@@ -32,14 +32,15 @@ def load(
     binds: Values | Sequence[Values] = (),
     defines: Values | None = None,
     dtypes: str | Sequence[str] = (),
+    ops: str | Sequence[str] = (),
     prefix: str = "tpcgen",
 ) -> ModuleType:
     """Compile a spec and import its operators: a module with one function per op, `load("causal.dsl").causal(q, k, v)`.
 
     The options are those of `tpcgen compile`: `binds` sizes to tune for, `defines` (-D) values of params and defaults
-    of attributes, `dtypes` the choices of dtype variables wanted. Nothing is checked against the interpreter here;
-    `tpcgen check` does that. The artifacts are kept in tpcgen's cache folder. Sizes may be 0: a sum or softmax over
-    nothing is 0.
+    of attributes, `dtypes` the choices of dtype variables wanted, `ops` the ops wanted. Nothing is checked against the
+    interpreter here; `tpcgen check` does that. The artifacts are kept in tpcgen's cache folder. Sizes may be 0: a
+    sum or softmax over nothing is 0.
 
     Loading the same again gives the same module. A spec that changed since this process loaded it gives a new one
     whose GUIDs and torch ops have the content's hash in their prefix; the old module keeps working.
@@ -52,6 +53,7 @@ def load(
         binds=(binds,) if isinstance(binds, Mapping) else tuple(binds),
         defines=defines or {},
         dtypes=(dtypes,) if isinstance(dtypes, str) else tuple(dtypes),
+        ops=(ops,) if isinstance(ops, str) else tuple(ops),
     )
     compiled = compile_spec(Path(path), options)
     for warning in (d for d in compiled.warnings if d.severity is Severity.WARNING):

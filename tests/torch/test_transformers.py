@@ -1,0 +1,248 @@
+"""Models of transformers with attention by tpcgen: their logits beside those of the eager implementation.
+
+A bf16 model is judged as kernels are (decisions.md 2): at most twice the error of the eager implementation in bf16 and
+1 ulp of the largest logit, truth being the eager implementation in f32 with the same weights, which are exactly bf16.
+An f32 model is compared with that truth itself, within 32 ulps; a key too many or too few is far outside. (In f64 the
+eager implementation is no truth: its rows without a key are NaN.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+import tpcgen  # noqa: E402
+from tpcgen.diagnostics import DiagnosticError  # noqa: E402
+from tpcgen.torch.attention_masks import read, visible_mask  # noqa: E402
+
+_SHAPE = {
+    "vocab_size": 61,
+    "hidden_size": 48,
+    "intermediate_size": 56,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 24,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "initializer_range": 0.1,
+}
+_MIXED = {"sliding_window": 7, "layer_types": ["sliding_attention", "full_attention"]}
+_LOGITS = 21
+
+
+def _llama() -> Any:
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**_SHAPE))
+
+
+def _mistral() -> Any:
+    return transformers.MistralForCausalLM(transformers.MistralConfig(**_SHAPE, sliding_window=7))
+
+
+def _gemma2() -> Any:
+    caps = {"attn_logit_softcapping": 2.5, "final_logit_softcapping": None, "query_pre_attn_scalar": 16}
+    return transformers.Gemma2ForCausalLM(transformers.Gemma2Config(**_SHAPE, **_MIXED, **caps))
+
+
+def _gemma3() -> Any:
+    return transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**_SHAPE, **_MIXED, query_pre_attn_scalar=16))
+
+
+def _gpt_oss() -> Any:
+    experts = {"num_local_experts": 3, "num_experts_per_tok": 3, "rope_parameters": {"rope_type": "default"}}
+    return transformers.GptOssForCausalLM(transformers.GptOssConfig(**_SHAPE, **_MIXED, **experts))
+
+
+MODELS: Mapping[str, Callable[[], Any]] = {
+    "llama": _llama,
+    "gemma2": _gemma2,
+    "gemma3": _gemma3,
+    "gpt_oss": _gpt_oss,
+}
+
+
+@pytest.fixture(scope="module")
+def hf() -> str:
+    return tpcgen.register_attention("hf", "std/hf.dsl")
+
+
+def _made(make: Callable[[], Any]) -> Any:
+    torch.manual_seed(0)
+    model = make().eval()
+    for p in model.parameters():
+        p.data = p.data.bfloat16().float()
+        if p.dim() == 1:
+            p.data = p.data + torch.randn_like(p).bfloat16().float()  # sinks and norms that are not all the same
+    return model
+
+
+def _run(model: Any, attention: str, dtype: Any, call: Callable[[Any], Any]) -> Any:
+    model.set_attn_implementation(attention)
+    try:
+        with torch.no_grad():
+            return call(model.to(dtype)).double()
+    finally:
+        model.to(torch.float32)
+
+
+def _judged(model: Any, attention: str, dtype: Any, call: Callable[[Any], Any]) -> None:
+    found, truth = _run(model, attention, dtype, call), _run(model, "eager", torch.float32, call)
+    ulp = torch.finfo(dtype).eps * truth.abs().max().item()
+    eager = (_run(model, "eager", dtype, call) - truth).abs().max().item()
+    bound = 2 * eager + ulp if dtype is torch.bfloat16 else 32 * ulp
+    assert (found - truth).abs().max().item() <= bound
+
+
+def _tokens(batch: int, length: int) -> Any:
+    return torch.randint(1, _SHAPE["vocab_size"], (batch, length), generator=torch.Generator().manual_seed(1))
+
+
+def _padding(batch: int, length: int) -> Any:
+    """Left, right and no padding, as many as there are sequences."""
+    mask = torch.ones(batch, length, dtype=torch.long)
+    mask[0, :5] = 0
+    mask[1, length - 6 :] = 0
+    return mask
+
+
+DTYPES = [
+    pytest.param(torch.bfloat16, id="bf16"),
+    pytest.param(torch.float32, id="f32", marks=pytest.mark.full),
+]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_prefill(name: str, dtype: Any, hf: str) -> None:
+    model, ids = _made(MODELS[name]), _tokens(2, _LOGITS)
+    _judged(model, hf, dtype, lambda m: m(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_padding_before_and_after(name: str, dtype: Any, hf: str) -> None:
+    model, ids, mask = _made(MODELS[name]), _tokens(3, _LOGITS), _padding(3, _LOGITS)
+    _judged(model, hf, dtype, lambda m: m(input_ids=ids, attention_mask=mask).logits[mask.bool()])
+
+
+def _decoded(model: Any, ids: Any, mask: Any, cache: Any) -> Any:
+    """Logits of all tokens: the first 13 at once, the others one at a time."""
+    parts = [model(input_ids=ids[:, :13], attention_mask=mask[:, :13], cache=cache).logits]
+    for n in range(13, ids.shape[1]):
+        step = model(input_ids=ids[:, n : n + 1], attention_mask=mask[:, : n + 1], cache=cache)
+        parts.append(step.logits)
+    return torch.cat(parts, dim=1)
+
+
+CACHES = {
+    "dynamic": lambda config: transformers.DynamicCache(config=config),
+    "static": lambda config: transformers.StaticCache(config=config, max_cache_len=32),
+}
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_decoding_with_a_cache(name: str, cache: str, dtype: Any, hf: str) -> None:
+    model, ids = _made(MODELS[name]), _tokens(2, _LOGITS)
+    for mask in (torch.ones_like(ids), _left(ids)):
+        seen = mask.bool()
+
+        def call(m: Any, mask: Any = mask, seen: Any = seen) -> Any:
+            return _decoded(m, ids, mask, CACHES[cache](m.config))[seen]
+
+        _judged(model, hf, dtype, call)
+
+
+def _left(ids: Any) -> Any:
+    mask = torch.ones_like(ids)
+    mask[0, :4] = 0
+    return mask
+
+
+@pytest.mark.full
+def test_generated_tokens_are_those_of_the_eager_implementation(hf: str) -> None:
+    model, ids = _made(_llama), _tokens(2, 9)
+    found = {}
+    for attention in ("eager", hf):
+        model.set_attn_implementation(attention)
+        found[attention] = model.generate(
+            ids, attention_mask=_left(ids), max_new_tokens=11, do_sample=False, cache_implementation="static"
+        )
+    assert found[hf].tolist() == found["eager"].tolist()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_image_model_sees_everything(dtype: Any, hf: str) -> None:
+    config = transformers.ViTConfig(
+        hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=56, image_size=24, patch_size=4
+    )
+    model = _made(lambda: transformers.ViTForImageClassification(config))
+    images = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(2))
+    _judged(model, hf, dtype, lambda m: m(pixel_values=images.to(m.dtype)).logits)
+
+
+def test_an_op_of_the_library_for_one_kind_of_layer() -> None:
+    """std/window.dsl: as many keys as queries, a key head for every query head."""
+    name = tpcgen.register_attention("window", "std/window.dsl", ops="window")
+    assert name == "tpcgen:window"
+    model, ids = _made(_mistral), _tokens(2, _LOGITS)
+    _judged(model, name, torch.bfloat16, lambda m: m(input_ids=ids).logits)
+    cached = lambda m: _decoded(m, ids, torch.ones_like(ids), CACHES["dynamic"](m.config))  # noqa: E731
+    with pytest.raises(ValueError, match=r"no op for causal rows, fewer queries than keys, W .*std/hf.dsl"):
+        _run(model, name, torch.bfloat16, cached)
+    with pytest.raises(ValueError, match=r"no op for causal rows.*first, length, start"):
+        _run(model, name, torch.bfloat16, lambda m: m(input_ids=ids, attention_mask=_left(ids)).logits)
+
+
+def test_what_is_not_computed_is_refused(hf: str) -> None:
+    model, ids = _made(_llama), _tokens(2, 7)
+    square = torch.ones(2, 1, 7, 7, dtype=torch.bool)
+    holes = torch.tensor([[1, 1, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1]])
+    packed = torch.tensor([[0, 1, 2, 0, 1, 2, 3]] * 2)
+    for arguments, message in (
+        ({"attention_mask": square}, r"mask of shape \(2, 1, 7, 7\)"),
+        ({"attention_mask": holes}, "hides keys amid a sequence"),
+        ({"position_ids": packed, "use_cache": False}, "neither causal, nor a causal window"),
+        ({"position_bias": torch.zeros(1)}, "gives its attention position_bias"),
+        ({"output_attentions": True}, "gives its attention output_attentions"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            _run(model, hf, torch.bfloat16, lambda m, a=arguments: m(input_ids=ids, **a).logits)
+    with pytest.raises(TypeError, match="the model is f16; op hf_causal is written for bf16 and f32"):
+        _run(model, hf, torch.float16, lambda m: m(input_ids=ids).logits)
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**_SHAPE, attention_dropout=0.1)).train()
+    with pytest.raises(ValueError, match=r"dropout of 0\.1 is not supported"):
+        _run(model, hf, torch.bfloat16, lambda m: m(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize(
+    "spec, ops, message",
+    [
+        ("std/decode.dsl", (), "E531"),
+        ("std/hf.dsl", "hf_casual", "did you mean hf_causal"),
+        ("std/nothing.dsl", (), "E501"),
+    ],
+)
+def test_a_spec_that_cannot_serve(spec: str, ops: str, message: str) -> None:
+    with pytest.raises(DiagnosticError, match=message):
+        tpcgen.register_attention("unfit", spec, ops=ops)
+
+
+@pytest.mark.parametrize("keys", [1, 7, 63, 65])
+def test_masks_are_three_numbers_a_sequence(keys: int) -> None:
+    padding = torch.ones(4, keys, dtype=torch.bool)
+    padding[1, 0] = padding[2, keys - 1] = False
+    padding[3] = False
+    mask = visible_mask(4, 1, keys, q_offset=keys - 1, attention_mask=padding)
+    assert mask.untyped_storage().nbytes() == 4 * 3 * 4
+    bounds = read(mask).bounds
+    assert bounds is not None
+    for row, (first, end, start) in zip(padding.tolist(), bounds.tolist(), strict=True):
+        assert [first <= k < end for k in range(keys)] == row
+        assert start == keys - 1

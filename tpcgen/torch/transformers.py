@@ -1,0 +1,174 @@
+"""Operators of a spec as an attention implementation of Hugging Face's transformers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from tpcgen.compiler import Values, wanted_ops
+from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
+from tpcgen.emit.pytext import identifier
+from tpcgen.program import load as load_module
+from tpcgen.torch.attention_forms import PADDING, Form, Wanted, choose, forms
+from tpcgen.torch.attention_masks import Visible, read, visible_mask
+from tpcgen.torch.load import load
+
+__all__ = ["register_attention"]
+
+Function = Callable[..., torch.Tensor]
+
+_NO_WINDOW = 1 << 30
+"""No sequence fills it, and an index plus it fits in i32."""
+_DTYPES = {torch.bfloat16: "bf16", torch.float16: "f16", torch.float32: "f32"}
+_HARMLESS = frozenset(
+    {"cache_position", "logits_to_keep", "output_hidden_states", "position_ids", "return_dict", "use_cache"}
+)
+"""Keywords of layers that change nothing about the attention."""
+
+
+def register_attention(
+    name: str,
+    path: str | os.PathLike[str],
+    *,
+    ops: str | Sequence[str] = (),
+    target: str = "gaudi2",
+    binds: Values | Sequence[Values] = (),
+    defines: Values | None = None,
+    prefix: str = "tpcgen",
+) -> str:
+    """Register the ops of a spec with transformers; returns the name for `attn_implementation`, "tpcgen:NAME".
+
+    Each layer gets the op that has what it asks for and least else (`attention_forms` says by which names), among
+    `ops` where any are given. An op is compiled for the model's dtype when a layer first needs it; the other options
+    are those of `tpcgen.load`.
+
+    Raises DiagnosticError for a spec that does not compile, E531 where none of its ops is such an attention.
+    """
+    registered = f"tpcgen:{name}"
+    module = load_module(Path(path), params=defines or {})
+    wanted = wanted_ops(module, (ops,) if isinstance(ops, str) else tuple(ops))
+    known, reasons = forms(module, wanted)
+    if not known:
+        raise DiagnosticError((Diagnostic("E531", f"{path} has no op for a layer", NOWHERE, "; ".join(reasons)),))
+
+    def compiled(op: str, dtype: str) -> Function:
+        choices = {c for own in module.dtype_variables(op).values() for c in own}
+        if choices and dtype not in choices:
+            raise TypeError(
+                f"{registered}: the model is {dtype}; op {op} is written for {' and '.join(sorted(choices))}"
+            )
+        only = (dtype,) if choices else ()
+        made = load(path, ops=op, dtypes=only, target=target, binds=binds, defines=defines, prefix=prefix)
+        return getattr(made, identifier(op))
+
+    interfaces: Any = (AttentionInterface, AttentionMaskInterface)  # untyped
+    for interface, function in zip(interfaces, (Attention(registered, known, compiled), visible_mask), strict=True):
+        interface.register(registered, function)
+    return registered
+
+
+class Attention:
+    """An attention function of transformers: queries (B, H, M, D), keys and values (B, G, N, D) -> (B, M, H, E)."""
+
+    def __init__(self, name: str, known: Sequence[Form], compiled: Callable[[str, str], Function]) -> None:
+        self.name = name
+        self._known = known
+        self._compiled = compiled
+        self._functions: dict[tuple[str, torch.dtype], Function] = {}
+
+    def __call__(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        *,
+        scaling: float | None = None,
+        dropout: float = 0.0,
+        is_causal: bool | None = None,
+        sliding_window: int | None = None,
+        softcap: float | None = None,
+        s_aux: torch.Tensor | None = None,
+        **others: object,
+    ) -> tuple[torch.Tensor, None]:
+        self._refuse(dropout, others)
+        if attention_mask is None:
+            causal = bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
+            visible = Visible(causal, sliding_window or 0, None)
+        else:
+            visible = read(attention_mask)
+        given: dict[str, Any] = {}
+        if s_aux is not None:
+            given["snk"] = s_aux.float()
+        if softcap is not None:
+            given["cap"] = softcap
+        form = self._form(frozenset(given), visible, query.shape[2] == key.shape[2])
+        given |= _rows(form, visible, query, key)
+        query = self._scaled(form, query, scaling, given)
+        if not form.grouped:
+            key, value = (_for_every_head(x, query.shape[1]) for x in (key, value))
+        return self._function(form.op, query.dtype)(query, key, value, **given).transpose(1, 2).contiguous(), None
+
+    def _refuse(self, dropout: float, others: dict[str, object]) -> None:
+        if dropout:
+            raise ValueError(f"{self.name}: attention dropout of {dropout} is not supported: set it to 0 in the config")
+        unknown = sorted(n for n, v in others.items() if n not in _HARMLESS and v is not None and v is not False)
+        if unknown:
+            raise TypeError(f"{self.name}: the model gives its attention {', '.join(unknown)}, which no op here takes")
+
+    def _form(self, given: frozenset[str], visible: Visible, square: bool) -> Form:
+        window = frozenset({"W"} if visible.window else ())
+        padding: frozenset[str] = PADDING if visible.bounds is not None else frozenset()
+        parameters = given | window | padding
+        form = choose(self._known, Wanted(parameters, square, visible.causal))
+        if form is not None:
+            return form
+        rows = "causal rows" if visible.causal else "rows that see everything"
+        lengths = "as many queries as keys" if square else "fewer queries than keys"
+        asked = f"{rows}, {lengths}" + "".join(f", {p}" for p in sorted(parameters))
+        ops = "; ".join(f"{f.op} has {', '.join(sorted(f.parameters)) or 'none of them'}" for f in self._known)
+        raise ValueError(f"{self.name}: no op for {asked} ({ops}); std/hf.dsl has what transformers' models ask for")
+
+    def _scaled(self, form: Form, query: torch.Tensor, scaling: float | None, given: dict[str, Any]) -> torch.Tensor:
+        usual = query.shape[3] ** -0.5
+        factor = usual if scaling is None else float(scaling)
+        if "scale" in form.parameters:
+            given["scale"] = factor
+            return query
+        if math.isclose(factor, usual, rel_tol=1e-6):
+            return query
+        raise ValueError(
+            f"{self.name}: the layer scales by {factor}, op {form.op} has no `scale: f32` and does by {usual}"
+        )
+
+    def _function(self, op: str, dtype: torch.dtype) -> Function:
+        if (op, dtype) not in self._functions:
+            self._functions[op, dtype] = self._compiled(op, _DTYPES.get(dtype, str(dtype)))
+        return self._functions[op, dtype]
+
+
+def _rows(form: Form, visible: Visible, query: torch.Tensor, key: torch.Tensor) -> dict[str, Any]:
+    """What says which keys a row sees, for the parameters that the op has."""
+    given: dict[str, Any] = {}
+    if "W" in form.parameters:
+        given["W"] = visible.window or _NO_WINDOW
+    if form.parameters >= PADDING:
+        batch, (queries, keys) = query.shape[0], (query.shape[2], key.shape[2])
+        bounds = visible.bounds
+        if bounds is None:
+            start = keys - queries if visible.causal else keys
+            bounds = torch.tensor([[0, keys, start]], dtype=torch.int32, device=query.device).expand(batch, 3)
+        given |= dict(zip(("first", "length", "start"), bounds.unbind(1), strict=True))
+    return given
+
+
+def _for_every_head(x: torch.Tensor, heads: int) -> torch.Tensor:
+    """(B, G, N, D) -> (B, H, N, D), each key head as often as queries share it."""
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
