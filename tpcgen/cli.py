@@ -154,7 +154,7 @@ def vjp_command(spec: Path, defines: Sequence[str], out: Path | None) -> None:
     if out is None:
         click.echo(text, nl=False)
     else:
-        out.write_text(text, encoding="utf-8")
+        _write(out, text)
 
 
 @cli.command(short_help="Explain the plans of a spec, or a diagnostic, as in E104.")
@@ -249,15 +249,15 @@ def _explain_spec(
     if trace is not None:
         from tpcgen.report.trace import to_json
 
-        trace.write_text(to_json(found), encoding="utf-8")
+        _write(trace, to_json(found))
     if html is not None:
         from tpcgen.report.html import to_html
 
-        html.write_text(to_html(found), encoding="utf-8")
+        _write(html, to_html(found))
     if mask_svg is not None:
         from tpcgen.report.mask import to_svg
 
-        mask_svg.write_text(to_svg(found), encoding="utf-8")
+        _write(mask_svg, to_svg(found))
     if mask:
         from tpcgen.report.mask import to_text
 
@@ -298,7 +298,7 @@ def fmt(specs: tuple[Path, ...], only_check: bool) -> None:
             continue
         changed.append(spec)
         if not only_check:
-            _replace(spec, after)
+            _write(spec, after)
     for spec in changed:
         click.echo(f"{'would change' if only_check else 'formatted'} {spec}", err=True)
     sys.exit(CHECK_FAILED if only_check and changed else 0)
@@ -416,15 +416,19 @@ def _number(text: str) -> int | float | None:
     return None
 
 
-def _replace(file: Path, text: str) -> None:
-    """Write a user's file: the old text or the new one is there at any time, under the same mode."""
+def _write(file: Path, text: str) -> None:
+    """Write a user's file: the old one or the new one is there at any time, a new text under the old one's mode."""
     import tempfile
 
     real = file.resolve()
+    if not real.parent.is_dir() or (file.exists() and not file.is_file()):
+        file.write_text(text, encoding="utf-8")  # the error of a missing folder; a device
+        return
     with tempfile.TemporaryDirectory(prefix=f".{real.name}.tpcgen-", dir=real.parent) as beside:
         new = Path(beside) / real.name
         new.write_text(text, encoding="utf-8")
-        new.chmod(real.stat().st_mode)
+        if real.exists():
+            new.chmod(real.stat().st_mode)
         new.replace(real)
 
 

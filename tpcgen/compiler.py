@@ -36,15 +36,10 @@ Values = Mapping[str, int | float]
 class Options:
     """What the user chose.
 
-    <<<<<<< HEAD
-        `binds`: sizes and attributes to tune for; `dtypes`: DTYPE or VARIABLE=DTYPE, all where empty; `defines`: values of
-        params and defaults of attributes; `machines`: a file of machine data, that of $TPCGEN_MACHINES where None; `cards`:
-        plan for one of several cards that share the sizes given, where not None.
-    =======
-        `binds`: sizes and attributes to tune for; `dtypes`: DTYPE or VARIABLE=DTYPE, all where empty; `ops`: names of the
-        ops wanted, all where empty; `defines`: values of params and defaults of attributes; `machines`: a file of machine
-        data, that of $TPCGEN_MACHINES where None.
-    >>>>>>> 147fe03 (Specs as attention implementations of transformers)
+    `binds`: sizes and attributes to tune for; `dtypes`: DTYPE or VARIABLE=DTYPE, all where empty; `ops`: names of the
+    ops wanted, all where empty; `defines`: values of params and defaults of attributes; `machines`: a file of machine
+    data, that of $TPCGEN_MACHINES where None; `cards`: plan for one of several cards that share the sizes given, where
+    not None.
     """
 
     target: str = "gaudi2"

@@ -66,6 +66,7 @@ def test_version_and_help() -> None:
         (("compile", "SPEC", "--bind", "M=-3,N=3,D=8"), ("E313", "negative")),
         (("compile", "SPEC", "--dtype", "f16"), ("E524", "bf16")),
         (("compile", "SPEC", "--dtype", "U=f32"), ("E524",)),
+        (("compile", "SPEC", "--op", "nothing"), ("E529", "the ops are")),
         (("compile", "SPEC", "--prefix", "Bad-Prefix"), ("E511",)),
         (("compile", "SPEC", "--emit", "nothing"), ("nothing",)),
         (("explain", "E9"), ("E520",)),
@@ -218,3 +219,19 @@ def test_a_bug_is_reported_not_thrown(spec: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.returncode == 70
     assert "bug in tpcgen" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_one_op_of_a_file_of_the_library_from_anywhere(tmp_path: Path) -> None:
+    given = ("std/window.dsl", "--op", "window_around", "--emit", "program", "--dtype", "f32")
+    done = run("compile", *given, cwd=tmp_path)
+    assert [line.split("(")[0] for line in done.stdout.splitlines() if line.startswith("op ")] == ["op window_around"]
+
+
+def test_gradients_replace_a_file_or_leave_it(tmp_path: Path) -> None:
+    out = tmp_path / "grad.dsl"
+    out.write_text("old\n")
+    refused(run("vjp", "std/nothing.dsl", "-o", out), "E501")
+    assert out.read_text() == "old\n"
+    assert run("vjp", "std/sigmoid.dsl", "-o", out).returncode == 0
+    assert out.read_text().startswith("# Gradients of sigmoid.dsl")
+    assert [p.name for p in tmp_path.iterdir()] == ["grad.dsl"]

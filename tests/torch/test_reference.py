@@ -32,3 +32,14 @@ def test_gradcheck_of_a_variant(variant: Variant, tmp_path: Path) -> None:
     attributes = {a.name: binding.values[a.name] for a in program.attributes}
     function = reference(spec, program.name, gradient=gradient.name, wrt=wrt)
     assert torch.autograd.gradcheck(lambda *x: function(*x, **attributes), given, fast_mode=True)
+
+
+def test_calls_that_the_operator_would_refuse_are_refused(tmp_path: Path) -> None:
+    spec = tmp_path / "scaled.dsl"
+    spec.write_text("op scaled(x: f32[N], c: f32 = 2) -> y: f32[N] {\n y[i] = c * x[i]\n}\n")
+    function = reference(spec, "scaled")
+    x = torch.arange(3.0)
+    assert function(x).tolist() == function(x, 2).tolist() == function(x=x, c=2).tolist() == [0, 2, 4]
+    for given, named in (((x, 2, 3), {}), ((x,), {"d": 2}), ((x, 2), {"c": 2}), ((), {"c": 2})):
+        with pytest.raises(TypeError):
+            function(*given, **named)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,13 +65,19 @@ def reference(path: Path, op: str, *, gradient: str | None = None, wrt: Sequence
 
     def call(*given: Any, **named: Any) -> Result:
         forward, _ = programs()
-        names = [*(t.name for t in forward.inputs), *(a.name for a in forward.attributes)]
-        values = dict(zip(names, given, strict=False)) | named
+        values = _signature(forward).bind(*given, **named).arguments
         attributes = {a.name: values[a.name] for a in forward.attributes if values.get(a.name) is not None}
         found: Result = Reference.apply(attributes, *(values[t.name] for t in forward.inputs))
         return found
 
     return call
+
+
+def _signature(program: Program) -> Signature:
+    """Inputs and attributes in order; attributes may be left out: the interpreter knows their defaults."""
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    inputs = [Parameter(t.name, kind) for t in program.inputs]
+    return Signature([*inputs, *(Parameter(a.name, kind, default=None) for a in program.attributes)])
 
 
 def _run(
