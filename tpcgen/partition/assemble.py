@@ -174,7 +174,7 @@ class _Builder:
         shape = self.shapes[position]
         tensor = self.program.tensor(equation.target)
         wanted = self._reader_order(position, equation.target) or _identity(tensor)
-        order = wanted if shape.loops(wanted) else next(iter(shape.out_orders()), None)
+        order = shape.out_order(wanted)
         if order is None:
             problem = NotAMatmulError(f"no layout makes {equation.target} one batched matmul", equation)
             raise DiagnosticError((problem.diagnostic,))

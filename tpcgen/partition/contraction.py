@@ -70,11 +70,14 @@ class Matmul:
             for m in range(first, max(start, first + 1))
         ]
 
-    def out_orders(self) -> list[Order]:
-        """Legal memory orders of the result: least broadcasting first, then closest to the program's order."""
-        legal = [(order, self.loops(order)) for order in _orders(self.operands[2])]
-        known = [(loops[0].broadcast, position, order) for position, (order, loops) in enumerate(legal) if loops]
-        return [order for _, _, order in sorted(known)]
+    def out_order(self, wanted: Order) -> Order | None:
+        """A legal memory order of the result: the one wanted, else the one that broadcasts least and is closest to the
+        program's. Not one that leaves only the queries of a key head as rows: moving the result costs less.
+        """
+        legal = [(order, loops[0]) for order in _orders(self.operands[2]) if (loops := self.loops(order))]
+        enough = [x for x in legal if not all(map(_is_part, x[1].rows))] or legal
+        orders = [order for order, _ in sorted(enough, key=lambda x: x[1].broadcast)]
+        return wanted if wanted in orders else next(iter(orders), None)
 
     def operand_orders(self, side: int, loops: Loops) -> list[Order]:
         """Legal memory orders of an operand for given loops, closest to the program's order first."""
@@ -141,6 +144,10 @@ def matmul(equation: ir.Equation, program: ir.Program) -> Matmul:
         if not summed <= {f for axis in operand.axes for f in axis}:
             raise NotAMatmulError(f"{read.tensor} lacks a part of a summed index", read)
     return Matmul(tuple(factors), (left, right, result), summed)
+
+
+def _is_part(factor: str) -> bool:
+    return "." in factor
 
 
 def memory_factors(operand: Operand, order: Order) -> tuple[str, ...]:
