@@ -29,8 +29,9 @@ def test_the_text_of_a_file_is_its_gradient_at_every_dtype(file: Path) -> None:
     assert {op for c in again.checks for op in c.ops} == {f"{op}_vjp" for c in module.checks for op in c.ops}
     for op in module.ops:
         for dtype in ("bf16", "f32"):
-            program = module.program(op, T=dtype)
-            assert again.program(f"{op}_vjp", T=dtype) == vjp(program, differentiable_inputs(program))
+            chosen = dict.fromkeys(module.dtype_variables(op), dtype)
+            program = module.program(op, **chosen)
+            assert again.program(f"{op}_vjp", **chosen) == vjp(program, differentiable_inputs(program))
 
 
 @pytest.mark.parametrize("name", ["causal", "sinks", "gformer", "t5_bias", "gqa", "swin", "gated_linear"])
