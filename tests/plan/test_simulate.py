@@ -6,18 +6,19 @@ import dataclasses
 import itertools
 import random
 import time
+from pathlib import Path
 
 import pytest
 
 from tpcgen.kernel.cycles import stage_cost
-from tpcgen.machine import GAUDI2
+from tpcgen.machine import GAUDI2, MACHINES
 from tpcgen.partition.choose import choose
 from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.partition.estimate import estimate
 from tpcgen.partition.price import price, waits
 from tpcgen.partition.simulate import ENGINES, Node, busy, makespan, overlap, simulate
 from tpcgen.partition.slices import pipelined
-from tpcgen.program import load_text, sizes
+from tpcgen.program import load, load_text, sizes
 
 
 def ends(nodes, rate=1.0):
@@ -156,3 +157,16 @@ def test_a_plan_without_outer_axes_is_not_sliced():
     plan = enumerate_plans(program, "gaudi2")[0]
     binding = sizes.bind(program, {"N": 7, "D": 5})
     assert pipelined(plan, GAUDI2, binding, estimate) is None
+
+
+def test_cuts_that_would_wait_for_each_other_are_left_out():
+    """A scan needs all its chunks before the stages on either side of it may hold less than all of theirs."""
+    program = load(Path(__file__).parents[2] / "examples" / "gated_linear_cards.dsl").program(
+        "gated_linear_from", T="bf16"
+    )
+    binding = sizes.bind(program, {"B": 1, "H": 16, "N": 8192, "D": 128, "E": 128})
+    gaudi3 = MACHINES["gaudi3"]
+    plan = choose(program, "gaudi3", binding, cost=stage_cost).plan
+    sliced = pipelined(plan, gaudi3, binding, stage_cost)
+    assert sliced is not None
+    assert 0 < sliced.seconds < 1

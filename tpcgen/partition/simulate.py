@@ -15,6 +15,10 @@ from math import inf
 ENGINES = ("MME", "TPC", "DMA")
 
 
+class DeadlockError(ValueError):
+    """Nodes wait for each other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """`seconds` of the engine when nothing else holds it up, `launch` seconds before them, `hbm` bytes meanwhile.
@@ -53,7 +57,7 @@ class _Running:
 
 
 def simulate(nodes: Sequence[Node], hbm_rate: float) -> tuple[Span, ...]:
-    """Spans in the order of the nodes. ValueError where nodes wait for each other."""
+    """Spans in the order of the nodes. DeadlockError where nodes wait for each other."""
     waits = [len(set(n.after)) for n in nodes]
     followers: list[list[int]] = [[] for _ in nodes]
     for position, node in enumerate(nodes):
@@ -72,7 +76,7 @@ def simulate(nodes: Sequence[Node], hbm_rate: float) -> tuple[Span, ...]:
                 position = heappop(ready[engine])
                 running[engine] = _start(nodes[position], position, now)
         if not running:
-            raise ValueError("nodes wait for each other")
+            raise DeadlockError("nodes wait for each other")
         _share([r for r in running.values() if r.launch <= 0], hbm_rate)
         step = min(_next(r) for r in running.values())
         now += step

@@ -21,7 +21,7 @@ from tpcgen.machine.tpc import TpcCost, tpc_time
 from tpcgen.partition.groups import bound
 from tpcgen.partition.plan import Buffer, CopyStage, MmeStage, MoveStage, Plan, Stage, TpcStage
 from tpcgen.partition.price import TpcCostFunction, matmul_of, touched, waits, written
-from tpcgen.partition.simulate import Node, Span, busy, makespan, overlap, simulate
+from tpcgen.partition.simulate import DeadlockError, Node, Span, busy, makespan, overlap, simulate
 from tpcgen.program import ir
 from tpcgen.program.sizes import Binding, Value, evaluate
 
@@ -52,7 +52,7 @@ class Sliced:
 
 
 def pipelined(plan: Plan, machine: Machine, binding: Binding, tpc_cost: TpcCostFunction) -> Sliced | None:
-    """The fastest of `COUNTS`, None where no stage can be cut."""
+    """The fastest of `COUNTS`, None where no stage can be cut or the cuts wait for each other."""
     costs = {s.name: tpc_cost(s, machine, binding.values) for s in plan.stages if isinstance(s, TpcStage)}
     found = [_Cut(plan, machine, binding.values, costs, count).run() for count in COUNTS]
     return min((s for s in found if s is not None), key=lambda s: s.seconds, default=None)
@@ -83,7 +83,10 @@ class _Cut:
                 after |= {place[i - 2, reader] for reader in self._pacing[s]}
             name = f"{stages[s].name}.{i}" if self._cut(s) else stages[s].name
             nodes.append(replace(pieces[s][i > 0], name=name, after=tuple(sorted(after))))
-        spans = simulate(nodes, self.machine.memory.hbm_rate)
+        try:
+            spans = simulate(nodes, self.machine.memory.hbm_rate)
+        except DeadlockError:
+            return None  # with two slices held, a stage that needs another one whole waits for itself
         return Sliced(self.count, tuple(n.name for n in nodes), spans, round(sum(n.hbm for n in nodes)))
 
     def _parts(self, s: int) -> int:
