@@ -106,7 +106,7 @@ def attention(draw_: Any) -> Drawn:
     outputs = f"O: {dtype}[{', '.join(extents[a] for a in o_axes)}]"
     body = ["index q in 0 .. M", "index k in 0 .. N", f"S[b,h,q,k] = {pick(SCORES).format(dot=dot)}"]
     body.append(f"P[b,h,q,k] = {weights}{own_domain}")
-    positive = "max[" in weights or ("softmax" in weights and "gate" not in weights and "sink" not in weights)
+    positive = "exp(" in weights or ("softmax" in weights and "gate" not in weights and "sink" not in weights)
     results = [r for r in RESULTS if positive or "/" not in r]  # other weights may add up to 0, in f32 at least
     body.append(f"O[{', '.join(o_axes)}] = {pick(results).format(pv=pv)}")
     if extra:
