@@ -25,7 +25,8 @@ class Loads:
 
     lane_integer: Callable[[Expr, Env, int], Reg]
 
-    def __init__(self, shape: Shape, scopes: Scopes, integers: Integers) -> None:
+    def __init__(self, shape: Shape, scopes: Scopes, integers: Integers, target: str) -> None:
+        self.target = target
         self.shape = shape
         self.scopes = scopes
         self.integers = integers
@@ -77,23 +78,25 @@ class Loads:
             self.scopes.update(self.scopes.level, dest, copy, (element,), here)
             for axis, entry in reversed([*zip(along, entries, strict=True)]):
                 extent = self.integers.scalar(self.shape.program.tensor(read.tensor).shape[axis], {})
-                low, high = self._wanted(read.indices[axis], extent, env)
                 body = self.scopes.close()
+                low, high = self._wanted(read.indices[axis], extent, env)
                 self.scopes.append(self.scopes.level, Loop(entry, low, high, 1, body))
         return dest
 
     def _wanted(self, index: Expr, extent: Expr, env: Env) -> tuple[Expr, Expr]:
         """Elements from which to which the lanes want one: between those of the first and of the last lane where the
-        index goes one way along the lanes (`k // BS`), else the whole axis.
+        index goes one way along the lanes (`k // BS`), else the whole axis. On gaudi too: there the open compiler ends
+        in an error at a division inside such a loop.
         """
         lane = self.shape.lane
         way = direction(index, lane) if lane in env else None
-        if way is None and not _quotient_along(index, lane):
+        if self.target == "gaudi" or (way is None and not _quotient_along(index, lane)):
             return integer(0), extent
         moved = {**env, lane: replace(env[lane], value=plus(env[lane].value, self.shape.lanes.step - 1))}
-        ends = [self.integers.scalar(index, env), self.integers.scalar(index, moved)]
+        ends = [self.integers.let("entry_of_lane", self.integers.scalar(index, at)) for at in (env, moved)]
         least, most = {1: ends, -1: ends[::-1]}.get(way or 0, (smallest(ends), largest(ends)))
-        return largest([least, integer(0)]), smallest([plus(most, 1), extent])
+        begin = self.integers.let("entry_begin", largest([least, integer(0)]))
+        return begin, self.integers.let("entry_end", smallest([plus(most, 1), extent]))
 
     def _element(self, read: Read, coords: tuple[Expr, ...], level: int) -> Operand:
         if read.dtype is not DType.I32:

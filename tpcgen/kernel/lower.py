@@ -52,7 +52,7 @@ def _draft(stage: TpcStage, target: str) -> Kernel:
     shape = shape_of(stage)
     scopes = Scopes()
     integers = Integers(shape, scopes)
-    values = Values(shape, scopes, integers)
+    values = Values(shape, scopes, integers, target)
     loops = Loops(shape, scopes, integers)
     rows = _rows(shape)
     values.reduction = Reductions(shape, scopes, values, loops, rows).value

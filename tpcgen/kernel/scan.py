@@ -93,7 +93,7 @@ class _Lowering:
         self.shape = self._shape()
         self.scopes = Scopes()
         self.integers = Integers(self.shape, self.scopes)
-        self.values = Values(self.shape, self.scopes, self.integers)
+        self.values = Values(self.shape, self.scopes, self.integers, target)
         self.loops = Loops(self.shape, self.scopes, self.integers)
         self.points = self._points()
         reductions = Reductions(self.shape, self.scopes, self.values, self.loops, self.points)

@@ -88,11 +88,11 @@ class Values:
     reduction: Callable[[Reduce, Env], Operand]
     held: Callable[[Read, Env, int], Reg | None]
 
-    def __init__(self, shape: Shape, scopes: Scopes, integers: Integers) -> None:
+    def __init__(self, shape: Shape, scopes: Scopes, integers: Integers, target: str) -> None:
         self.shape = shape
         self.scopes = scopes
         self.integers = integers
-        self.loads = Loads(shape, scopes, integers)
+        self.loads = Loads(shape, scopes, integers, target)
         self.held = _nothing
         bf16 = all(o.tensor.dtype is DType.BF16 for o in shape.outputs)
         self.precision = Precision.BF16 if bf16 else Precision.F32
