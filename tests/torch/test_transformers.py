@@ -165,6 +165,18 @@ def _left(ids: Any) -> Any:
     return mask
 
 
+@pytest.mark.parametrize("name, whole", [("llama", True), pytest.param("gpt_oss", False, marks=pytest.mark.full)])
+def test_a_compiled_model(name: str, whole: bool, hf: str) -> None:
+    """A window is read from a function of transformers, which breaks the graph."""
+    torch._dynamo.reset()
+    model, ids = _made(MODELS[name]), _tokens(2, _LOGITS)
+    model.set_attn_implementation(hf)
+    compiled = torch.compile(model.bfloat16(), fullgraph=whole, backend="aot_eager")
+    given = {"input_ids": ids, "attention_mask": _left(ids), "use_cache": False}
+    with torch.no_grad():
+        assert torch.equal(compiled(**given).logits, model(**given).logits)
+
+
 @pytest.mark.full
 def test_generated_tokens_are_those_of_the_eager_implementation(hf: str) -> None:
     model, ids = _made(_llama), _tokens(2, 9)

@@ -53,8 +53,15 @@ def forms(module: Module, ops: Sequence[str]) -> tuple[tuple[Form, ...], tuple[s
 
 def choose(known: Sequence[Form], wanted: Wanted) -> Form | None:
     """The one that has what is wanted and least else; the first of several."""
-    fitting = [f for f in known if _fits(f, wanted)]
-    return min(fitting, key=lambda f: len(f.parameters - wanted.parameters), default=None)
+    best: Form | None = None
+    for form in known:  # a loop: torch.compile follows no min() with a key
+        if _fits(form, wanted) and (best is None or _extra(form, wanted) < _extra(best, wanted)):
+            best = form
+    return best
+
+
+def _extra(form: Form, wanted: Wanted) -> int:
+    return len(form.parameters - wanted.parameters)
 
 
 def _fits(form: Form, wanted: Wanted) -> bool:

@@ -15,6 +15,7 @@ import torch
 from transformers import masking_utils
 
 _masks: Any = masking_utils  # untyped
+_torch: Any = torch
 _COLUMNS = 3
 
 
@@ -82,15 +83,21 @@ def _pattern(function: Callable[..., Any]) -> tuple[bool, int]:
         return True, 0
     if function is _masks.bidirectional_mask_function:
         return False, 0
+    return _outside_graphs(function)
+
+
+def _composed(function: Callable[..., Any]) -> tuple[bool, int]:
     for part in _parts_of_and(function):
         if part.__code__ is _WINDOW and _parts_of_and(function)[1:] == (_masks.causal_mask_function,):
             return True, _closure(part)["sliding_window"]
     raise ValueError(
         "tpcgen: this model's mask is neither causal, nor a causal window, nor everything (packed sequences, chunks "
-        "and blocks of images are not supported): use another attn_implementation"
+        "and blocks of images are not supported; torch.compile takes sequences for packed where no attention_mask is "
+        "given): use another attn_implementation"
     )
 
 
+_outside_graphs: Any = _torch.compiler.disable(_composed)  # none can read what a function was made of
 _AND = _masks.and_masks(_masks.causal_mask_function).__code__
 _WINDOW = _masks.sliding_window_overlay(1).__code__
 

@@ -68,7 +68,8 @@ def register_attention(
         return getattr(made, identifier(op))
 
     interfaces: Any = (AttentionInterface, AttentionMaskInterface)  # untyped
-    for interface, function in zip(interfaces, (Attention(registered, known, compiled), visible_mask), strict=True):
+    _registered[registered] = Attention(registered, known, compiled)
+    for interface, function in zip(interfaces, (_registered[registered], visible_mask), strict=True):
         interface.register(registered, function)
     return registered
 
@@ -80,7 +81,7 @@ class Attention:
         self.name = name
         self._known = known
         self._compiled = compiled
-        self._functions: dict[tuple[str, torch.dtype], Function] = {}
+        self.functions: dict[tuple[str, str], Function] = {}
 
     def __call__(
         self,
@@ -149,9 +150,25 @@ class Attention:
         )
 
     def _function(self, op: str, dtype: torch.dtype) -> Function:
-        if (op, dtype) not in self._functions:
-            self._functions[op, dtype] = self._compiled(op, _DTYPES.get(dtype, str(dtype)))
-        return self._functions[op, dtype]
+        label = _DTYPES.get(dtype, str(dtype))
+        _ensured(self.name, op, label)
+        return self.functions[op, label]
+
+    def ensure(self, op: str, dtype: str) -> None:
+        """Compile an op for a dtype, once."""
+        if (op, dtype) not in self.functions:
+            self.functions[op, dtype] = self._compiled(op, dtype)
+
+
+def _ensure(name: str, op: str, dtype: str) -> bool:
+    _registered[name].ensure(op, dtype)
+    return True
+
+
+_registered: dict[str, Attention] = {}
+_torch: Any = torch
+_ensured: Any = _torch.compiler.assume_constant_result(_ensure)
+"""Called while torch.compile traces, not traced itself."""
 
 
 def _rows(form: Form, visible: Visible, query: torch.Tensor, key: torch.Tensor) -> dict[str, Any]:
