@@ -144,12 +144,17 @@ def runs(kernel: Kernel, values: Mapping[str, Value]) -> tuple[Run, ...]:
     Bounds that depend on an outer loop's variable are those of its middle iteration. Where bounds are read from
     tensors, each holds 0 or the largest extent there is, whichever makes the kernel issue most.
     """
+    return _dearest(kernel, values)[0]
+
+
+def _dearest(kernel: Kernel, values: Mapping[str, Value]) -> tuple[tuple[Run, ...], float]:
+    """Loops, and the bundles that they issue."""
     extents = [int(evaluate(d.extent, values)) for d in kernel.index_space]
     scope = {name: np.full(1, float(v)) for name, v in values.items()}
     scope |= _coordinates(kernel, extents) if prod(extents) else {d.name: np.zeros(1) for d in kernel.index_space}
     found = [_runs(kernel, prod(extents), scope, held) for held in _assumptions(kernel, values)]
-    each = _each(kernel, found[0])
-    return max(found, key=lambda r: _bundles(r, each))
+    each = [iteration_bundles(kernel, r.loop) for r in found[0]]
+    return max(((r, _bundles(r, each)) for r in found), key=lambda x: x[1])
 
 
 def _assumptions(kernel: Kernel, values: Mapping[str, Value]) -> Iterator[Mapping[str, float]]:
@@ -190,17 +195,13 @@ def _loaded(s: ScalarLoad, held: Mapping[str, float]) -> _Number:
 def kernel_cost(kernel: Kernel, values: Mapping[str, Value]) -> TpcCost:
     """Totals over all members; `values` as in `runs`."""
     _fits_local_memory(kernel, values)
-    found = runs(kernel, values)
+    found, bundles = _dearest(kernel, values)
     moved = sum(r.iterations * block_slots(kernel, r.loop.body).accesses for r in found)
-    return TpcCost(_bundles(found, _each(kernel, found)), moved, int(found[0].iterations), "schedule estimate")
-
-
-def _each(kernel: Kernel, found: Sequence[Run]) -> list[float]:
-    """Bundles of an iteration of each loop."""
-    return [iteration_bundles(kernel, r.loop) for r in found]
+    return TpcCost(bundles, moved, int(found[0].iterations), "schedule estimate")
 
 
 def _bundles(found: Sequence[Run], each: Sequence[float]) -> float:
+    """`each`: those of one iteration of each loop."""
     entered = sum(r.entered for r in found[1:])
     return entered * _LOOP_BUNDLES + sum(r.iterations * one for r, one in zip(found, each, strict=True))
 

@@ -13,8 +13,8 @@ from math import lcm, prod
 from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
 from tpcgen.machine import Machine
 from tpcgen.machine.network import collective_seconds
-from tpcgen.program.heads import Axes, head_axes
-from tpcgen.program.ir import Program, Size, Tensor
+from tpcgen.program.heads import Axes, has_axis, head_axes
+from tpcgen.program.ir import Program, Tensor
 from tpcgen.program.sizes import Binding
 
 Values = Mapping[str, int | float]
@@ -150,15 +150,11 @@ def _output(a: Axes, binding: Binding) -> _Moved:
 
 def _of_sequence(program: Program, sequence: Sequence[str], binding: Binding) -> list[_Moved]:
     """Outputs without the sequence are what a part of it does to the state, inputs without it the same everywhere."""
-    if not any(_has(t, sequence) for t in program.inputs):
+    if not any(has_axis(t, sequence) for t in program.inputs):
         return []
     inputs = [_Moved(t, _bytes(t, binding), "", "all-reduce", whole=False) for t in program.inputs]
     outputs = [_Moved(t, _bytes(t, binding), "all-gather", "reduce-scatter", whole=True) for t in program.outputs]
-    return [m for m in (*inputs, *outputs) if not _has(m.tensor, sequence)]
-
-
-def _has(tensor: Tensor, names: Sequence[str]) -> bool:
-    return any(isinstance(e, Size) and e.name in names for e in tensor.shape)
+    return [m for m in (*inputs, *outputs) if not has_axis(m.tensor, sequence)]
 
 
 def _bytes(tensor: Tensor, binding: Binding) -> int:

@@ -74,6 +74,9 @@ class Matmul:
         """A legal memory order of the result: the one wanted, else the one that broadcasts least and is closest to the
         program's. Not one that leaves only the queries of a key head as rows: moving the result costs less.
         """
+        loops = self.loops(wanted)
+        if loops and not all(map(_is_part, loops[0].rows)):
+            return wanted
         legal = [(order, loops[0]) for order in _orders(self.operands[2]) if (loops := self.loops(order))]
         enough = [x for x in legal if not all(map(_is_part, x[1].rows))] or legal
         orders = [order for order, _ in sorted(enough, key=lambda x: x[1].broadcast)]

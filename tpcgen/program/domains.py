@@ -113,7 +113,7 @@ def _opposite(t: Opaque) -> frozenset[Term]:
 
 def _comparison(e: Binary, positive: bool) -> list[Case]:
     a, b = affine.polynomial(e.left), affine.polynomial(e.right)
-    operator = e.operator if positive else _NEGATED[e.operator]
+    operator = e.operator if positive else NEGATED[e.operator]
     match operator:
         case "<":
             return _case(_less(a, b))
@@ -129,7 +129,8 @@ def _comparison(e: Binary, positive: bool) -> list[Case]:
             return [*_case(_less(a, b)), *_case(_less(b, a))]
 
 
-_NEGATED = {"<": ">=", ">=": "<", "<=": ">", ">": "<=", "==": "!=", "!=": "=="}
+NEGATED = {"<": ">=", ">=": "<", "<=": ">", ">": "<=", "==": "!=", "!=": "=="}
+"""The comparison of integers that holds where another one does not."""
 
 
 def _less(a: Polynomial, b: Polynomial) -> Polynomial:

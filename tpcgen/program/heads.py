@@ -65,6 +65,11 @@ def head_axes(program: Program, heads: str, sequence: Sequence[str]) -> HeadAxes
     return found
 
 
+def has_axis(tensor: Tensor, sizes: Sequence[str]) -> bool:
+    """Whether one of the sizes is the extent of an axis."""
+    return any(isinstance(e, Size) and e.name in sizes for e in tensor.shape)
+
+
 def _axes(tensor: Tensor, sizes: frozenset[str], sequence: Sequence[str]) -> Axes:
     names = [e.name if isinstance(e, Size) else "" for e in tensor.shape]
     heads = next((i for i, name in enumerate(names) if name in sizes), None)

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tpcgen.program import ir
+from tpcgen.program.domains import NEGATED
 from tpcgen.rewrite.edit import Definition, conjunction, parts_of, rebuilt
 from tpcgen.rewrite.support import Supports, UndeterminedError, implies
 
-_OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
+_ORDERS = ("<", "<=", ">", ">=")
 
 
 def part_sums(program: ir.Program) -> ir.Program:
@@ -60,7 +61,7 @@ def _divided(e: ir.Expr, indices: tuple[str, ...], program: ir.Program) -> ir.Bi
 def _divides(c: ir.Binary, indices: tuple[str, ...]) -> bool:
     """Whether it compares an index of the left side with what sizes and attributes say."""
     plain = not any(isinstance(x, ir.Read | ir.Reduce) for x in ir.walk(c))
-    return c.operator in _OPPOSITE and plain and len(ir.free_indices(c)) == 1 and ir.free_indices(c) <= {*indices}
+    return c.operator in _ORDERS and plain and len(ir.free_indices(c)) == 1 and ir.free_indices(c) <= {*indices}
 
 
 def _holds(wanted: ir.Expr, where: ir.Expr, program: ir.Program) -> bool:
@@ -70,7 +71,7 @@ def _holds(wanted: ir.Expr, where: ir.Expr, program: ir.Program) -> bool:
 
 
 def _opposite(c: ir.Binary) -> ir.Binary:
-    return replace(c, operator=_OPPOSITE[c.operator])
+    return replace(c, operator=NEGATED[c.operator])
 
 
 def _is_sum(e: ir.Expr) -> bool:

@@ -13,6 +13,8 @@ would wait for a search of one key.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import FreshNames
@@ -47,10 +49,7 @@ def search_once(program: ir.Program) -> ir.Program:
                 made[condition] = _apart(program, part, condition, names)
                 result.append(made[condition])
             domain.append(_found(made[condition]))
-        e = part.equation
-        result.append(
-            Definition(part.tensor, ir.Equation(e.target, e.indices, e.value, conjunction(domain), span=e.span))
-        )
+        result.append(replace(part, equation=replace(part.equation, domain=conjunction(domain))))
     return rebuilt(program, result)
 
 

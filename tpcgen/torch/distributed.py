@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from tpcgen.emit.torch_package import REFERENCE
 from tpcgen.program import load
-from tpcgen.program.heads import Axes, HeadAxes, head_axes
+from tpcgen.program.heads import Axes, HeadAxes, has_axis, head_axes
 from tpcgen.program.ir import Program, Size, Tensor
 from tpcgen.program.print import expression
 
@@ -87,7 +87,7 @@ def share_sequence(
     states = _states(**programs)
     changes = [t.name for t in programs["part"].outputs]
     signatures = {name: inspect.signature(op) for name, op in (("step", step), ("part", part), ("carry", carry))}
-    same = [t.name for t in programs["step"].inputs if not _has(t, sequence)]
+    same = [t.name for t in programs["step"].inputs if not has_axis(t, sequence)]
     for name in (n for n in states if n not in same):
         raise ValueError(
             f"share_sequence: the state {name} has an axis {' or '.join(sequence)}: a state is for all of it"
@@ -334,10 +334,6 @@ def _same(of: str, tensors: Sequence[Tensor], other: str, known: Mapping[str, Te
             raise ValueError(f"share_sequence: {of} takes {t.name}, which {other} does not have; it has {[*known]}")
         if _type(t) != _type(known[t.name]):
             raise ValueError(f"share_sequence: {of} takes {_text(t)}, {other} has {_text(known[t.name])}")
-
-
-def _has(t: Tensor, sequence: Sequence[str]) -> bool:
-    return any(isinstance(e, Size) and e.name in sequence for e in t.shape)
 
 
 def _type(t: Tensor) -> tuple[object, ...]:

@@ -52,8 +52,8 @@ def load(
         prefix=prefix,
         binds=(binds,) if isinstance(binds, Mapping) else tuple(binds),
         defines=defines or {},
-        dtypes=(dtypes,) if isinstance(dtypes, str) else tuple(dtypes),
-        ops=(ops,) if isinstance(ops, str) else tuple(ops),
+        dtypes=names(dtypes),
+        ops=names(ops),
     )
     compiled = compile_spec(Path(path), options)
     for warning in (d for d in compiled.warnings if d.severity is Severity.WARNING):
@@ -65,6 +65,11 @@ def load(
                 compiled = compile_spec(Path(path), replace(options, prefix=f"{prefix}_{key[:8]}"))
             _loaded[key] = _module(Path(path).stem, compiled, cache.folder() / "modules" / _content(compiled)[:16])
         return _loaded[key]
+
+
+def names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One name, or several, as several."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _content(compiled: Compiled) -> str:

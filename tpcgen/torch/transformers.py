@@ -17,7 +17,7 @@ from tpcgen.emit.pytext import identifier
 from tpcgen.program import load as load_module
 from tpcgen.torch.attention_forms import PADDING, Form, Wanted, choose, forms
 from tpcgen.torch.attention_masks import Visible, read, visible_mask
-from tpcgen.torch.load import load
+from tpcgen.torch.load import load, names
 
 __all__ = ["register_attention"]
 
@@ -52,7 +52,7 @@ def register_attention(
     """
     registered = f"tpcgen:{name}"
     module = load_module(Path(path), params=defines or {})
-    wanted = wanted_ops(module, (ops,) if isinstance(ops, str) else tuple(ops))
+    wanted = wanted_ops(module, names(ops))
     known, reasons = forms(module, wanted)
     if not known:
         raise DiagnosticError((Diagnostic("E531", f"{path} has no op for a layer", NOWHERE, "; ".join(reasons)),))
