@@ -13,6 +13,7 @@ from tpcgen.program import print as text
 from tpcgen.rewrite.band import band
 from tpcgen.rewrite.normalise import normalise
 from tpcgen.rewrite.outcome import Refused
+from tpcgen.rewrite.vjp import differentiable_inputs, vjp
 
 ATTENTION = """
 op f(Q: bf16[B, H, M, D],
@@ -74,9 +75,10 @@ def banded(program, tile):
 def same(program, made, values, **kind):
     arrays = inputs_of(program, values, **kind)
     attributes = {a.name: values[a.name] for a in program.attributes}
-    before = run(program, arrays, attributes)["O"]
-    after = run(made, arrays, attributes)["O"]
-    np.testing.assert_allclose(after, before, rtol=1e-12, atol=1e-12)
+    before = run(program, arrays, attributes)
+    after = run(made, arrays, attributes)
+    for output in before:
+        np.testing.assert_allclose(after[output], before[output], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -88,6 +90,19 @@ def test_blocks_compute_what_the_text_says(name, m, n, w):
     own = {*program.sizes, "W"}
     same(program, made, {k: v for k, v in values.items() if k in own})
     assert load_text(text.program(made)).program("f") == made
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("m, n, w", [(7, 9, 3), (9, 9, 20), (5, 33, 4)])
+def test_blocks_of_a_gradient_compute_what_it_says(name, m, n, w):
+    """Gradients of queries and keys, of grouped keys, of sinks and slopes; not of a bias, which is a square itself."""
+    program = load_text(source(**VARIANTS[name])).program("f")
+    gradient = vjp(program, [x for x in differentiable_inputs(program) if x != "bias"])
+    made = banded(gradient, 4)
+    values = {"B": 2, "H": 4, "G": 2, "M": m, "N": n, "D": 3, "E": 2, "W": w}
+    own = {*program.sizes, "W"}
+    same(gradient, made, {k: v for k, v in values.items() if k in own})
+    assert load_text(text.program(made)).program("f_vjp") == made
 
 
 @settings(max_examples=40, deadline=None)
@@ -106,10 +121,26 @@ def test_random_bands(low, high, m, n, tile, seed):
     same(program, banded(program, tile), values, seed=seed, large=True)
 
 
+@settings(max_examples=20, deadline=None)
+@given(low=st.integers(-6, 6), width=st.integers(-1, 6), n=st.integers(1, 12), tile=st.sampled_from([1, 3, 8]))
+def test_gradients_of_random_bands(low, width, n, tile):
+    """Keys of blocks that lie before, behind and around those of their queries, and bands without a point."""
+    program = load_text(source(domain=f"q + {low} <= k <= q + {low + width}").replace("where M <= N", "")).program("f")
+    gradient = vjp(program, ("K", "V"))
+    same(gradient, banded(gradient, tile), {"B": 1, "H": 1, "M": 9, "N": n, "D": 2, "E": 2, "W": 1})
+
+
 def test_an_or_is_named_as_what_makes_no_band():
     refused = band(load_text(source(domain="q - W < k <= q or k < 2")).program("f"))
     assert isinstance(refused, Refused)
     assert "each side of the `or`" in refused.reason
+
+
+def test_a_gradient_of_the_square_keeps_it():
+    program = load_text(source(**VARIANTS["bias"])).program("f")
+    refused = band(vjp(program, ("bias",)))
+    assert isinstance(refused, Refused)
+    assert refused.reason == "dbias is an output over the whole square"
 
 
 def test_no_tensor_of_the_square_is_left():

@@ -19,6 +19,7 @@ from tpcgen.program import print as text
 from tpcgen.rewrite.normalise import normalise
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.stairs import stairs
+from tpcgen.rewrite.vjp import differentiable_inputs, vjp
 
 CAUSAL = "k <= q + N - M"
 VARIANTS = {
@@ -49,6 +50,18 @@ def test_steps_compute_what_the_text_says(name, m, n):
     own = {*program.sizes, *(a.name for a in program.attributes)}
     same(program, made, {k: v for k, v in values.items() if k in own})
     assert load_text(text.program(made)).program("f") == made
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("m, n", [(65, 129), (130, 131)])
+def test_steps_of_a_gradient_compute_what_it_says(name, m, n):
+    program = load_text(source(**VARIANTS[name])).program("f")
+    gradient = vjp(program, [x for x in differentiable_inputs(program) if x != "bias"])
+    made = stepped(gradient)
+    values = {"B": 2, "H": 2, "G": 1, "M": m, "N": n, "D": 2, "E": 2, "W": 3}
+    own = {*program.sizes, *(a.name for a in program.attributes)}
+    same(gradient, made, {k: v for k, v in values.items() if k in own})
+    assert load_text(text.program(made)).program("f_vjp") == made
 
 
 @settings(max_examples=30, deadline=None)

@@ -14,7 +14,7 @@ from itertools import product
 from tpcgen.diagnostics import DiagnosticError, Diagnostics
 from tpcgen.partition.assemble import Assembler
 from tpcgen.partition.groups import Group, bound, groups, names
-from tpcgen.partition.lanes import lanes
+from tpcgen.partition.lanes import as_stored, lanes
 from tpcgen.partition.plan import Plan
 from tpcgen.program import ir
 from tpcgen.rewrite.alternatives import Alternative, Alternatives, alternatives
@@ -24,7 +24,7 @@ from tpcgen.rewrite.unsupported import report_pins
 _KERNELS = ("tpc", "scan")
 MAX_PLANS = 16
 """Shared by the alternatives, of which each has two at least. Beyond this many combinations the kernels that reduce
-least keep their first lane.
+least keep one lane, that of what they read.
 """
 
 
@@ -71,7 +71,7 @@ def _plans(source: ir.Program, alternative: Alternative, target: str, most: int)
     parts = groups(normal, lambda target: _origin(target, known) in on_tpc)
     free = _choices(parts, [_lanes(g, source, normal) for g in parts], source)
     maps = [not any(bound(e) for n in c.groups for e in parts[n].equations) for c in free]
-    kept = _capped(_pinned(source, parts, free), maps, most)
+    kept = _capped(_pinned(source, parts, free), parts, maps, most)
     assembler = Assembler(source, normal, parts, target)
     plans: list[Plan] = []
     for chosen in product(*(c.lanes for c in kept)):
@@ -108,13 +108,15 @@ def _choices(
     return tuple(_Choice(tuple(c), tuple(zip(*(options[n] for n in c), strict=True))) for c in together.values())
 
 
-def _capped(choices: Sequence[_Choice], last: Sequence[bool], most: int) -> list[_Choice]:
-    """At most `most` combinations; choices marked `last` are the first to go."""
+def _capped(choices: Sequence[_Choice], parts: Sequence[Group], last: Sequence[bool], most: int) -> list[_Choice]:
+    """At most `most` combinations; choices marked `last` are the first to go, and keep the lane of what they read."""
     total = 1
     result = list(choices)
     for n in sorted(range(len(choices)), key=lambda n: last[n]):
         if total * len(choices[n].lanes) > most:
-            result[n] = replace(choices[n], lanes=choices[n].lanes[:1])
+            first, lanes_of = choices[n].groups[0], choices[n].lanes
+            kept = as_stored(parts[first], tuple(lanes[0] for lanes in lanes_of))
+            result[n] = replace(choices[n], lanes=lanes_of[kept : kept + 1])
         total *= len(result[n].lanes)
     return result
 

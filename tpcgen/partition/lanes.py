@@ -32,6 +32,14 @@ def lanes(group: Group, program: ir.Program) -> tuple[str, ...]:
     return (main.indices[-1], main.indices[-2])
 
 
+def as_stored(group: Group, candidates: tuple[str | None, ...]) -> int:
+    """The position of the first lane that is last in something the group reads; 0 where none is."""
+    sides = [s for e in group.equations for s in (e.value, e.domain) if s is not None]
+    reads = [x for s in sides for x in ir.walk(s) if isinstance(x, ir.Read) and x.indices]
+    last = frozenset[str]().union(*(ir.free_indices(x.indices[-1]) for x in reads))
+    return next((n for n, lane in enumerate(candidates) if lane in last), 0)
+
+
 def _of_scan(group: Group) -> tuple[str, ...]:
     """The last index of an output that a state has and no step reduces; else the innermost index of all states."""
     (scan,) = (s for s in group.statements if isinstance(s, ir.Scan))

@@ -23,8 +23,8 @@ from tpcgen.rewrite.diagonal import Band, bands, either_or
 from tpcgen.rewrite.edit import names_in_use
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.split_contractions import split_contractions
-from tpcgen.rewrite.support import facts
-from tpcgen.rewrite.tile_square import Tile, tile_square
+from tpcgen.rewrite.tile import Tile, extent
+from tpcgen.rewrite.tile_square import tile_square
 
 
 def band(program: ir.Program, tile: int = 64) -> ir.Program | Refused:
@@ -61,9 +61,10 @@ def _blocks(program: ir.Program, q: str, low: Polynomial, high: Polynomial, size
     blocks = ir.Binary("//", affine.expression(affine.add(rows, affine.constant(size - 1))), length)
     start = affine.scale(affine.polynomial(ir.Index(block)), size)
     at = affine.add(start, affine.polynomial(ir.Index(row)))
+    width = affine.add(affine.subtract(high, low), affine.constant(size))
     return Tile(
         suffix="b",
-        extents={block: blocks, row: length, column: _width(program, low, high, size)},
+        extents={block: blocks, row: length, column: extent(program, width)},
         block=block,
         row=row,
         column=column,
@@ -71,10 +72,3 @@ def _blocks(program: ir.Program, q: str, low: Polynomial, high: Polynomial, size
         k=affine.add(affine.add(start, affine.polynomial(ir.Index(column))), low),
         home={block: ir.Binary("//", query, length), row: ir.Binary("%", query, length)},
     )
-
-
-def _width(program: ir.Program, low: Polynomial, high: Polynomial, size: int) -> ir.Expr:
-    width = affine.add(affine.subtract(high, low), affine.constant(size))
-    if facts(program).prove(affine.subtract(width, affine.constant(1))):
-        return affine.expression(width)
-    return ir.Call("max", (affine.expression(width), ir.Literal(1, DType.I32)))

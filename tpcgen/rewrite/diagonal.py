@@ -67,7 +67,7 @@ def support_of(e: ir.Reduce, program: ir.Program) -> list[Polynomial]:
         where = conjunction([e.domain, Supports(program).of(e.body).where])
     except UndeterminedError:
         where = e.domain
-    either = [_at_most_either(k, a, b) for k, a, b in _unions(e, where)]
+    either = [_at_most_either(k, a, b) for k, a, b in _unions(where)]
     return [*(p for c in conjuncts(where) for p in at_least_zero(c) or []), *either]
 
 
@@ -80,13 +80,13 @@ def has_indices(p: Polynomial) -> bool:
     return any(ir.free_indices(atom) or isinstance(atom, ir.Read) for atom in affine.atoms(p))
 
 
-def _unions(e: ir.Reduce, where: ir.Expr | None) -> Iterator[tuple[str, Polynomial, Polynomial]]:
-    """(k, a, b) for each condition `k <= a or k <= b` on an index reduced over; a depends on the point if one does."""
+def _unions(where: ir.Expr | None) -> Iterator[tuple[str, Polynomial, Polynomial]]:
+    """(k, a, b) for each condition `k <= a or k <= b`; a depends on the point if one does."""
     for c in conjuncts(where):
         if not (isinstance(c, ir.Binary) and c.operator == "or"):
             continue
         sides = [at_least_zero(side) or [] for side in (c.left, c.right)]
-        for k in e.indices:
+        for k in sorted(ir.free_indices(c)):
             if all(len(s) == 1 and affine.coefficient_of(s[0], k) == -1 for s in sides):
                 a, b = (affine.add(s[0], affine.polynomial(ir.Index(k))) for s in sides)
                 yield (k, a, b) if has_indices(a) else (k, b, a)
@@ -100,7 +100,8 @@ def _at_most_either(k: str, a: Polynomial, b: Polynomial) -> Polynomial:
 
 def _behind_first(e: ir.Reduce, around: ir.Equation) -> Iterator[tuple[str, str, Polynomial, Polynomial]]:
     """(q, k, high, first) for each condition `k - q <= high or k < first`."""
-    for k, a, b in _unions(e, e.domain):
+    found = [x for x in _unions(e.domain) if x[0] in e.indices]
+    for k, a, b in found:
         for q in around.indices:
             high = affine.subtract(a, affine.polynomial(ir.Index(q)))
             if q != k and not has_indices(high) and not has_indices(b):

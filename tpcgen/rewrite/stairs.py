@@ -30,7 +30,8 @@ from tpcgen.rewrite.diagonal import Band, bands
 from tpcgen.rewrite.edit import conjunction, names_in_use
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.split_contractions import split_contractions
-from tpcgen.rewrite.tile_square import Tile, tile_square
+from tpcgen.rewrite.tile import Tile
+from tpcgen.rewrite.tile_square import tile_square
 
 ROWS = 64
 """Queries of a step are a multiple of this: rows of an MME tile (gaudi.md, section 2)."""
@@ -53,15 +54,22 @@ def stepped_index(program: ir.Program) -> str | Refused:
 
 
 def _find(program: ir.Program) -> Band | Refused:
-    """Of a softmax over a square of any size: one that blocks or chunks made is small enough."""
+    """Of the weights of a square of any size: one that blocks or chunks made is small enough."""
     for e, found in bands(program):
-        if e.kind != "softmax" or found.high is None:
+        if not _weighs(e, found) or found.high is None:
             continue
         if found.low is not None:
             return Refused(f"{found.k} - {found.q} is bounded on both sides: a band", e.span)
         if affine.as_constant(affine.polynomial(program.range_of(found.q).high)) is None:
             return found
     return Refused("no softmax over k is kept below a k that grows with the query", program.span)
+
+
+def _weighs(e: ir.Reduce, band: Band) -> bool:
+    """Whether it is a softmax, its maximum, or in a gradient the sum of a row's products of weights and cotangents."""
+    reads = [x for x in ir.walk(e.body) if isinstance(x, ir.Read)]
+    over = [x for x in reads if {ir.Index(band.q), ir.Index(band.k)} <= {*x.indices}]
+    return e.kind in ("softmax", "max") or (e.kind == "sum" and len(reads) == len(over) > 1)
 
 
 def _step(program: ir.Program, band: Band, high: Polynomial, number: int, steps: int, names: FreshNames) -> Tile:

@@ -3,6 +3,9 @@
 Whoever calls says which tiles: the blocks of a band (band.py), the steps of a triangle (stairs.py). Every tensor over
 the square, and every tensor of a query that is made of one, becomes a tensor per tile; operands of its contractions are
 copied to where the tile reads them. What a query has in the end is put together of the tiles.
+
+A sum over queries, as of a gradient, is summed in each tile and then over the tiles: over those that hold the key
+(tile_sums.py).
 """
 
 from __future__ import annotations
@@ -31,27 +34,10 @@ from tpcgen.rewrite.edit import (
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.split_contractions import contraction_of
 from tpcgen.rewrite.support import at_least_zero, comparison
+from tpcgen.rewrite.tile import Tile
+from tpcgen.rewrite.tile_sums import Sums, over_queries, sums_apart
 
 MAX_AXES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """Rows and columns of the square at indices of their own, or as many blocks of them as `block` counts.
-
-    `extents` has one for `row`, `column` and `block`. `q` and `k`: the point of the square, in these indices. `home`:
-    where query `band.q` is to be found, for those with `domain`.
-    """
-
-    suffix: str
-    extents: Mapping[str, ir.Expr]
-    row: str
-    column: str
-    q: Polynomial
-    k: Polynomial
-    home: Mapping[str, ir.Expr]
-    block: str | None = None
-    domain: ir.Expr | None = None
 
 
 def tile_square(program: ir.Program, band: Band, tiles: Sequence[Tile]) -> ir.Program | Refused:
@@ -81,7 +67,9 @@ class _Square:
             if not affine.equal(r.low, _integer(0)):
                 raise _RefusedError(f"{r.name} does not start at 0", r)
         self.square = self._square()
-        self.region = self._region()
+        self.program = sums_apart(self.program, self.square, self.band.q)
+        self.rows, self.sums = self._rows_and_sums()
+        self.region = self.square | self.rows | self.sums
 
     def _square(self) -> frozenset[str]:
         """Tensors with both indices among their own, as far as they have to do with the band's reduction."""
@@ -96,24 +84,28 @@ class _Square:
             raise _RefusedError(f"{outputs[0].name} is an output over the whole square", outputs[0])
         return frozenset(found)
 
-    def _region(self) -> frozenset[str]:
-        """Those, and tensors of a query that are made of them."""
-        found = set(self.square)
+    def _rows_and_sums(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Tensors of a query that are made of the square, and sums of it over queries."""
+        rows, sums = set[str](), set[str]()
         for d in definitions(self.program):
-            names = {x.tensor for side in _sides(d.equation) for x in ir.walk(side) if isinstance(x, ir.Read)}
-            if names & self.square and d.tensor.name not in found:
-                if self.band.q not in d.equation.indices:
-                    raise _RefusedError(f"{d.tensor.name} reads the square for no single {self.band.q}", d.equation)
-                found.add(d.tensor.name)
+            if d.tensor.name in self.square or not reads(d.equation) & self.square:
+                continue
+            if self.band.q in d.equation.indices:
+                rows.add(d.tensor.name)
+            elif over_queries(d.equation, self.band.q):
+                sums.add(d.tensor.name)
+            else:
+                raise _RefusedError(f"{d.tensor.name} reads the square for no single {self.band.q}", d.equation)
         scans = [p for p in parts_of(self.program) if isinstance(p, Recurrence)]
-        if any(t.name in found for p in scans for t in p.tensors):
+        if any(t.name in self.square | rows for p in scans for t in p.tensors):
             raise _RefusedError("a scan is part of it", self.program)
-        return frozenset(found)
+        return frozenset(rows), frozenset(sums)
 
     def run(self) -> ir.Program:
         names = names_in_use(self.program)
         names.reserve(i for t in self.tiles for i in t.extents)
-        inside = [_Tiled(self.program, self.band, t, self.square, self.region, names) for t in self.tiles]
+        inside = [_Tiled(self.program, self.band, t, self.square, self.rows, self.sums, names) for t in self.tiles]
+        sums = Sums(self.program, self.band, names)
         made: list[Part] = []
         for p in parts_of(self.program):
             if isinstance(p, Recurrence) or p.tensor.name not in self.region:
@@ -121,9 +113,12 @@ class _Square:
                 continue
             tiled = [t.definition(p) for t in inside]
             made += [part for parts in tiled for part in parts]
-            if p.tensor.name not in self.square and self._read_whole(p.tensor):
+            if p.tensor.name in self.sums:
+                made += sums.whole(p, [(t.tile, parts[-1]) for t, parts in zip(inside, tiled, strict=True)])
+            elif p.tensor.name not in self.square and self._read_whole(p.tensor):
                 made += [t.whole(p, parts[-1]) for t, parts in zip(inside, tiled, strict=True)]
-        return rebuilt(self.program, made, dict.fromkeys(r for t in inside for r in t.new_indices))
+        new = [r for t in inside for r in t.new_indices] + sums.new_indices
+        return rebuilt(self.program, made, dict.fromkeys(new))
 
     def _read_whole(self, tensor: ir.Tensor) -> bool:
         """Whether an output, or read by what is not blocked."""
@@ -145,7 +140,8 @@ class _Tiled:
     band: Band
     tile: Tile
     square: frozenset[str]
-    region: frozenset[str]
+    rows: frozenset[str]
+    sums: frozenset[str]
     names: FreshNames
     new_indices: list[ir.IndexRange] = field(default_factory=list[ir.IndexRange])
     copies: list[Definition] = field(default_factory=list[Definition])
@@ -153,7 +149,9 @@ class _Tiled:
     def __post_init__(self) -> None:
         self._index(self.tile.extents)
         self.at = {self.band.q: affine.expression(self.tile.q), self.band.k: affine.expression(self.tile.k)}
-        self.tiled = {name: self.names.fresh(f"{name}_{self.tile.suffix}") for name in sorted(self.region)}
+        self.tiled = {
+            name: self.names.fresh(f"{name}_{self.tile.suffix}") for name in sorted(self.square | self.rows | self.sums)
+        }
 
     def _index(self, extents: Mapping[str, ir.Expr]) -> None:
         self.new_indices += [ir.IndexRange(name, _integer(0), high) for name, high in extents.items()]
@@ -166,13 +164,18 @@ class _Tiled:
         if len(indices) > MAX_AXES:
             raise _RefusedError(f"{d.tensor.name} in blocks has {len(indices)} axes, a TPC tensor has {MAX_AXES}", e)
         operands = contraction_of(e, self.program) is not None
-        value = self._visit(e.value, operands)
+        summed = d.tensor.name in self.sums
+        if summed and isinstance(e.value, ir.Reduce):
+            value = self._reduce(e.value, operands)
+        else:
+            value = self._visit(e.value, operands)
         domain = self._visit(e.domain, False) if e.domain is not None else None
         if d.tensor.name in self.square and not operands:
             domain = conjunction([domain, *self._inside()])
         name = self.tiled[d.tensor.name]
         shape = tuple(self.tile.extents.get(i) or self.program.range_of(i).high for i in indices)
-        tensor = replace(d.tensor, name=name, shape=shape, role=ir.Role.INTERMEDIATE)
+        dtype = DType.F32 if summed else d.tensor.dtype
+        tensor = replace(d.tensor, name=name, shape=shape, dtype=dtype, role=ir.Role.INTERMEDIATE)
         return [*self.copies[known:], Definition(tensor, ir.Equation(name, indices, value, domain, span=e.span))]
 
     def whole(self, d: Definition, tiled: Definition) -> Definition:
@@ -184,18 +187,22 @@ class _Tiled:
         return Definition(d.tensor, equation)
 
     def _axes(self, indices: Sequence[str]) -> tuple[str, ...]:
-        """q and k become row and column; the block, where there is one, goes where the first of them was."""
+        """q and k become row and column; the block, where there is one, goes where the first of them was, else last."""
         own = {self.band.q: self.tile.row, self.band.k: self.tile.column}
         result: list[str] = []
         for i in indices:
             if i in own and self.tile.block is not None and self.tile.block not in result:
                 result.append(self.tile.block)
             result.append(own.get(i, i))
+        if self.tile.block is not None and self.tile.block not in result:
+            result.append(self.tile.block)
         return tuple(result)
 
     def _visit(self, e: ir.Expr, operands: bool) -> ir.Expr:
         """An expression of the region in the tile. `operands`: reads of other tensors become copies."""
         match e:
+            case ir.Reduce() if self.band.q in e.indices:
+                raise _RefusedError(f"a reduction over {self.band.q} reads the square", e)
             case ir.Reduce():
                 return self._reduce(e, operands)
             case ir.Index():
@@ -203,7 +210,7 @@ class _Tiled:
             case ir.Binary() if e.operator in ir.COMPARISONS:
                 moved = with_children(e, [self._visit(c, operands) for c in ir.children(e)])
                 return _balanced(moved) if isinstance(moved, ir.Binary) and moved is not e else moved
-            case ir.Read() if e.tensor in self.region:
+            case ir.Read() if e.tensor in self.square | self.rows:
                 return self._own(e)
             case ir.Read() if operands and ir.free_indices(e) & {self.band.q, self.band.k}:
                 return self._copied(e)
@@ -223,16 +230,15 @@ class _Tiled:
         return ir.Read(self.tiled[e.tensor], tuple(ir.Index(i) for i in self._axes(names)), e.dtype, span=e.span)
 
     def _reduce(self, e: ir.Reduce, operands: bool) -> ir.Expr:
-        if self.band.q in e.indices:
-            raise _RefusedError(f"a reduction over {self.band.q} reads the square", e)
-        if self.band.k not in e.indices:
+        over = [i for i in (self.band.k, self.band.q) if i in e.indices]
+        if not over:
             return with_children(e, [self._visit(c, operands) for c in ir.children(e)])
         held = support_of(e, self.program)
         if any(p not in held for p in self.band.conditions):
-            raise _RefusedError(f"this reduction over {self.band.k} reaches beyond the band", e)
+            raise _RefusedError(f"this reduction over {over[0]} reaches beyond the band", e)
         domain = conjunction([self._visit(e.domain, False) if e.domain is not None else None, *self._inside()])
         sink = self._visit(e.sink, False) if e.sink is not None else None
-        indices = tuple(self.tile.column if i == self.band.k else i for i in e.indices)
+        indices = tuple({self.band.q: self.tile.row, self.band.k: self.tile.column}.get(i, i) for i in e.indices)
         body = self._visit(e.body, operands)
         if operands:  # operands are absent outside their tensors, and the matmul takes no domain
             domain = self._visit(e.domain, False) if e.domain is not None else None

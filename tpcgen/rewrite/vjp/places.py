@@ -91,7 +91,8 @@ class Places:
         factors = [f for f in term.factors if ir.free_indices(f) & over]
         if not moved or len(factors) < 2:
             return term, axes
-        indices = self.draft.ordered(kept)
+        along = [i for place, _ in axes for i in self.draft.ordered(ir.free_indices(place) & kept)]
+        indices = tuple(dict.fromkeys(along))  # as the tensor that was read has them
         part = self.draft.tensor(f"{self.name}_part", indices)
         found = self.total(Term(tuple(over), term.factors, term.divisors, term.where, term.negative))
         return Term(indices, (self.draft.define(part, indices, found.value, found.where),)), axes

@@ -1,0 +1,104 @@
+"""Backward ops over blocks of a band and steps of a triangle on the strict host device, judged against the interpreter:
+with a sink, a soft cap, grouped heads, rows without keys, logits of 1e5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.device.harness import TARGETS, Built, build, drawn
+from tpcgen.host.api import Session
+from tpcgen.interpreter.run import run
+from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.program import load_text
+from tpcgen.program.ir import Program
+from tpcgen.rewrite.vjp import vjp
+
+Tiled = dict[str, list[Built]]
+
+TEXT = """dtype T in bf16, f32
+
+op attend(Q: T[B, H, N, D], K: T[B, G, N, D], V: T[B, G, N, E], snk: f32[H], W: int = 4) -> O: T[B, H, N, E]
+    where H % G == 0, W >= 1
+{
+    S[b,h,q,k] = SCORE
+    P[b,h,q,k] = softmax[k where DOMAIN](S[b,h,q,k])
+    O[b,h,q,e] = snk[h] + sum[k](P[b,h,q,k] * V[b,h // (H // G),k,e])
+}
+"""
+SUM = "rsqrt(D) * sum[d](Q[b,h,q,d] * K[b,h // (H // G),k,d])"
+CAPPED = f"30 * tanh({SUM} / 30)"
+FORMS = {
+    "bands": (CAPPED, "q - W < k <= q sink snk[h]"),
+    "stairs": (CAPPED, "k <= q - W + 1 sink snk[h]"),
+    "bands_behind": (SUM, "q - 2 * W < k <= q - W"),
+}
+"""The first W - 1 rows of the second, and W of the third, have no key."""
+SIZES = [{"B": 1, "H": 2, "G": 1, "N": n, "D": 8, "E": 7, "W": w} for n, w in [(1, 1), (63, 64), (65, 2), (129, 30)]]
+SCALES = {"normal": 1.0, "large": 150.0}
+"""Of queries and keys: logits of up to about 1 and 1e5, where there is no cap."""
+IN_CI = ("bands", "bf16")
+MADE = [(name, dtype) for name in FORMS for dtype in ("bf16", "f32")]
+
+
+def _gradient(name: str, dtype: str) -> Program:
+    score, domain = FORMS[name]
+    program = load_text(TEXT.replace("SCORE", score).replace("DOMAIN", domain)).program("attend", T=dtype)
+    return vjp(program, ("Q", "K", "V", "snk"))
+
+
+def _built(folder: Path, made: Sequence[tuple[str, str]], targets: Sequence[str], most: int | None) -> Iterator[Tiled]:
+    """Of each target the first plans in blocks or steps, at most so many; all where it is None."""
+    programs = {f"{name}_{dtype}": _gradient(name, dtype) for name, dtype in made}
+    tiled = {
+        (key, target): [n for n, p in enumerate(enumerate_plans(program, target)) if " of " in p.label][:most]
+        for key, program in programs.items()
+        for target in targets
+    }
+    assert all(tiled.values())
+    with Session() as session:
+        yield build(programs, folder, session, targets, lambda key, target, n: n in tiled[key, target])
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiled]:
+    yield from _built(tmp_path_factory.mktemp("first"), [IN_CI], ["gaudi2"], 1)
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiled]:
+    yield from _built(tmp_path_factory.mktemp("every"), MADE, TARGETS, None)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_backward_in_blocks_computes_what_vjp_says(scale: str, first: Tiled) -> None:
+    _agree(first["_".join(IN_CI)], SCALES[scale])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("key", [f"{name}_{dtype}" for name, dtype in MADE])
+@pytest.mark.parametrize("scale", SCALES)
+def test_so_does_every_plan_in_blocks_and_steps(key: str, scale: str, every: Tiled) -> None:
+    _agree(every[key], SCALES[scale])
+
+
+def _agree(built: Sequence[Built], scale: float) -> None:
+    """Gradients as a whole: a row of one may be 0 but for rounding."""
+    for values in SIZES:
+        program = built[0].variant.plan.program
+        inputs = drawn(program, values, "normal")
+        inputs |= {name: (inputs[name] * scale).astype(inputs[name].dtype) for name in "QK"}
+        truth, device = (run(program, inputs, {"W": values["W"]}, mode=mode) for mode in ("exact", "device"))
+        for plan in built:
+            found = plan.run(values, inputs)
+            for output in program.outputs:
+                y, expected = (x[output.name].astype(np.float64) for x in (found, truth))
+                largest = np.abs(expected).max()
+                rounding = np.abs(device[output.name] - expected).max()
+                ulp = 2.0**-8 if output.dtype.size == 2 else 2.0**-22
+                worst = np.abs(y - expected).max()
+                assert worst <= 2 * rounding + ulp * largest, (plan.target, plan.label, values, output.name)
