@@ -16,6 +16,7 @@ from tpcgen.program import print as text
 from tpcgen.rewrite.chunk import chunk
 from tpcgen.rewrite.normalise import normalise
 from tpcgen.rewrite.outcome import Refused
+from tpcgen.rewrite.vjp import vjp
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -177,3 +178,42 @@ def test_decays_of_1e_30_over_65536_steps():
     assert np.isfinite(got).all()
     np.testing.assert_allclose(run(made, inputs, {})["O"], truth, rtol=1e-9, atol=1e-12)
     assert np.abs(got - truth).max() <= 4 * np.abs(device - truth).max()
+
+
+GRADIENTS = {
+    "sum": "O[b,h,q,e] = sum[k](A[b,h,q,k] * V[b,h,k,e])",
+    "quotient": "O[b,h,q,e] = sum[k](A[b,h,q,k] * V[b,h,k,e]) / (4 + sum[k](A[b,h,q,k]))",
+    "named": """Y[b,h,q,e] = sum[k](A[b,h,q,k] * V[b,h,k,e])
+        Z[b,h,q] = 1 / (4 + sum[k](A[b,h,q,k]))
+        O[b,h,q,e] = Y[b,h,q,e] * Z[b,h,q]""",
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize("n", [1, 4, 7, 9])
+def test_chunks_of_a_gradient_compute_what_it_says(name, n):
+    """Sums over the queries of each key run from the last chunk; a row's sum adds a term to the scores' cotangent."""
+    gradient = gradient_of(GRADIENTS[name])
+    values = {"B": 2, "H": 2, "N": n, "D": 3, "E": 2}
+    made = chunked(gradient, 4)
+    arrays = inputs_of(gradient, values)
+    before, after = (run(p, arrays, {}) for p in (gradient, made))
+    for output in before:
+        np.testing.assert_allclose(after[output], before[output], rtol=1e-5, atol=1e-5)
+    assert load_text(text.program(made)).program("f_vjp") == made
+
+
+def test_a_chunked_gradient_has_no_square():
+    normal = normalise(chunked(gradient_of(GRADIENTS["quotient"]), 64))
+    bound = sizes.bind(normal, {"B": 1, "H": 1, "N": 131072, "D": 64, "E": 64}).values
+    inner = [t for t in normal.tensors if t.role is ir.Role.INTERMEDIATE]
+    assert max(np.prod([sizes.evaluate(e, bound) for e in t.shape]) for t in inner) <= 131072 * 64
+
+
+def gradient_of(output):
+    source = f"""op f(Q: f32[B, H, N, D], K: f32[B, H, N, D], V: f32[B, H, N, E]) -> O: f32[B, H, N, E]
+    {{
+        A[b,h,q,k] = sum[d](Q[b,h,q,d] * K[b,h,k,d]) where k <= q
+        {output}
+    }}"""
+    return vjp(load_text(source).program("f"), ("Q", "K", "V"))

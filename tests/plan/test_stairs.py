@@ -61,7 +61,6 @@ def test_steps_of_a_gradient_compute_what_it_says(name, m, n):
     values = {"B": 2, "H": 2, "G": 1, "M": m, "N": n, "D": 2, "E": 2, "W": 3}
     own = {*program.sizes, *(a.name for a in program.attributes)}
     same(gradient, made, {k: v for k, v in values.items() if k in own})
-    assert load_text(text.program(made)).program("f_vjp") == made
 
 
 @settings(max_examples=30, deadline=None)

@@ -9,7 +9,9 @@ state before chunk n,
                                                        O[n,i,e]    = sum[j](A[n,i,j] * V[n,j,e])
                                                                    + g[64*n] * D[n,i,0] * sum[d](Q[n,i,d] * S_in[n,d,e])
 
-and `sum[k](A[q,k] * V[k,e])` with `A[q,k] = sum[d](..) where k <= q` is the same without gates.
+and `sum[k](A[q,k] * V[k,e])` with `A[q,k] = sum[d](..) where k <= q` is the same without gates. In a gradient such
+squares have sums over q too, which run from the last chunk to the first, and their scores may have a term of q or of k
+more: `dA[q,k] = sum[e](dY[q,e] * V[k,e]) + dZ[q] where k <= q`. It adds a state of the sums that it multiplies.
 
 D is made by a scan over i of products, D[i] = g[i] * D[i - 1] from 1 on the diagonal: each entry is within 64 roundings
 of the truth and underflows to 0 by itself, whatever the gates. Differences of running sums of log g lose that: at 64
@@ -66,7 +68,8 @@ class Sink:
 class Flow:
     """`q`, `k` are expressions of the rows, t and d, `gate` of the rows and t (None: 1), a sink's value of rows, t, e.
 
-    `inclusive`: step t sees its own k and value.
+    `inclusive`: step t sees its own k and value. `plus`: two factors, of step t and of the step that it sees, whose
+    product is added to that of q and k. `reverse`: steps see those after them; then there is no gate.
     """
 
     rows: tuple[str, ...]
@@ -78,6 +81,8 @@ class Flow:
     inclusive: bool
     sinks: tuple[Sink, ...]
     span: ir.Node
+    plus: tuple[ir.Expr, ir.Expr] | None = None
+    reverse: bool = False
 
 
 class _RefusedError(Exception):
@@ -109,7 +114,12 @@ def _chunked(program: ir.Program, size: int) -> ir.Program:
     scan = next((s for s in program.body if isinstance(s, ir.Scan)), None)
     if scan is not None:
         return _FromScan(program, scan, size).run()
-    return _FromSquare(split_contractions(program), size).run()
+    made = _FromSquare(split_contractions(program), size).run()
+    while True:
+        try:
+            made = _FromSquare(made, size).run()
+        except _RefusedError:
+            return made
 
 
 # --- a scan -----------------------------------------------------------------------------------------------------------
@@ -273,6 +283,49 @@ def _split_update(value: ir.Expr, state: ir.StateInit, update: ir.Update) -> tup
 # --- the square -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """`weights` are the `scores`, a contraction, and the term `plus`, where the domain of the weights holds."""
+
+    weights: Definition
+    scores: Definition
+    plus: ir.Expr | None
+
+
+@dataclass
+class _Way:
+    """Sums over the keys of each query, or over the queries of each key: what is summed over is `over`."""
+
+    flow: Flow
+    over: str
+    sinks: list[Sink] = field(default_factory=list[Sink])
+    first: Definition | None = None
+
+    def take(self, reader: Definition, found: Iterator[Sink]) -> None:
+        self.sinks += found
+        self.first = self.first or reader
+
+
+def _reversed(flow: Flow, q: str, k: str) -> Flow:
+    """The flow of the sums over q at each k."""
+    to: dict[str, ir.Expr] = {q: ir.Index(k)}
+    plus = (substitute(flow.plus[1], to), substitute(flow.plus[0], to)) if flow.plus is not None else None
+    return replace(flow, t=k, q=substitute(flow.k, to), k=substitute(flow.q, to), plus=plus, reverse=True)
+
+
+def _with_a_term(value: ir.Expr) -> Iterator[tuple[ir.Read, ir.Expr | None]]:
+    """Reads that a value may be, or may be with a term beside it."""
+    match value:
+        case ir.Read():
+            yield value, None
+        case ir.Binary(operator="+", left=left, right=right):
+            for one, other in ((left, right), (right, left)):
+                if isinstance(one, ir.Read):
+                    yield one, other
+        case _:
+            return
+
+
 class _FromSquare:
     def __init__(self, program: ir.Program, size: int) -> None:
         self.program, self.size = program, size
@@ -280,43 +333,44 @@ class _FromSquare:
         self.definitions = definitions(program)
 
     def index(self) -> str:
-        weights, _ = self._weights()
-        return self._pair(weights)[0]
+        return self._pair(self._scored().weights)[0]
 
     def run(self) -> ir.Program:
-        weights, scores = self._weights()
-        found = contraction_of(scores.equation, self.program)
-        assert found is not None
+        scored = self._scored()
+        weights = scored.weights
         q, k = self._pair(weights)
-        flow = self._flow(weights, scores, q, k)
-        builder = _Builder(self.program, self.names, self.size)
-        sums: dict[ir.Reduce, ir.Expr] = {}
-        sinks: list[Sink] = []
-        parts: list[Part] = []
-        gone = {weights.tensor.name, scores.tensor.name}
+        flow = self._flow(scored, q, k)
+        gone = {weights.tensor.name, scored.scores.tensor.name}
         readers = [d for d in self.definitions if _reads(d.equation, weights.tensor.name) and d.tensor.name not in gone]
+        sums: dict[ir.Reduce, ir.Expr] = {}
+        ways = [_Way(flow, k), _Way(_reversed(flow, q, k), q)]
         for d in readers:
-            sinks += self._sinks(d, weights, flow, k, sums)
-        if not sinks:
+            way = ways[1] if self._sums_over(d, q, weights) else ways[0]
+            way.take(d, self._sinks(d, weights, way.flow, way.over, sums))
+        if not any(way.sinks for way in ways):
             raise _RefusedError(f"nothing sums {weights.tensor.name} over {k}", weights.equation)
-        whole = replace(flow, sinks=tuple(sinks))
-        made = builder.flow(whole)
-        replaced = {s.target.name for s in sinks}
-        placed = False
+        builder = _Builder(self.program, self.names, self.size)
+        made = {way.first: builder.flow(replace(way.flow, sinks=tuple(way.sinks))) for way in ways if way.sinks}
+        replaced = {s.target.name for way in ways for s in way.sinks}
+        parts: list[Part] = []
         for p in parts_of(self.program):
             if isinstance(p, Recurrence):
                 parts.append(p)
                 continue
             if p.tensor.name in gone:
                 continue
-            if p in readers and not placed:
-                self._require_known(sinks, parts, p)
-                parts += made
-                placed = True
+            if p in made:
+                self._require_known(next(way.sinks for way in ways if way.first == p), parts, p)
+                parts += made[p]
             if p.tensor.name not in replaced:
                 value = rewrite(p.equation.value, lambda x: sums.get(x, x) if isinstance(x, ir.Reduce) else x)
                 parts.append(replace(p, equation=replace(p.equation, value=value)))
         return rebuilt(self.program, parts, builder.new_indices)
+
+    def _sums_over(self, d: Definition, index: str, weights: Definition) -> bool:
+        name = weights.tensor.name
+        found = [x for x in ir.walk(d.equation.value) if isinstance(x, ir.Reduce) and _mentions(x, name)]
+        return any(index in x.indices for x in found)
 
     def _require_known(self, sinks: Sequence[Sink], parts: Sequence[Part], reader: Definition) -> None:
         """All sums are made where the first of them is read."""
@@ -326,17 +380,18 @@ class _FromSquare:
         if later:
             raise _RefusedError(f"{later[0]} is made of one sum and part of another", reader.equation)
 
-    def _weights(self) -> tuple[Definition, Definition]:
-        """The tensor `A[.., q, k] = scores where k <= q`, and the contraction that makes its scores."""
+    def _scored(self) -> _Scored:
+        """The tensor `A[.., q, k] = scores where k <= q`, with the contraction that makes its scores."""
         by_name = {d.tensor.name: d for d in self.definitions}
         for d in self.definitions:
-            value = d.equation.value
-            if d.equation.domain is None or not isinstance(value, ir.Read) or value.tensor not in by_name:
+            if d.equation.domain is None:
                 continue
-            source = by_name[value.tensor]
-            same = value.indices == tuple(ir.Index(i) for i in source.equation.indices)
-            if same and contraction_of(source.equation, self.program) is not None:
-                return d, source
+            for value, plus in _with_a_term(d.equation.value):
+                source = by_name.get(value.tensor)
+                if source is None or value.indices != tuple(ir.Index(i) for i in source.equation.indices):
+                    continue
+                if contraction_of(source.equation, self.program) is not None:
+                    return _Scored(d, source, plus)
         raise _RefusedError("no sum of products is kept where k <= q: nothing to chunk", self.program)
 
     def _pair(self, weights: Definition) -> tuple[str, str]:
@@ -348,7 +403,8 @@ class _FromSquare:
                     return q, k
         raise _RefusedError(f"{weights.tensor.name} is kept where another condition than k <= q holds", e)
 
-    def _flow(self, weights: Definition, scores: Definition, q: str, k: str) -> Flow:
+    def _flow(self, scored: _Scored, q: str, k: str) -> Flow:
+        weights, scores = scored.weights, scored.scores
         found = contraction_of(scores.equation, self.program)
         assert found is not None
         ranges = [self.program.range_of(i) for i in (q, k)]
@@ -368,12 +424,22 @@ class _FromSquare:
         if len(users) > 1:
             raise _RefusedError(f"{scores.tensor.name} has other readers", users[1].equation)
         keys = substitute(sides[1], {k: ir.Index(q)})
-        return Flow(rows, q, found.summed[0], sides[0], keys, None, True, (), scores.equation)
+        plus = self._plus(scored, q, k)
+        return Flow(rows, q, found.summed[0], sides[0], keys, None, True, (), scores.equation, plus)
+
+    def _plus(self, scored: _Scored, q: str, k: str) -> tuple[ir.Expr, ir.Expr] | None:
+        """The term beside the scores, as a factor of q and one of k, both read at q."""
+        if scored.plus is None:
+            return None
+        free = ir.free_indices(scored.plus)
+        if {q, k} <= free or _mentions(scored.plus, scored.scores.tensor.name):
+            raise _RefusedError(f"{text(scored.plus)} is added to the scores: no term of {q} or {k} alone", scored.plus)
+        return (_ONE, substitute(scored.plus, {k: ir.Index(q)})) if k in free else (scored.plus, _ONE)
 
     def _sinks(
         self, d: Definition, weights: Definition, flow: Flow, k: str, sums: dict[ir.Reduce, ir.Expr]
     ) -> Iterator[Sink]:
-        """The contraction that a reader is, or the sums of the weights in it."""
+        """The contraction that a reader is, or the sums of the weights in it; k: what it sums over."""
         name = weights.tensor.name
         found = contraction_of(d.equation, self.program)
         if found is not None and found.domain is None and found.summed == (k,):
@@ -422,6 +488,7 @@ class _Builder:
     size: int
     new_indices: list[ir.IndexRange] = field(default_factory=list[ir.IndexRange])
     made: list[Part] = field(default_factory=list[Part])
+    plus: tuple[ir.Expr, ...] | None = None
 
     def flow(self, flow: Flow) -> list[Part]:
         """Definitions of the sinks' targets."""
@@ -439,6 +506,7 @@ class _Builder:
         q = self._blocked("q", flow.q, self.i, flow.d)
         k = self._blocked("k", flow.k, self.j, flow.d)
         decays = self._decays() if flow.gate is not None else None
+        self.plus = None if flow.plus is None else tuple(map(self._of_steps, flow.plus, (self.i, self.j)))
         weights = self._weights(q, k, decays, d)
         keys = k if decays is None else self._decayed(k, decays)
         for sink in flow.sinks:
@@ -481,6 +549,15 @@ class _Builder:
         inside = ir.Binary("<", at, self.length)
         moved = substitute(value, {self.f.t: at})
         return self._define(f"{name}_c", (*self.f.rows, self.n, step, column), moved, inside)
+
+    def _of_steps(self, factor: ir.Expr, step: str) -> ir.Expr:
+        """A factor at the steps of each chunk."""
+        if isinstance(factor, ir.Literal):
+            return factor
+        at = self._at(step)
+        inside = ir.Binary("<", at, self.length)
+        indices = (*self.f.rows, self.n, step)
+        return self._read(self._define("plus_c", indices, substitute(factor, {self.f.t: at}), inside), *indices)
 
     def _decays(self) -> ir.Tensor:
         """D[.., n, i, j]: the product of the gates after j up to i; up to i - 1 where a step does not see itself."""
@@ -525,7 +602,11 @@ class _Builder:
         elif decays is not None:
             before = ir.Call("max", (affine.expression(_minus_one(ir.Index(i))), _integer(0)))
             value = ir.Binary("*", value, self._read(decays, *rows, n, before, j))
+        if self.plus is not None:
+            value = ir.Binary("+", value, _product([f for f in self.plus if f is not _ONE]))
         seen = ir.Binary("<=" if self.f.inclusive else "<", ir.Index(j), ir.Index(i))
+        if self.f.reverse:
+            seen = ir.Binary("<=", ir.Index(i), ir.Index(j))
         return self._define("weight", (*rows, n, i, j), value, seen)
 
     def _decayed(self, k: ir.Tensor, decays: ir.Tensor) -> ir.Tensor:
@@ -543,6 +624,7 @@ class _Builder:
         key: ir.Expr = self._read(k, *rows, n, j, d)
         inside: ir.Expr = weight
         added: ir.Expr = key
+        value: ir.Expr = _ONE
         if sink.e is not None:
             values = self._blocked("v", sink.value, j, sink.e)
             value = self._read(values, *rows, n, j, sink.e)
@@ -563,6 +645,8 @@ class _Builder:
         if decays is not None:
             earlier = ir.Binary("*", self._before(decays), earlier)
         total = ir.Binary("+", self._read(within, *rows, n, i, *e), earlier)
+        if self.plus is not None:
+            total = ir.Binary("+", total, self._plus(sink, self.plus, value, e))
         blocks = self._define(f"{sink.target.name}_c", (*rows, n, i, *e), total, None, sink.target.dtype)
         size, step = _integer(self.size), ir.Index(self.f.t)
         own = (ir.Binary("//", step, size), ir.Binary("%", step, size))
@@ -572,6 +656,14 @@ class _Builder:
                 sink.target, ir.Equation(sink.target.name, (*rows, self.f.t, *e), whole, None, span=self.f.span.span)
             )
         )
+
+    def _plus(self, sink: Sink, factors: Sequence[ir.Expr], value: ir.Expr, e: tuple[str, ...]) -> ir.Expr:
+        """What the term beside the scores has of the chunks before."""
+        of_step, of_seen = factors
+        added = _product([f for f in (of_seen, value) if f is not _ONE])
+        update = self._define("added", (*self.f.rows, self.n, *e), self._sum(self.j, added))
+        before = self._read(self._states(sink, update, None, e), *self.f.rows, self.n, *e)
+        return _product([f for f in (of_step, before) if f is not _ONE])
 
     def _define_as(self, name: str, values: ir.Tensor, sink: Sink, dtype: DType) -> ir.Tensor:
         """The values again in the dtype the text multiplies them in."""
@@ -605,7 +697,9 @@ class _Builder:
             ir.Update(state.name, (*rows, *axes), value, None),
         )
         initial = ir.StateInit(state.name, (*rows, *axes), sink.initial)
-        self.made.append(Recurrence((state, before), ir.Scan(n, False, (initial,), body, span=self.f.span.span)))
+        self.made.append(
+            Recurrence((state, before), ir.Scan(n, self.f.reverse, (initial,), body, span=self.f.span.span))
+        )
         return before
 
     def _sum(self, index: str, body: ir.Expr) -> ir.Reduce:

@@ -22,9 +22,9 @@ op gqa_vjp(Q: T[B, H, M, D], K: T[B, G, N, D], V: T[B, G, N, E], dO: T[B, H, M, 
     P_mean[b,h,q]: f32 = sum[k](P[b,h,q,k] * dP[b,h,q,k])
     dS[b,h,q,k]: f32 = P[b,h,q,k] * (dP[b,h,q,k] - P_mean[b,h,q])
     dQ[b,h,q,d] = rsqrt(D) * sum[k](T(dS[b,h,q,k]) * K[b, h // (H // G), k, d])
-    dK_part[b,h,d,k]: f32 = rsqrt(D) * sum[q](T(dS[b,h,q,k]) * Q[b,h,q,d])
+    dK_part[b,h,k,d]: f32 = rsqrt(D) * sum[q](T(dS[b,h,q,k]) * Q[b,h,q,d])
     dK[b,g,k,d] = sum[h_r where 0 <= g * (H // G) + h_r and g * (H // G) + h_r
-        < H](dK_part[b, g * (H // G) + h_r, d, k])
+        < H](dK_part[b, g * (H // G) + h_r, k, d])
     dV_part[b,h,k,e]: f32 = sum[q](dO[b,h,q,e] * T(P[b,h,q,k]))
     dV[b,g_2,k,e] = sum[h_r_2 where 0 <= g_2 * (H // G) + h_r_2 and g_2 * (H // G) + h_r_2
         < H](dV_part[b, g_2 * (H // G) + h_r_2, k, e])
