@@ -143,12 +143,17 @@ class Facts:
     """Polynomials known to be at least 0."""
 
     def __init__(self, facts: Iterable[Polynomial] = ()) -> None:
-        self._facts = [tighten(f) for f in facts if as_constant(f) is None]
+        self._facts = {freeze(f): f for f in map(tighten, facts) if as_constant(f) is None}
+        self._about: dict[Monomial, list[tuple[int, Polynomial]]] = {}
+        """The facts in which a product occurs, with its coefficient."""
+        for fact in self._facts.values():
+            for monomial, coefficient in fact.items():
+                self._about.setdefault(monomial, []).append((coefficient, fact))
+        self._failed: dict[FrozenPolynomial, int] = {}
+        """Goals that were not proven, with the depth looked to."""
 
     def extended(self, facts: Iterable[Polynomial]) -> Facts:
-        result = Facts()
-        result._facts = [*self._facts, *(tighten(f) for f in facts if as_constant(f) is None)]
-        return result
+        return Facts([*self._facts.values(), *facts])
 
     def prove(self, goal: Polynomial, depth: int = 6) -> bool:
         """True only if goal >= 0 follows over the integers; False says nothing."""
@@ -156,12 +161,18 @@ class Facts:
         value = as_constant(goal)
         if value is not None:
             return value >= 0
-        if depth == 0:
+        key = freeze(goal)
+        if depth <= self._failed.get(key, 0):
             return False
+        proven = self._follows(goal, depth)
+        if not proven:
+            self._failed[key] = depth
+        return proven
+
+    def _follows(self, goal: Polynomial, depth: int) -> bool:
         pivot = min((m for m in goal if m), key=_difficulty)
         factor = goal[pivot]
-        for fact in self._facts:
-            other = fact.get(pivot, 0)
+        for other, fact in self._about.get(pivot, ()):
             if other * factor > 0:
                 rest = subtract(scale(goal, abs(other)), scale(fact, abs(factor)))
                 if self.prove(rest, depth - 1):
@@ -265,6 +276,7 @@ def _negative(term: Expr) -> Expr:
     return Unary("-", term)
 
 
+@lru_cache(maxsize=8192)
 def _difficulty(monomial: Monomial) -> tuple[int, list[str]]:
     """Sizes are the easiest to bound, so they come last."""
     return (1 if all(isinstance(atom, Size) for atom in monomial) else 0, [_key(a) for a in monomial])

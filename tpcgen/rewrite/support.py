@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
+from typing import Generic, TypeVar, cast
 
 from tpcgen.diagnostics import NOWHERE, Span
 from tpcgen.program import affine, ir
@@ -19,6 +20,7 @@ from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import substitute, with_children
 from tpcgen.rewrite.edit import conjunction, conjuncts
 
+Item = TypeVar("Item")
 ZERO = ir.Literal(0.0, DType.F32)
 _KEEP_ZERO = frozenset({"tanh", "erf", "gelu", "silu", "relu", "elu", "sin", "abs", "sqrt", "floor"})
 """Functions f with f(0) = 0."""
@@ -107,8 +109,7 @@ class Supports:
 
     def _covered(self, equation: ir.Equation, read: ir.Read) -> ir.Expr | None:
         """Where an equation makes what is read present; None for everywhere."""
-        value = Supports(self.program, given=equation.domain).of(equation.value)
-        where = conjunction([equation.domain, value.where])
+        where = _present(_Same(equation), _Same(self.program))
         moved = {i: at for i, at in zip(equation.indices, read.indices, strict=True) if at != ir.Index(i)}
         return _simplified(substitute(where, moved), self.program) if where is not None and moved else where
 
@@ -191,6 +192,27 @@ class Supports:
                 return Presence(value, where, False)
             case _:
                 return Presence(value, exists(support, e.indices, self.program), e.kind == "sum")
+
+
+class _Same(Generic[Item]):
+    """A key that only the very same object equals: equal ones may come from other lines of source."""
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.item is cast("_Same[Item]", other).item
+
+    def __hash__(self) -> int:
+        return hash(self.item)
+
+
+@lru_cache(maxsize=1024)
+def _present(equation: _Same[ir.Equation], program: _Same[ir.Program]) -> ir.Expr | None:
+    """Where an equation makes its target present, in its own indices; None for everywhere."""
+    domain = equation.item.domain
+    value = Supports(program.item, given=domain).of(equation.item.value)
+    return conjunction([domain, value.where])
 
 
 def exists(where: ir.Expr | None, indices: Iterable[str], program: ir.Program) -> ir.Expr | None:
@@ -280,6 +302,7 @@ def _without(where: ir.Expr | None, index: str, program: ir.Program) -> ir.Expr 
     return conjunction([*kept, *_independent([affine.subtract(h, lo) for lo in low for h in high], known)])
 
 
+@lru_cache(maxsize=1024)
 def implies(given: ir.Expr | None, wanted: ir.Expr | None, program: ir.Program) -> bool:
     """Whether `wanted` provably holds wherever `given` does; False says nothing."""
     assumed = [p for c in conjuncts(given) for p in at_least_zero(c) or []]
