@@ -1,6 +1,7 @@
-# Linear attention (Katharopoulos et al. 2020), causal: the softmax's exponential of a dot product is replaced by a dot
+# Linear attention (Katharopoulos et al. 2020): the softmax's exponential of a dot product is replaced by a dot
 # product of positive features, elu + 1 in `linear`, ReLU in `linear_relu` (with the 1/1000 of Performer's, so that no
-# row is divided by 0). It is written quadratically: reassociation is the compiler's job.
+# row is divided by 0). `linear_bidirectional` sees every key, as encoders and cross attention do. All are written
+# quadratically: reassociation is the compiler's job.
 dtype T in bf16, f32
 
 fn elu_feature(x) = elu(x) + 1
@@ -19,4 +20,10 @@ op linear_relu(Q: T[B, H, N, D], K: T[B, H, N, D], V: T[B, H, N, E]) -> O: T[B, 
     O[b,h,q,e] = sum[k](A[b,h,q,k] * V[b,h,k,e]) / sum[k](A[b,h,q,k])
 }
 
-check odd { B = 1, H = 3, N = 65, D = 40, E = 24 }
+op linear_bidirectional(Q: T[B, H, M, D], K: T[B, H, N, D], V: T[B, H, N, E]) -> O: T[B, H, M, E]
+{
+    A[b,h,q,k] = sum[d](elu_feature(Q[b,h,q,d]) * elu_feature(K[b,h,k,d]))
+    O[b,h,q,e] = sum[k](A[b,h,q,k] * V[b,h,k,e]) / (sum[k](A[b,h,q,k]) + 1e-6)
+}
+
+check odd { B = 1, H = 3, M = 33, N = 65, D = 40, E = 24 }

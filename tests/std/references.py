@@ -326,6 +326,16 @@ def linear_relu(Q: Array, K: Array, V: Array) -> Array:
     return _linear(*(np.clip(x, 0, None) + 1e-3 for x in (Q, K)), V)
 
 
+def linear_bidirectional(Q: Array, K: Array, V: Array) -> Array:
+    Q, K, V = _wide(Q, K, V)
+    out = np.zeros((*Q.shape[:3], V.shape[3]))
+    features_q, features_k = (np.where(x > 0, x + 1, np.exp(np.minimum(x, 0))) for x in (Q, K))
+    for b, h, i in np.ndindex(*Q.shape[:3]):
+        weights = features_k[b, h] @ features_q[b, h, i]
+        out[b, h, i] = weights @ V[b, h] / (weights.sum() + 1e-6)
+    return out
+
+
 def performer(Q: Array, K: Array, V: Array, w: Array, eps: float) -> Array:
     """Softmax kernel features of the paper's published code: stabilised per query, and over all keys of a head."""
     Q, K, V, w = _wide(Q, K, V, w)
@@ -445,9 +455,9 @@ REFERENCES: dict[str, Reference] = {
     f.__name__: f
     for f in (
         alibi, bigbird, block_list, block_sparse, block_sparse_few, causal, causal_from, decode, dilated, document,
-        gated_linear, gformer, gla, hf_full, linear, linear_relu, longformer, longformer_first, mamba1, mamba2, mla,
-        mqa, paged_decode, performer, prefix, prefix_first, qk_norm, retnet, retnet_parallel, rope, rope_pairs,
-        sigmoid_attention, softcap, streaming, swin, swin_shifted, t5_bias, varlen, varlen_cross, window,
+        gated_linear, gformer, gla, hf_full, linear, linear_bidirectional, linear_relu, longformer, longformer_first,
+        mamba1, mamba2, mla, mqa, paged_decode, performer, prefix, prefix_first, qk_norm, retnet, retnet_parallel, rope,
+        rope_pairs, sigmoid_attention, softcap, streaming, swin, swin_shifted, t5_bias, varlen, varlen_cross, window,
         window_around, window_sink,
     )
 } | {"gqa": causal, "mla_absorbed": mla}  # fmt: skip

@@ -11,10 +11,13 @@ from tpcgen.syntax import ast
 _ENGINES = ("mme", "tpc")
 _OF_TILES = ("n", "i", "j")
 """Indices of tiles: which tile, and row and column in it."""
+_ONLY_WORDS = {"merge": "parts", "sums": "first"}
+"""Verbs whose last word is one of two: this one or `whole`."""
 _FORMS = {
     "tile": "tile INDEX LENGTH|whole;",
     "chunk": "chunk INDEX LENGTH|whole;",
     "merge": "merge INDEX parts|whole;",
+    "sums": "sums INDEX first|whole;",
     "steps": "steps INDEX NUMBER|whole;",
     "place": "place TENSOR mme|tpc;",
     "lane": "lane TENSOR INDEX;",
@@ -63,18 +66,19 @@ def _right(entry: ast.ScheduleEntry, scope: OpScope) -> bool:
         return _index(value, place, scope)
     if value == "whole":
         return True
-    if entry.verb == "merge":
-        return _parts(value, place, scope)
+    if entry.verb in _ONLY_WORDS:
+        return _only_word(entry.verb, value, place, scope)
     if not value.isdigit() or len(value) > 9 or int(value) == 0:
         scope.found.error("E236", f"{entry.verb} takes a positive number, not {value}", place, form)
         return False
     return True
 
 
-def _parts(value: str, place: Span, scope: OpScope) -> bool:
-    if value != "parts":
-        scope.found.error("E236", f"merge takes parts or whole, not {value}", place, _FORMS["merge"])
-    return value == "parts"
+def _only_word(verb: str, value: str, place: Span, scope: OpScope) -> bool:
+    word = _ONLY_WORDS[verb]
+    if value != word:
+        scope.found.error("E236", f"{verb} takes {word} or whole, not {value}", place, _FORMS[verb])
+    return value == word
 
 
 def _index(value: str, place: Span, scope: OpScope) -> bool:

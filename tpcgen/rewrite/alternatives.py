@@ -15,6 +15,7 @@ from tpcgen.rewrite.chunk import chunk, chunked_index
 from tpcgen.rewrite.merge_parts import merge_parts, merged_index
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.part_sums import part_sums
+from tpcgen.rewrite.reassociate import reassociate, reassociated_index
 from tpcgen.rewrite.split_pieces import split_pieces
 from tpcgen.rewrite.stairs import stairs, stepped_index
 
@@ -75,6 +76,7 @@ def _of_lengths(
 
 FAMILIES = (
     Family("parts", "merge", merged_index, (Form("parts", "merged parts", 0, merge_parts),)),
+    Family("sums", "sums", reassociated_index, (Form("first", "sums first", 0, reassociate),)),
     Family("bands", "tile", banded_index, _of_lengths("bands", (64, 128, 256), band)),
     Family("chunks", "chunk", chunked_index, _of_lengths("chunks", (64, 128, 256), chunk)),
     Family("stairs", "steps", stepped_index, _of_lengths("stairs", (4,), stairs)),
@@ -82,8 +84,9 @@ FAMILIES = (
 """In the order they are applied."""
 
 
-_OF_A_CONSTRUCT = ("pieces", "parts")
-"""Refusals that are told only where the text has what the rewrite is about: several equations, an `or`."""
+_OF_A_CONSTRUCT = ("pieces", "parts", "sums")
+"""Refusals that are told only where the text has what the rewrite is about: several equations, an `or`,
+a sum of products that is summed again."""
 
 
 def alternatives(program: ir.Program) -> Alternatives:
