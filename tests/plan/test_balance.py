@@ -32,6 +32,7 @@ op pieces(Q: bf16[H, N, D], K: bf16[H, N, D], V: bf16[H, N, D], Hs: int, W: int 
     C[h,q,c]: bf16 = sum[d](Q[h,q,d] * T[h,d,c])
     O[h,q,d] = A[h,q,d] where h < Hs
     O[h,q,d] = C[h,q,d] where h >= Hs
+    schedule { sums d whole; }
 }
 """
 APART = """
@@ -43,6 +44,7 @@ op apart(Q: bf16[H, N, D], K: bf16[H, N, D], V: bf16[H, N, D], Hs: int) -> O: bf
     C[h,q,d]: bf16 = sum[k](L[h,q,k] * V[h,k,d])
     O[h,q,d] = A[h,q,d] where h < Hs
     O[h,q,d] = C[h,q,d] where h >= Hs
+    schedule { sums k whole; }
 }
 """
 SIZES = {"H": 5, "N": 296, "D": 64}
