@@ -332,9 +332,9 @@ def _slots(kernel: Kernel, s: Statement) -> Slots:
             count = 1 if s.value.type is VType.BF16 or s.single else kernel.lanes.parts
             return Slots(store=count, spu=count, accesses=count)
         case LocalLoad():
-            return Slots(load=s.array.parts, spu=s.array.parts)
+            return Slots(load=s.dest.parts, spu=s.dest.parts)
         case LocalStore():
-            return Slots(store=s.array.parts, spu=s.array.parts)
+            return Slots(store=s.value.parts, spu=s.value.parts)
         case ScalarLet():
             return Slots(spu=1)
         case _:
@@ -350,6 +350,8 @@ def _vector_slots(kernel: Kernel, s: VectorOp) -> Slots:
         return Slots(vpu=1 if modern or s.op == "widen" else 2)
     if s.op == "widen_add":
         return Slots(vpu=1, four=1)
+    if s.op == "bmac":
+        return Slots(vpu=1)
     if s.op in ("mov", "imov", "bmov"):
         return Slots(move=s.dest.parts)
     if on_both_parts(s, kernel.target):

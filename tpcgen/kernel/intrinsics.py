@@ -91,6 +91,8 @@ class Intrinsics:
             case "widen_add":
                 x, added = (a.name for a in s.args if isinstance(a, Reg))
                 self._call(_assigned(s), "v_bf16_madd_acc32_b", [x, "1.0f", added])
+            case "bmac":
+                self._call(_assigned(s), "v_bf16_mac_acc32_b", [a.name for a in s.args if isinstance(a, Reg)])
             case _ if self._both_parts_at_once(s):
                 pass
             case _:
@@ -150,7 +152,7 @@ class Intrinsics:
                 self._call(head, "v_f32_mov_group_b", [args[0], "0xFFFFFFFF", "ALL_GROUPS", args[0]])
             case "shuffle":
                 self._call(head, "v_f32_shuffle_b", [*args, "0", args[0]])
-            case "mac" | "madd" | "nmadd":
+            case "mac" | "mac_by_parts" | "madd" | "nmadd":
                 self._multiply_add(s, args, part, head)
             case _ if s.pred is None:
                 self._call(head, f"{_SIMPLE[s.op]}_b", args)
@@ -163,7 +165,7 @@ class Intrinsics:
             self._call(head, "v_f32_mac_vb", [*args, "0", self.part(s.pred, part), "0"])
             return
         negate = ["SW_NEG"] if s.op == "nmadd" else []
-        fused = s.op != "mac" and self.kernel.target != "gaudi"
+        fused = s.op in ("madd", "nmadd") and self.kernel.target != "gaudi"
         self._call(head, "v_f32_madd_b" if fused else "v_f32_mac_b", [*args, *negate])
 
     # --- both parts at once -----------------------------------------------------------------------------------------

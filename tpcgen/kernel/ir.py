@@ -217,7 +217,7 @@ class LocalArray:
 
 @dataclass(frozen=True, slots=True)
 class LocalLoad:
-    """Element `at` of an array. It must have been stored."""
+    """Element `at` of an array. It must have been stored. A BF16 register is the first vector of an element."""
 
     dest: Reg
     array: LocalArray
@@ -226,7 +226,7 @@ class LocalLoad:
 
 @dataclass(frozen=True, slots=True)
 class LocalStore:
-    """`value` has the array's parts."""
+    """`value` has the array's parts; a BF16 register becomes the first vector of an element, whatever the parts."""
 
     array: LocalArray
     at: Expr
@@ -322,6 +322,10 @@ OPS: dict[str, OpInfo] = {
     # a * b + c, rounded once; mac: the last argument is the destination itself
     "mac": OpInfo((_F, _F, _F), _F, x2=True),
     "madd": OpInfo((_F, _F, _F), _F, x2=True),
+    # the same as two operations on a pair: x2 forms leave no slot for making addresses
+    "mac_by_parts": OpInfo((_F, _F, _F), _F),
+    # products of bf16 vectors added to a pair, rounded once: even lanes to the first part, odd ones to the second
+    "bmac": OpInfo((VType.BF16, VType.BF16, _F), _F),
     # c - a * b, rounded once
     "nmadd": OpInfo((_F, _F, _F), _F, x2=True),
     # select: a OP b ? c : d

@@ -38,6 +38,8 @@ _SPU, _SET_INDEX = 4, 1
 _LATENCY = {
     "mul": _MULTIPLY,
     "mac": _MULTIPLY,
+    "mac_by_parts": _MULTIPLY,
+    "bmac": _MULTIPLY,
     "madd": _MULTIPLY,
     "nmadd": _MULTIPLY,
     "widen_add": _MULTIPLY,

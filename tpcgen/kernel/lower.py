@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tpcgen.kernel.attention import draft_attention
 from tpcgen.kernel.bounds import integer, plus
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.fuse import widening_subtractions
@@ -44,7 +45,12 @@ def lower(stage: TpcStage, *, target: str, name: str) -> Kernel:
 
 def draft(stage: TpcStage, target: str) -> Kernel:
     """The kernel as it is scheduled, all that its cost depends on; named as the stage, registers not readable yet."""
-    made = draft_scan(stage, target) if any(isinstance(s, Scan) for s in stage.program.body) else _draft(stage, target)
+    if stage.tile:
+        made = draft_attention(stage, target)
+    elif any(isinstance(s, Scan) for s in stage.program.body):
+        made = draft_scan(stage, target)
+    else:
+        made = _draft(stage, target)
     return loads_ahead(loads_first(widening_subtractions(without_unused(made))))
 
 

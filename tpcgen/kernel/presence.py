@@ -170,7 +170,7 @@ def _reduce(e: Reduce, given: Given) -> Present:
 
 def _scaled(e: Reduce, where: Expr | None, body: Expr) -> Expr:
     """A maximum or minimum of c x as c times that of x, so that all that ask for it share one pass over x."""
-    factor, rest = _positive_factor(body, frozenset(e.indices)) if e.kind != "sum" else (None, body)
+    factor, rest = positive_factor(body, frozenset(e.indices)) if e.kind != "sum" else (None, body)
     value = Reduce(e.kind, e.indices, where, None, rest, span=e.span)
     return value if factor is None else Binary("*", factor, value, span=e.span)
 
@@ -192,7 +192,7 @@ def _partial_weight(e: Call, below: Binary) -> Expr:
     greatest, lowest = below.right.arguments
     assert isinstance(greatest, Reduce)
     body, where = explicit(below.left).value, domain(greatest.domain)
-    factor, scaled = _positive_factor(body, frozenset(greatest.indices))
+    factor, scaled = positive_factor(body, frozenset(greatest.indices))
     largest = Call("max", (Reduce("max", greatest.indices, where, None, scaled, span=greatest.span), lowest))
     difference = Binary("-", scaled, largest)
     if factor is None:
@@ -204,7 +204,7 @@ def _softmax(e: Reduce) -> Present:
     """exp(x - m) / (sum exp(x - m) + exp(sink - m)), m the maximum of the visited x and the sink."""
     body = explicit(e.body)
     where = both(domain(e.domain), body.where)
-    factor, scaled = _positive_factor(body.value, frozenset(e.indices))
+    factor, scaled = positive_factor(body.value, frozenset(e.indices))
     largest: Expr = Reduce(ROW_MAX, e.indices, where, None, scaled, span=e.span)
     in_scores = largest
     if factor is not None:
@@ -227,7 +227,7 @@ def _softmax(e: Reduce) -> Present:
     return Present(Binary("+", largest, Call(LOG_AT_LEAST_ONE, (total,)), span=e.span), point)
 
 
-def _positive_factor(e: Expr, bound: frozenset[str]) -> tuple[Expr | None, Expr]:
+def positive_factor(e: Expr, bound: frozenset[str]) -> tuple[Expr | None, Expr]:
     """(c, x) for c x, c > 0 the same at all points: rounding is monotone, so the maximum of c x is c times x's."""
     if isinstance(e, Binary) and e.operator == "*":
         for factor, rest in ((e.left, e.right), (e.right, e.left)):

@@ -21,6 +21,7 @@ from tpcgen.kernel.ir import (
     LocalStore,
     Loop,
     Note,
+    Reg,
     Scalar,
     ScalarLet,
     ScalarLoad,
@@ -177,6 +178,8 @@ class _Block:
                     self._store(s)
                 case LocalLoad():
                     self._local_load(s)
+                case LocalStore(value=Reg(type=VType.BF16)):
+                    self.lines.add(f"{_element(s, 0)} = as_float64({s.value.name});")
                 case LocalStore():
                     for part in range(s.array.parts):
                         self.lines.add(f"{_element(s, part)} = {self.intrinsics.part(s.value, part)};")
@@ -213,7 +216,9 @@ class _Block:
 
     def _local_load(self, s: LocalLoad) -> None:
         if s.dest.parts == 1:
-            self.lines.add(f"{type_name(s.dest)} {s.dest.name} = {_element(s, 0)};")
+            element = _element(s, 0)
+            element = f"as_bfloat128({element})" if s.dest.type is VType.BF16 else element
+            self.lines.add(f"{type_name(s.dest)} {s.dest.name} = {element};")
             return
         self.lines.add(f"{type_name(s.dest)} {s.dest.name};")
         for part in range(s.dest.parts):

@@ -55,7 +55,7 @@ _FLIPPED = {"less": "grt", "leq": "geq", "grt": "less", "geq": "leq", "eq": "eq"
 
 
 @dataclass(frozen=True)
-class _InPlace:
+class InPlace:
     """Operations of a function written where it is called (functions.Builder)."""
 
     scopes: Scopes
@@ -168,7 +168,7 @@ class Values:
         return name
 
     def _compute(self, e: Expr, env: Env, level: int, hint: str) -> Operand:
-        b = _InPlace(self.scopes, level, hint)
+        b = InPlace(self.scopes, level, hint)
         if type_of(e) is DType.I32:
             return b.op("itof", self.lanes.vector(e, env, level))
         match e:
@@ -206,7 +206,7 @@ class Values:
             case _:
                 args = (*args, *(self.value(a, env) for a in e.arguments[1:]))
         if e.function in INLINE:
-            return FUNCTIONS[e.function](_InPlace(self.scopes, level, name), self.precision, args)
+            return FUNCTIONS[e.function](InPlace(self.scopes, level, name), self.precision, args)
         return self._invoke(e.function, tuple(self.register(a, level) for a in args), level, name)
 
     def _invoke(self, function: str, arguments: tuple[Reg, ...], level: int, hint: str) -> Reg:

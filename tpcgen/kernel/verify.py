@@ -119,7 +119,8 @@ class _Verifier:
 
     def _array(self, s: LocalLoad | LocalStore) -> None:
         register = s.dest if isinstance(s, LocalLoad) else s.value
-        if s.array not in self.kernel.arrays or register.parts != s.array.parts:
+        fits = register.type is VType.BF16 or register.parts == s.array.parts
+        if s.array not in self.kernel.arrays or not fits:
             raise KernelError(f"{s} has no such array, or a register of other parts")
 
     def _vector(self, s: VectorOp, registers: dict[str, Reg], variables: set[str]) -> None:

@@ -30,11 +30,11 @@ class Assembler:
         self._notes = _notes(program, groups)
         self._pieces = _Pieces(program)
 
-    def plan(self, lanes: Mapping[int, str | None], label: str) -> Plan:
-        """`lanes`: the lane of each TPC group by position. DiagnosticError (E407) where a contraction is no batched
-        matmul whatever the layout.
+    def plan(self, lanes: Mapping[int, str | None], label: str, fused: int = 0) -> Plan:
+        """`lanes`: the lane of each TPC group by position; `fused`: how many keys the kernel of an attention takes at
+        a time. DiagnosticError (E407) where a contraction is no batched matmul whatever the layout.
         """
-        builder = _Builder(self._program, self._groups, lanes, self._shapes, self._pieces)
+        builder = _Builder(self._program, self._groups, lanes, self._shapes, self._pieces, fused)
         builder.run()
         buffers, stages = tuple(builder.buffers.values()), tuple(builder.stages)
         return Plan(self._source, self._target, label, buffers, stages, self._notes)
@@ -50,7 +50,7 @@ class _Pieces:
     def of(self, group: Group, name: str, names: Mapping[str, str], orders: Mapping[str, Order]) -> ir.Program:
         key = (name, tuple(names.items()), tuple(orders.items()))
         if key not in self._made:
-            self._made[key] = subprogram(self._program, group.statements, name, orders, names)
+            self._made[key] = subprogram(self._program, group.statements, name, orders, names, group.local)
         return self._made[key]
 
 
@@ -104,6 +104,7 @@ class _Builder:
     lanes: Mapping[int, str | None]
     shapes: Mapping[int, Matmul]
     pieces: _Pieces
+    fused: int
     buffers: dict[str, Buffer] = field(default_factory=dict[str, Buffer])
     stages: list[Stage] = field(default_factory=list[Stage])
 
@@ -124,7 +125,7 @@ class _Builder:
                     self._mme(position, group)
                 case "copy":
                     self._copy(position, group)
-                case "tpc" | "scan":
+                case "tpc" | "scan" | "attention":
                     self._tpc(position, group)
 
     def _buffer(self, tensor: ir.Tensor, name: str, order: Order, role: ir.Role) -> None:
@@ -149,7 +150,8 @@ class _Builder:
             orders[buffer] = self.buffers[buffer].order
         name = self.own_names[position]
         piece = self.pieces.of(group, name, buffers, orders)
-        self.stages += [TpcStage(name, piece, lane or ""), *afterwards]
+        tile = self.fused if group.engine == "attention" else 0
+        self.stages += [TpcStage(name, piece, lane or "", tile), *afterwards]
 
     def _copy(self, position: int, group: Group) -> None:
         target = group.targets[0]
@@ -200,7 +202,7 @@ class _Builder:
     def _reader_order(self, position: int, tensor: str) -> Order | None:
         """The order the first TPC reader of an intermediate wants."""
         for later, group in enumerate(self.groups[position + 1 :], position + 1):
-            if group.engine not in ("tpc", "scan") or tensor not in group.reads:
+            if group.engine not in ("tpc", "scan", "attention") or tensor not in group.reads:
                 continue
             for name, indices in _accesses(group):
                 if name == tensor:
@@ -263,7 +265,7 @@ def _accesses(group: Group) -> list[tuple[str, tuple[ir.Expr, ...]]]:
                 sides.append(u.initial)
             case ir.Equation():
                 pass
-    own = group.writes
+    own = group.writes | group.local
     reads = [x for s in sides for x in ir.walk(s) if isinstance(x, ir.Read)]
     return [(x.tensor, x.indices) for x in reads if x.tensor not in own]
 

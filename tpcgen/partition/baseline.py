@@ -23,6 +23,7 @@ from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.sizes import Binding, Value, evaluate
 from tpcgen.rewrite.edit import conjuncts
+from tpcgen.rewrite.split_contractions import matmul_of
 
 SOFTMAX_WORDS = {DType.BF16: 58.0, DType.F32: 58.0}
 """Bundles per vector of HCK's tuned row softmax with rows of 2048, library-grade (gaudi.md section 3)."""
@@ -65,15 +66,19 @@ def _nodes(plan: Plan, stage: Stage, machine: Machine, values: Mapping[str, Valu
 
 
 def _matmul(plan: Plan, stage: MmeStage, machine: Machine, values: Mapping[str, Value]) -> StagePrice:
-    batch, m, n, k = _loops(stage, values)
-    dtype = plan.buffer(stage.lhs.buffer).dtype
+    return _product(stage.name, _loops(stage, values), plan.buffer(stage.lhs.buffer).dtype, machine)
+
+
+def _product(name: str, loops: tuple[int, int, int, int], dtype: DType, machine: Machine) -> StagePrice:
+    """`loops`: batch, rows, columns, terms."""
+    batch, m, n, k = loops
     cost = mme_cost(machine, Matmul(batch, m, n, k, dtype, dtype))
     traffic = batch * (m * k + k * n + m * n) * dtype.size
     memory = traffic_seconds(machine, traffic, 0)
     bound = "HBM" if memory > cost.seconds else f"MME {cost.bound}"
     seconds = max(memory, cost.seconds) + machine.tpc.launch_seconds
     return StagePrice(
-        stage.name,
+        name,
         "MME",
         f"{batch} x ({m} x {k}) * ({k} x {n})",
         seconds,
@@ -88,13 +93,21 @@ def _matmul(plan: Plan, stage: MmeStage, machine: Machine, values: Mapping[str, 
 
 
 def _kernels(plan: Plan, stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> list[StagePrice]:
-    """One fused element-wise kernel if there is anything but a reduction, and one kernel per reduction."""
+    """One fused element-wise kernel if there is anything but a reduction, and one kernel per reduction. Products that a
+    stage of ours computes with its softmax are matmuls there.
+    """
     equations = [e for e in stage.program.body if isinstance(e, ir.Equation)]
     dtype = _storage(plan)
     kernels = [
         k for s in stage.program.body if isinstance(s, ir.Scan) for k in _steps(s, stage, dtype, machine, values)
     ]
     for e in equations:
+        product = matmul_of(e, stage.program) if stage.tile else None
+        if product is not None:
+            sides = (product.batch, product.rows, product.columns, product.summed)
+            batch, m, n, k = (prod(_extent(stage.program, i, values) for i in side) for side in sides)
+            kernels.append(_product(e.target.lower(), (batch, m, n, k), dtype, machine))
+            continue
         reduces = [x for x in ir.walk(e.value) if isinstance(x, ir.Reduce)]
         bodies = [x.body for x in reduces] if reduces else [e.value]
         if any(not isinstance(b, ir.Read) for b in bodies) or any(x.domain is not None for x in reduces):

@@ -17,11 +17,12 @@ from tpcgen.partition.groups import Group, bound, groups, names
 from tpcgen.partition.lanes import as_stored, lanes
 from tpcgen.partition.plan import Plan
 from tpcgen.program import ir
-from tpcgen.rewrite.alternatives import Alternative, Alternatives, alternatives
+from tpcgen.rewrite.alternatives import FUSE, WHOLE, Alternative, Alternatives, alternatives
+from tpcgen.rewrite.attention import Attention, attention_in
 from tpcgen.rewrite.normalise import normalise
 from tpcgen.rewrite.unsupported import report_pins
 
-_KERNELS = ("tpc", "scan")
+_KERNELS = ("tpc", "scan", "attention")
 MAX_PLANS = 16
 """Shared by the alternatives, of which each has two at least. Beyond this many combinations the kernels that reduce
 least keep one lane, that of what they read.
@@ -44,9 +45,10 @@ def plans_of(program: ir.Program, found: Alternatives, target: str) -> tuple[Pla
     wrong.raise_if_errors()
     plans: list[Plan] = []
     problems: list[DiagnosticError] = []
+    most = max(MAX_PLANS // max(sum(not a.fused for a in found.programs), 1), 2)
     for alternative in found.programs:
         try:
-            plans += _plans(program, alternative, target, max(MAX_PLANS // len(found.programs), 2))
+            plans += _plans(program, alternative, target, most)
         except DiagnosticError as error:
             problems.append(error)
     if not plans:
@@ -68,7 +70,9 @@ def _plans(source: ir.Program, alternative: Alternative, target: str, most: int)
     program = alternative.program
     normal = normalise(program)
     known, on_tpc = [t.name for t in source.tensors], _placed_on_tpc(source)
-    parts = groups(normal, lambda target: _origin(target, known) in on_tpc)
+    fused = attention_in(normal) if alternative.fused else None
+    equations = fused.equations if isinstance(fused, Attention) else ()
+    parts = groups(normal, lambda target: _origin(target, known) in on_tpc, equations)
     free = _choices(parts, [_lanes(g, source, normal) for g in parts], source)
     maps = [not any(bound(e) for n in c.groups for e in parts[n].equations) for c in free]
     kept = _capped(_pinned(source, parts, free), parts, maps, most)
@@ -82,7 +86,7 @@ def _plans(source: ir.Program, alternative: Alternative, target: str, most: int)
         ]
         label = ": ".join(x for x in (alternative.label, ", ".join(named)) if x) or "the only one"
         lane_of = dict(x for c, lanes in zip(free, chosen, strict=True) for x in zip(c.groups, lanes, strict=True))
-        made = assembler.plan(lane_of, label)
+        made = assembler.plan(lane_of, label, alternative.fused)
         plans.append(replace(made, pins=_schedule(source, alternative, parts, chosen, free)))
     return tuple(plans)
 
@@ -174,7 +178,8 @@ def _schedule(
     known = {t.name for t in source.tensors if t.role is not ir.Role.INPUT}
     placed = dict.fromkeys(o for g in parts if g.engine == "mme" for o in origins(g, source)[:1] if o in known)
     places = {**dict.fromkeys(placed, "mme"), **dict.fromkeys(_placed_on_tpc(source), "tpc")}
-    return (*(f"place {t} {e};" for t, e in places.items()), *a.pins, *_lane_entries(source, parts, chosen, free))
+    algorithm = [p for p in a.pins if not (p.startswith(f"{FUSE} ") and p.endswith(f" {WHOLE};"))]  # places say that
+    return (*(f"place {t} {e};" for t, e in places.items()), *algorithm, *_lane_entries(source, parts, chosen, free))
 
 
 def _lane_entries(

@@ -14,9 +14,12 @@ from math import ceil, prod
 from tpcgen.machine import Machine
 from tpcgen.machine.tpc import CONVERT, FUNCTIONS, LANE_REDUCTION, SIMPLE, TpcCost, Words
 from tpcgen.partition.plan import TpcStage
-from tpcgen.program import ir
+from tpcgen.program import affine, ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.sizes import Value, evaluate
+from tpcgen.rewrite.band import find_band
+from tpcgen.rewrite.diagonal import Band
+from tpcgen.rewrite.split_contractions import matmul_of
 
 LANES = 64
 """f32 lanes of a vector: arithmetic is in f32 whatever the storage dtype."""
@@ -25,7 +28,7 @@ LANES = 64
 def estimate(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> TpcCost:
     """`values` binds every size and attribute of the op."""
     counter = _Counter(stage, values)
-    bundles = sum(counter.bundles(s) for s in stage.program.body)
+    bundles = sum(counter.bundles(s) for s in stage.program.body) * counter.visited()[1]
     accesses = sum(
         counter.accesses(t, machine.tpc.vector_bytes) for t in (*stage.program.inputs, *stage.program.outputs)
     )
@@ -33,10 +36,13 @@ def estimate(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> 
 
 
 def at_least(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> TpcCost:
-    """What no kernel of the stage can do without: one bundle and one access per vector of its outputs."""
+    """What no kernel of the stage can do without: one bundle and one access per vector of its outputs; of attention as
+    a whole, one bundle per two vectors of products.
+    """
     counter = _Counter(stage, values)
     stored = sum(counter.accesses(t, machine.tpc.vector_bytes) for t in stage.program.outputs)
-    return TpcCost(stored, stored, counter.members(), "lower bound")
+    products = sum(counter.products(s) for s in stage.program.body) / 2 * counter.visited()[0] if stage.tile else 0.0
+    return TpcCost(max(stored, products), stored, counter.members(), "lower bound")
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,33 @@ class _Counter:
 
     def members(self) -> int:
         """Index-space members: one per row, one per vector of rows where the lane is a row."""
-        match self.stage.program.body[0]:
+        match self.stage.program.body[-1 if self.stage.tile else 0]:
             case ir.Equation() as first:
                 rows = [i for i in first.indices if not _binds(first, i)]
             case ir.Scan() as scan:
                 rows = [i for i in scan.states[0].indices if not any(_binds(s, i) for s in scan.body)]
         return prod(ceil(self.extent(i) / LANES) if i == self.stage.lane else self.extent(i) for i in rows)
+
+    def visited(self) -> tuple[float, float]:
+        """Shares of the points of an attention's square: those of rows whose band is inside of it, and about those that
+        blocks of two vectors of queries visit. 1 for any other stage.
+        """
+        band = find_band(self.stage.program) if self.stage.tile else None
+        if not isinstance(band, Band) or band.low is None or band.high is None:
+            return 1.0, 1.0
+        low, high = (int(evaluate(affine.expression(side), self.values)) for side in (band.low, band.high))
+        rows, columns, width = self.extent(band.q), self.extent(band.k), max(high - low + 1, 0)
+        inside = max(min(rows - 1, columns - 1 - high) - max(0, -low) + 1, 0)
+        return inside * width / max(rows * columns, 1), min((width + 2 * LANES) / max(columns, 1), 1.0)
+
+    def products(self, s: ir.Statement) -> float:
+        """Vectors of products that a statement adds up, where it is a contraction."""
+        found = matmul_of(s, self.stage.program) if isinstance(s, ir.Equation) else None
+        return (
+            0.0
+            if found is None
+            else self.vectors(frozenset({*found.batch, *found.rows, *found.columns, *found.summed}))
+        )
 
     def vectors(self, indices: frozenset[str]) -> float:
         """Vectors it takes to visit all points of some indices once."""

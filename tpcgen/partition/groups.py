@@ -4,7 +4,7 @@ kernels as possible. A contraction runs on the MME unless its place is the TPC.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,11 +20,11 @@ MAX_TENSORS = 16
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Statements of one stage, in text order: one contraction, the equations of one copied tensor, one scan, or the
-    equations of a kernel. A scan writes what outlives it.
+    """Statements of one stage, in text order: one contraction, the equations of one copied tensor, one scan, attention
+    as a whole, or the equations of a kernel. A scan writes what outlives it, attention its values.
     """
 
-    engine: Literal["mme", "tpc", "scan", "copy"]
+    engine: Literal["mme", "tpc", "scan", "copy", "attention"]
     statements: tuple[ir.Statement, ...]
 
     @property
@@ -35,28 +35,39 @@ class Group:
         return (*(s for s in self.statements if isinstance(s, ir.Equation)), *inside)
 
     @property
+    def local(self) -> frozenset[str]:
+        """Tensors that live in the kernel of an attention alone."""
+        made = [e.target for e in self.equations[:-1]] if self.engine == "attention" else []
+        return frozenset(made)
+
+    @property
     def reads(self) -> frozenset[str]:
-        return frozenset[str]().union(*(reads(s) for s in self.statements))
+        return frozenset[str]().union(*(reads(s) for s in self.statements)) - self.local
 
     @property
     def writes(self) -> frozenset[str]:
-        return frozenset[str]().union(*(writes(s) for s in self.statements))
+        return frozenset[str]().union(*(writes(s) for s in self.statements)) - self.local
 
     @property
     def targets(self) -> tuple[str, ...]:
         """Tensors the stage leaves in global memory, in text order."""
         scans = [s for s in self.statements if isinstance(s, ir.Scan)]
         steps = {e.target for s in scans for e in s.body if isinstance(e, ir.Equation) and s.index not in e.indices}
+        steps |= self.local
         return tuple(dict.fromkeys(e.target for e in self.equations if e.target not in steps))
 
 
-def groups(program: ir.Program, on_tpc: Callable[[str], bool] = lambda target: False) -> tuple[Group, ...]:
+def groups(
+    program: ir.Program, on_tpc: Callable[[str], bool] = lambda target: False, fused: Sequence[ir.Equation] = ()
+) -> tuple[Group, ...]:
     """Groups of a normalised program, in an order in which each finds its inputs ready.
 
-    `on_tpc`: whether the contraction that computes a tensor runs on the TPC.
+    `on_tpc`: whether the contraction that computes a tensor runs on the TPC; `fused`: the attention of one kernel.
     """
-    result: list[Group] = []
+    result: list[Group] = [Group("attention", tuple(fused))] if fused else []
     for statement in program.body:
+        if statement in fused:
+            continue
         if isinstance(statement, ir.Scan):
             result.append(Group("scan", (statement,)))
             continue
@@ -124,6 +135,8 @@ def _name(group: Group) -> str:
             return f"copy_{target}"
         case "scan":
             return f"scan_{target}"
+        case "attention":
+            return "attention"
         case "tpc":
             return kind(group)
 

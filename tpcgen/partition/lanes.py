@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from tpcgen.partition.groups import Group, bound, rows
 from tpcgen.program import ir
+from tpcgen.rewrite.attention import Attention, attention_in
 
 
 def lanes(group: Group, program: ir.Program) -> tuple[str, ...]:
     """Candidates of a TPC group, the one closest to the program's own layout first.
 
     A kernel that reduces may keep the reduced index in lanes (and reduce across them) or one of its rows (and reduce
-    lane by lane, without any move between lanes). A map takes its fastest index, or the one before it where no input or
-    output of the op ties it down. A scan takes an index of its states that its steps do not reduce. Empty for a kernel
-    of one number and for what is no kernel.
+    lane by lane, without any move between lanes). Attention as a whole has its queries there. A map takes its fastest
+    index, or the one before it where no input or output of the op ties it down. A scan takes an index of its states
+    that its steps do not reduce. Empty for a kernel of one number and for what is no kernel.
     """
     if group.engine == "scan":
         return _of_scan(group)
+    if group.engine == "attention":
+        found = attention_in(program)
+        return (found.query,) if isinstance(found, Attention) else ()
     if group.engine != "tpc":
         return ()
     main = max(group.equations, key=lambda e: len(e.indices))

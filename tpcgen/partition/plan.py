@@ -110,11 +110,14 @@ class TpcStage:
 
     Tensors are declared in memory order (module docstring). Sizes that no input of the stage binds by a bare name are
     attributes of `program` and become scalar parameters.
+
+    `tile`: of attention that one kernel computes, how many keys it takes at a time; 0 for any other stage.
     """
 
     name: str
     program: Program
     lane: str
+    tile: int = 0
 
 
 @dataclass(frozen=True, slots=True)

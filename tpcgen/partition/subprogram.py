@@ -19,9 +19,10 @@ def subprogram(
     name: str,
     orders: Mapping[str, Order] | None = None,
     names: Mapping[str, str] | None = None,
+    local: frozenset[str] = frozenset(),
 ) -> ir.Program:
     """A program with the statements' targets as outputs and everything else they read as inputs. States and temporaries
-    of a scan stay what they are.
+    of a scan stay what they are, as do the targets that are `local`.
 
     `orders`: per tensor (by its name here) the memory order its axes are declared in; program order where absent.
     `names`: tensor of the program to buffer. Sizes that no input binds by a bare name become int attributes. Contracts
@@ -32,7 +33,7 @@ def subprogram(
     made = dict.fromkeys(t for s in statements for t in _in_order(s))
     outside = frozenset[str]().union(*(reads(s) for s in statements)) - set(made)
     read = dict.fromkeys(r.tensor for s in statements for r in _reads(s) if r.tensor in outside)
-    local = _local(statements)
+    local |= _local(statements)
     targets = [t for t in made if t not in local]
     inputs = [_tensor(program.tensor(t), ir.Role.INPUT, names, orders) for t in read]
     outputs = [_tensor(program.tensor(t), ir.Role.OUTPUT, names, orders) for t in targets]

@@ -19,6 +19,7 @@ _FORMS = {
     "merge": "merge INDEX parts|whole;",
     "sums": "sums INDEX first|whole;",
     "steps": "steps INDEX NUMBER|whole;",
+    "fuse": "fuse INDEX LENGTH|whole;",
     "place": "place TENSOR mme|tpc;",
     "lane": "lane TENSOR INDEX;",
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from tpcgen.diagnostics import Diagnostics
 from tpcgen.program import ir
+from tpcgen.rewrite.attention import fused_index
 from tpcgen.rewrite.band import band, banded_index
 from tpcgen.rewrite.chunk import chunk, chunked_index
 from tpcgen.rewrite.merge_parts import merge_parts, merged_index
@@ -28,13 +29,15 @@ class Alternative:
     """`label` is empty for the program as written: "bands of 64", "bands of 64, chunks of 128".
 
     `pins`: entries of a `schedule` block that keep it among the others. `length`: that of its tiles, 0 without; all
-    families that fire have the same, or programs of two parts would have the square of the alternatives.
+    families that fire have the same, or programs of two parts would have the square of the alternatives. `fused`: one
+    kernel computes the attention in it, so many keys at a time; 0 where there is none.
     """
 
     label: str
     program: ir.Program
     pins: tuple[str, ...] = ()
     length: int = 0
+    fused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,15 @@ class Alternatives:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One rewrite of a family. `word` is that of its pin: `tile q 64;`, `merge k parts;`. `length`: of tiles, or 0."""
+    """One rewrite of a family. `word` is that of its pin: `tile q 64;`, `merge k parts;`. `length`: of tiles, or 0;
+    `fused`: as of an alternative.
+    """
 
     word: str
     label: str
     length: int
     rewrite: Callable[[ir.Program], ir.Program | Refused]
+    fused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +80,28 @@ def _of_lengths(
     return tuple(Form(str(n), f"{name} of {n}", n, lambda program, n=n: rewrite(program, n)) for n in lengths)
 
 
+def _fused(lengths: Iterable[int]) -> tuple[Form, ...]:
+    return tuple(Form(str(n), f"one kernel, {n} keys at a time", 0, lambda program: program, n) for n in lengths)
+
+
+FUSE = "fuse"
 FAMILIES = (
+    Family("one kernel", FUSE, fused_index, _fused((48, 24))),
     Family("parts", "merge", merged_index, (Form("parts", "merged parts", 0, merge_parts),)),
     Family("sums", "sums", reassociated_index, (Form("first", "sums first", 0, reassociate),)),
     Family("bands", "tile", banded_index, _of_lengths("bands", (64, 128, 256), band)),
     Family("chunks", "chunk", chunked_index, _of_lengths("chunks", (64, 128, 256), chunk)),
     Family("stairs", "steps", stepped_index, _of_lengths("stairs", (4,), stairs)),
 )
-"""In the order they are applied."""
+"""In the order they are applied. The more keys a kernel of the whole attention takes at a time, the fewer columns of
+values have room in local memory beside their scores.
+"""
 
 
-_OF_A_CONSTRUCT = ("pieces", "parts", "sums")
-"""Refusals that are told only where the text has what the rewrite is about: several equations, an `or`,
-a sum of products that is summed again."""
+_OF_A_CONSTRUCT = ("pieces", "parts", "sums", "one kernel")
+"""Refusals that are told only where the text has what the rewrite is about: several equations, an `or`, a sum of
+products that is summed again, a band.
+"""
 
 
 def alternatives(program: ir.Program) -> Alternatives:
@@ -101,6 +116,9 @@ def alternatives(program: ir.Program) -> Alternatives:
     for family in FAMILIES:
         new: list[Alternative] = []
         for alternative in made:
+            if alternative.fused:
+                new.append(alternative)
+                continue
             found = _applied(family, alternative, program)
             if isinstance(found, Refused):
                 new.append(alternative)
@@ -126,7 +144,8 @@ def _applied(family: Family, a: Alternative, source: ir.Program) -> list[Alterna
         if isinstance(result, Refused):
             return result
         label = ", ".join(x for x in (a.label, form.label) if x)
-        made.append(Alternative(label, result, (*a.pins, f"{pin} {form.word};"), form.length or a.length))
+        pins, length = (*a.pins, f"{pin} {form.word};"), form.length or a.length
+        made.append(Alternative(label, result, pins, length, form.fused))
     kept = replace(a, pins=(*a.pins, f"{pin} {WHOLE};"))
     return [kept, *made]
 
