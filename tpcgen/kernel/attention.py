@@ -9,12 +9,12 @@ The lanes are 128 queries. Their member of the index space goes through the keys
     values    tiles of `COLUMNS` columns: each vector of weights is multiplied by an element of every column
 
 A row divides by its sum at the end. Sums over keys are sums of tiles: rounding grows with their number, not with that
-of the keys.
+of the keys. Where local memory lacks the room for all columns, members share them and compute their weights anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tpcgen.kernel.bounds import bounds, direction, integer, plus, smallest
@@ -24,6 +24,7 @@ from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import (
     Broadcast,
     Imm,
+    IndexDim,
     Kernel,
     Lanes,
     LocalArray,
@@ -42,14 +43,14 @@ from tpcgen.kernel.presence import both, domain, explicit, positive_factor
 from tpcgen.kernel.reductions import CHAINS
 from tpcgen.kernel.scan import LOCAL_VECTORS
 from tpcgen.kernel.scopes import Bound, Env, Scopes
-from tpcgen.kernel.shape import Output, Shape, check_tensors
+from tpcgen.kernel.shape import MAX_AXES, Output, Shape, check_tensors
 from tpcgen.kernel.values import InPlace, Values
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Binary, Call, Expr, Index, IndexRange, Literal, Read, Unary
+from tpcgen.program.ir import Binary, Call, Expr, Index, IndexRange, Literal, Read, Unary, free_indices
 from tpcgen.program.substitute import rewrite
 from tpcgen.rewrite.attention import attention_in
-from tpcgen.rewrite.edit import conjunction
+from tpcgen.rewrite.edit import conjunction, names_in_use
 from tpcgen.rewrite.outcome import Refused
 
 KEYS, COLUMNS = 12, 12
@@ -63,7 +64,8 @@ SPARE_VECTORS = 2
 _LOWEST = -3.4028234663852886e38
 """Below it there is no finite score: what a row's maximum starts from."""
 _FIRST, _STOP = "@first", "@stop"
-"""Keys of a tile, as indices of a point."""
+_LEFT, _RIGHT = "@left", "@right"
+"""Keys of a tile and columns of a member, as indices of a point."""
 _SCORE, _MAX, _SUM = "@score", "@max", "@sum"
 """What a member knows of a score or a row, read like a tensor."""
 
@@ -107,16 +109,15 @@ class _Lowering:
         return Shape(self.program, lane, (output,), rows, None, lanes, ranges)
 
     def _arrays(self) -> None:
-        """Rows of `totals`: what the others leave, in whole tiles."""
+        """Rows of `totals`, the columns of a member: what the others leave, in whole tiles."""
         parts = self.shape.lanes.parts
         self.row_max, self.row_sum, self.shrink = (
             LocalArray(name, 1, parts, integer(1)) for name in ("row_max", "row_sum", "shrink")
         )
         self.scores = LocalArray("scores", self.tile, parts, integer(self.tile))
         left = LOCAL_VECTORS // parts - self.tile - 3 - SPARE_VECTORS // parts
-        columns = self.shape.ranges[self.attention.column].high
-        used = Binary("*", Binary("//", plus(columns, COLUMNS - 1), integer(COLUMNS)), integer(COLUMNS))
-        self.totals = LocalArray("totals", left // COLUMNS * COLUMNS, parts, used)
+        rows = left // COLUMNS * COLUMNS
+        self.totals = LocalArray("totals", rows, parts, integer(rows))
 
     def _logits(self) -> None:
         """`factor`: by which a product is multiplied before it is stored; `logit`: what is made of that, or None where
@@ -173,8 +174,12 @@ class _Lowering:
     # --- kernel -----------------------------------------------------------------------------------------------------
 
     def kernel(self) -> Kernel:
-        index_space = self.shape.index_space()
-        point: Env = {i: Bound(Index(i), 1) for i in self.shape.rows}
+        columns = self._columns()
+        left = Index(columns.name)
+        high = self.integers.scalar(self.shape.ranges[self.attention.column].high, {})
+        right = self.integers.let("columns_end", smallest([plus(left, columns.step), high]))
+        rows = {i: Bound(Index(i), 1) for i in self.shape.rows}
+        point: Env = {**rows, _LEFT: Bound(left, 1), _RIGHT: Bound(right, 1)}
         self._start(point)
         begin, end = self._band(point)
         level = self.scopes.open()
@@ -190,13 +195,23 @@ class _Lowering:
             lanes=self.shape.lanes,
             tensors=self.shape.tensors(),
             scalars=tuple(self.integers.scalars.values()),
-            index_space=index_space,
+            index_space=(*self.shape.index_space(), columns),
             functions=tuple(self.values.functions.values()),
             setup=self.scopes.statements(0),
             body=self.scopes.statements(1),
             title=f"{output.tensor.name}[{', '.join(output.indices)}]",
             arrays=(self.row_max, self.row_sum, self.shrink, self.scores, self.totals),
         )
+
+    def _columns(self) -> IndexDim:
+        """The dim of the index space that divides the columns: of one member where local memory has room for all."""
+        step = self.totals.rows
+        high = self.shape.ranges[self.attention.column].high
+        extent = Binary("//", Binary("+", high, integer(step - 1)), integer(step))
+        if len(self.shape.rows) == MAX_AXES:
+            message = f"{MAX_AXES} indices of rows, an index space has as many dims and the columns take one"
+            raise not_lowered("E423", message, self.attention.values.span)
+        return IndexDim(names_in_use(self.program).fresh("columns"), extent, step)
 
     def _band(self, point: Env) -> tuple[Expr, Expr]:
         """Keys from the first to behind the last one that a query of the member visits."""
@@ -226,10 +241,10 @@ class _Lowering:
         self.scopes.append(level, LocalStore(self.row_sum, integer(0), total))
         zero = self.values.register(Imm(0.0), 0)
         column = Index(self.scopes.unique(self.attention.column))
-        wide = self._full(zero)
-        stores = tuple(LocalStore(self.totals, plus(column, n), wide) for n in range(UNROLL))
-        high = self.integers.scalar(self.totals.used, point)
-        self.scopes.append(level, Loop(column.name, integer(0), high, UNROLL, stores))
+        left, right = point[_LEFT].value, point[_RIGHT].value
+        row, wide = plus(column, Unary("-", left)), self._full(zero)
+        stores = tuple(LocalStore(self.totals, plus(row, n), wide) for n in range(COLUMNS))
+        self.scopes.append(level, Loop(column.name, left, right, COLUMNS, stores))
 
     def _full(self, value: Operand) -> Reg:
         """A register of all lanes."""
@@ -285,7 +300,13 @@ class _Lowering:
         return sums
 
     def _contracted(
-        self, along: str, point: Env, sums: list[Reg], vector: Callable[[Env], Reg], element: Read, at: list[Env]
+        self,
+        along: str,
+        point: Env,
+        sums: Sequence[Reg],
+        vector: Callable[[Env], Reg],
+        element: Read,
+        at: Sequence[Env],
     ) -> None:
         """Adds the products of a vector and one element per sum, `along` an index; `at`: the places of the elements."""
 
@@ -307,8 +328,16 @@ class _Lowering:
     def _element(self, read: Read, point: Env) -> Reg:
         kind = VType.F32 if self.wide else VType.BF16
         dest = self.scopes.register(read.tensor.lower(), kind, 1, uniform=True)
-        self.scopes.append(self.scopes.level, Broadcast(dest, read.tensor, self.integers.coords(read, point)))
+        coords = tuple(self._of_member(c) for c in self.integers.coords(read, point))
+        self.scopes.append(self.scopes.level, Broadcast(dest, read.tensor, coords))
         return dest
+
+    def _of_member(self, coordinate: Expr) -> Expr:
+        """What no loop changes (a key head, `h // R`) is computed once."""
+        if not free_indices(coordinate) <= {*self.shape.rows}:
+            return coordinate
+        with self.scopes.outside(1):
+            return self.integers.let("head", coordinate)
 
     def _visited(self, point: Env) -> None:
         """Scores become logits, -inf where the row does not visit the key."""
@@ -383,17 +412,18 @@ class _Lowering:
         a = self.attention
         level = self.scopes.open()
         column = Index(self.scopes.unique(a.column))
-        high = self.integers.scalar(self.shape.ranges[a.column].high, point)
-        columns = [column, *(smallest([plus(column, n), plus(high, -1)]) for n in range(1, COLUMNS))]
+        left, right = point[_LEFT].value, point[_RIGHT].value
+        columns = [column, *(smallest([plus(column, n), plus(right, -1)]) for n in range(1, COLUMNS))]
         sums = self._sums(len(columns), "product")
         at = [{**point, a.column: Bound(c, level)} for c in columns]
         self._contracted(a.key, point, sums, self._weight, a.value, at)
         shrink = self._loaded(self.shrink, "shrink")
-        before = [self._loaded(self.totals, "before", plus(column, n)) for n in range(len(sums))]
+        row = plus(column, Unary("-", left))
+        before = [self._loaded(self.totals, "before", plus(row, n)) for n in range(len(sums))]
         for n, (was, product) in enumerate(zip(before, sums, strict=True)):
             now = self.scopes.emit(level, "madd", (was, shrink, product), "now")
-            self.scopes.append(level, LocalStore(self.totals, plus(column, n), now))
-        self.scopes.append(level - 1, Loop(column.name, integer(0), high, COLUMNS, self.scopes.close()))
+            self.scopes.append(level, LocalStore(self.totals, plus(row, n), now))
+        self.scopes.append(level - 1, Loop(column.name, left, right, COLUMNS, self.scopes.close()))
 
     def _weight(self, point: Env) -> Reg:
         kind = VType.F32 if self.wide else VType.BF16
@@ -412,12 +442,13 @@ class _Lowering:
         self.registers[_SUM] = total
         inverse = self.values.value(Call(RECIP_POSITIVE, (Read(_SUM, (Index(a.query),), DType.F32),)), point)
         inverse = self.scopes.emit(level, "sel_eq", (total, Imm(0.0), Imm(0.0), inverse), "share")
-        loops = Loops(self.shape, self.scopes, self.integers)
+        own = {**self.shape.ranges, a.column: IndexRange(a.column, Index(_LEFT), Index(_RIGHT))}
+        loops = Loops(replace(self.shape, ranges=own), self.scopes, self.integers)
 
         def body(instances: Instances, _conditions: tuple[Expr, ...]) -> None:
             inner = self.scopes.level
             for p in instances[0]:
-                value = self._loaded(self.totals, "value", p[a.column].value)
+                value = self._loaded(self.totals, "value", plus(p[a.column].value, Unary("-", p[_LEFT].value)))
                 stored = self.scopes.emit(inner, "mul", (value, inverse), "y")
                 if not self.wide:
                     stored = self.scopes.emit(inner, "narrow", (stored,), "y_b")

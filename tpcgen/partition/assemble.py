@@ -74,6 +74,8 @@ def _notes(program: ir.Program, groups: Sequence[Group]) -> tuple[str, ...]:
     found: list[str] = []
     supports = Supports(program)
     for group in groups:
+        if group.engine == "attention":
+            found.append(_note_of_attention(group))
         if group.engine != "mme":
             continue
         value = group.equations[0].value
@@ -87,6 +89,15 @@ def _notes(program: ir.Program, groups: Sequence[Group]) -> tuple[str, ...]:
                     f"those zeros too, so a NaN or inf in {other.tensor} reaches every row of its batch, visited or not"
                 )
     return tuple(found)
+
+
+def _note_of_attention(group: Group) -> str:
+    _, weights, values = group.equations
+    tensors = sorted({x.tensor for x in ir.walk(values.value) if isinstance(x, ir.Read)} - {weights.target})
+    return (
+        f"{values.target}: weights of keys that a row does not visit are 0 and multiplied too, so a NaN or inf in "
+        f"{' or '.join(tensors)} reaches every row of its kernel's block of 128, visited or not"
+    )
 
 
 def _partial(supports: Supports, e: ir.Read) -> bool:
