@@ -25,8 +25,8 @@ REFUSED = {
     "`ok[k] > 0` is no bound of k": [("k <= q]", "k <= q and ok[k] > 0]")],
     "bf16, f32 are mixed in it": [("-> O: bf16[H, N, E]", "-> O: f32[H, N, E]")],
     "P_r is for more than one sum of values over k": [
-        ("-> O: bf16[H, N, E]", "-> O: bf16[H, N, E], X: f32[H, N]"),
-        (CLOSING, "\n    X[h,q] = sum[k](P[h,q,k] * S[h,q,k])\n}"),
+        ("-> O: bf16[H, N, E]", "-> O: bf16[H, N, E], X: f32[H, N, D]"),
+        (CLOSING, "\n    X[h,q,d] = sum[k](P[h,q,k] * K[h,k,d])\n}"),
     ],
     "the logits of the softmax are not made of one product of queries and keys": [
         ("](S[h,q,k]", "](S[h,q,k] + sum[d](Q[h,k,d] * K[h,q,d])")
