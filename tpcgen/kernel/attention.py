@@ -53,10 +53,12 @@ from tpcgen.rewrite.attention import attention_in
 from tpcgen.rewrite.edit import conjunction, names_in_use
 from tpcgen.rewrite.outcome import Refused
 
-KEYS, COLUMNS = 12, 12
-"""Sums of a tile: pairs of registers, 24 of the 40."""
-DEPTH = 4
-"""Terms of a tile's sums per iteration."""
+KEYS, COLUMNS = 8, 8
+"""Sums of a tile: pairs of registers, 16 of the 40. With 12 the open compiler gives up on three of the four kernels of
+f32 and bf16 for gaudi and gaudi2 ("Too many vector spills").
+"""
+DEPTH, DEPTH_F32 = 4, 2
+"""Terms of a tile's sums per iteration; with more in f32, whose vectors are pairs, the same happens."""
 UNROLL = 4
 """Keys in flight where each is on its own."""
 SPARE_VECTORS = 2
@@ -318,7 +320,7 @@ class _Lowering:
                     y = self._element(element, {**place, along: p[along]})
                     self.scopes.update(level, register, "mac_by_parts" if self.wide else "bmac", (x, y, register))
 
-        self.loops.write(Nest((along,), None, [point], DEPTH, body))
+        self.loops.write(Nest((along,), None, [point], DEPTH_F32 if self.wide else DEPTH, body))
 
     def _vector(self, read: Read, point: Env) -> Reg:
         """As it is multiplied: bf16 is not widened."""
