@@ -171,8 +171,8 @@ BUGS = {
     "values_of_the_next_key": Bug(
         FUSED, VALUE, edit=attention_only(text(r", tile, h, b, 0\}", ", tile + 1, h, b, 0}"))
     ),
-    "band_not_tested_at_its_end": Bug(
-        FUSED, VALUE, edit=attention_only(text(r"k = k_full_end; k < k_whole_end;", "k = k_full_end; k < k_full_end;"))
+    "band_not_tested_where_it_begins": Bug(
+        FUSED, VALUE, edit=attention_only(text(r"(k = k_begin_\d+; k <) k_full;", r"\1 0;"))
     ),
     # glue
     "pattern_short_by_one_row": Bug(CAUSAL, "access_pattern", edit=narrower),
