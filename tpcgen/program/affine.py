@@ -9,7 +9,7 @@ The prover knows that sizes are at least 1: what it proves need not hold for emp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from math import gcd
 
@@ -142,18 +142,25 @@ def coefficient_of(a: Polynomial, index: str) -> int | None:
 class Facts:
     """Polynomials known to be at least 0."""
 
-    def __init__(self, facts: Iterable[Polynomial] = ()) -> None:
-        self._facts = {freeze(f): f for f in map(tighten, facts) if as_constant(f) is None}
+    def __init__(self, facts: Iterable[Polynomial] = (), known: Facts | None = None) -> None:
+        """`facts`, beside those of `known`."""
+        self._known = known
         self._about: dict[Monomial, list[tuple[int, Polynomial]]] = {}
         """The facts in which a product occurs, with its coefficient."""
-        for fact in self._facts.values():
-            for monomial, coefficient in fact.items():
-                self._about.setdefault(monomial, []).append((coefficient, fact))
+        for fact in map(tighten, facts):
+            if as_constant(fact) is None:
+                for monomial, coefficient in fact.items():
+                    self._about.setdefault(monomial, []).append((coefficient, fact))
         self._failed: dict[FrozenPolynomial, int] = {}
         """Goals that were not proven, with the depth looked to."""
 
     def extended(self, facts: Iterable[Polynomial]) -> Facts:
-        return Facts([*self._facts.values(), *facts])
+        return Facts(facts, self)
+
+    def _with(self, monomial: Monomial) -> Iterator[tuple[int, Polynomial]]:
+        if self._known is not None:
+            yield from self._known._with(monomial)
+        yield from self._about.get(monomial, ())
 
     def prove(self, goal: Polynomial, depth: int = 6) -> bool:
         """True only if goal >= 0 follows over the integers; False says nothing."""
@@ -172,7 +179,7 @@ class Facts:
     def _follows(self, goal: Polynomial, depth: int) -> bool:
         pivot = min((m for m in goal if m), key=_difficulty)
         factor = goal[pivot]
-        for other, fact in self._about.get(pivot, ()):
+        for other, fact in self._with(pivot):
             if other * factor > 0:
                 rest = subtract(scale(goal, abs(other)), scale(fact, abs(factor)))
                 if self.prove(rest, depth - 1):
