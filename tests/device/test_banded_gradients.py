@@ -51,7 +51,9 @@ FORMS = {
 """The first W - 1 rows of the second, and W of the third, have no key."""
 SIZES = [{"B": 1, "H": 2, "G": 1, "N": n, "D": 8, "E": 7, "W": w} for n, w in [(1, 1), (63, 64), (65, 2), (129, 30)]]
 SCALES = {"normal": 1.0, "large": 150.0}
-"""Of queries and keys: logits of up to about 1 and 1e5, where there is no cap."""
+"""Of queries and keys: logits of up to about 1 and 1e5. A cap that all of them reach leaves no gradient but rounding:
+10 at most where there is one.
+"""
 IN_CI = ("bands", "bf16")
 MADE = [(name, dtype) for name in FORMS for dtype in ("bf16", "f32")]
 
@@ -86,24 +88,28 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiled]:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_backward_in_blocks_computes_what_vjp_says(scale: str, first: Tiled) -> None:
-    _agree(first["_".join(IN_CI)], SCALES[scale])
+    _agree("_".join(IN_CI), first, SCALES[scale])
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("key", [f"{name}_{dtype}" for name, dtype in MADE])
 @pytest.mark.parametrize("scale", SCALES)
 def test_so_does_every_plan_in_blocks_and_steps(key: str, scale: str, every: Tiled) -> None:
-    _agree(every[key], SCALES[scale])
+    _agree(key, every, SCALES[scale])
 
 
-def _agree(built: Sequence[Built], scale: float) -> None:
+def _agree(key: str, made: Tiled, scale: float) -> None:
     """Gradients as a whole: a row of one may be 0 but for rounding."""
+    built, capped = made[key], "tanh" in FORMS[key.rpartition("_")[0]]
     program = built[0].variant.plan.program
     own = {*program.sizes, *(a.name for a in program.attributes)}
     for values in ({n: v for n, v in values.items() if n in own} for values in SIZES):
         inputs = drawn(program, values, "normal")
         if "W" in own:
-            inputs |= {name: (inputs[name] * scale).astype(inputs[name].dtype) for name in "QK"}
+            inputs |= {
+                name: (inputs[name] * (min(scale, 10.0) if capped else scale)).astype(inputs[name].dtype)
+                for name in "QK"
+            }
         attributes = {a.name: values[a.name] for a in program.attributes}
         truth, device = (run(program, inputs, attributes, mode=mode) for mode in ("exact", "device"))
         for plan in built:

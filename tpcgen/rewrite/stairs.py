@@ -66,10 +66,12 @@ def _find(program: ir.Program) -> Band | Refused:
 
 
 def _weighs(e: ir.Reduce, band: Band) -> bool:
-    """Whether it is a softmax, its maximum, or in a gradient the sum of a row's products of weights and cotangents."""
+    """Whether it is a softmax, the sum of one written out, or a gradient's sum of a row's weights and cotangents."""
+    if e.kind != "sum":
+        return e.kind == "softmax"
     reads = [x for x in ir.walk(e.body) if isinstance(x, ir.Read)]
     over = [x for x in reads if {ir.Index(band.q), ir.Index(band.k)} <= {*x.indices}]
-    return e.kind in ("softmax", "max") or (e.kind == "sum" and len(reads) == len(over) > 1)
+    return len(reads) == len(over) > 1 or (isinstance(e.body, ir.Call) and e.body.function == "exp")
 
 
 def _step(program: ir.Program, band: Band, high: Polynomial, number: int, steps: int, names: FreshNames) -> Tile:
