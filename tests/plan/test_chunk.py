@@ -180,6 +180,59 @@ def test_decays_of_1e_30_over_65536_steps():
     assert np.abs(got - truth).max() <= 4 * np.abs(device - truth).max()
 
 
+SQUARE = """
+op f(Q: f32[B, H, N, D], K: f32[B, H, N, D], V: f32[B, H, N, E], g: f32[H], w: f32[B, N], r: f32[B, H, N])
+    -> O: f32[B, H, N, E]
+{{
+    A[b,h,q,k] = {scores} where k <= q
+    O[b,h,q,e] = sum[k](A[b,h,q,k] * V[b,h,k,e]) / (1 + abs(sum[k](A[b,h,q,k])))
+}}
+"""
+DOT = "sum[d](Q[b,h,q,d] * K[b,h,k,d])"
+FACTORS = {
+    "scale": f"-rsqrt(D) * {DOT} / 3",
+    "of a key": f"{DOT} * w[b,k]",
+    "of a query": f"{DOT} / (1 + abs(r[b,h,q]))",
+    "constant decay": f"{DOT} * exp(log(g[h]) * (q - k))",
+    "decay the other way round": f"r[b,h,q] * exp(g[h] * (k - q) / 4) * {DOT}",
+    "decay and all": f"{DOT} * w[b,k] * exp((q - k) * log(g[h])) * rsqrt(D) * r[b,h,q]",
+}
+
+
+@pytest.mark.parametrize("name", FACTORS)
+@pytest.mark.parametrize("n, size", [(1, 8), (7, 8), (9, 4), (65, 16)])
+def test_factors_of_causal_scores(name, n, size):
+    program = load_text(SQUARE.format(scores=FACTORS[name])).program("f")
+    made = chunked(program, size)
+    inputs = inputs_of(program, {"B": 2, "H": 2, "N": n, "D": 3, "E": 5})
+    inputs["g"] = np.float32([0.9, 0.3])
+    same(program, made, inputs)
+    assert load_text(text.program(made)).program("f") == made
+    assert not [e for e in made.body if isinstance(e, ir.Equation) and {"q", "k"} <= set(e.indices)]
+
+
+@pytest.mark.parametrize(
+    "scores, why",
+    [
+        (f"{DOT} * exp(g[h] * (q - 2 * k))", "multiplied by exp(g[h] * (q - 2 * k)), which sees both q and k"),
+        (f"{DOT} * exp(r[b,h,q] * (q - k))", "which sees both q and k"),
+        (f"{DOT} * exp(g[h] * (k - q)) * exp(k - q)", "A decays twice"),
+        (f"{DOT} * abs(r[b,h,q] - w[b,k])", "which sees both q and k"),
+    ],
+)
+def test_factors_that_make_no_chunks(scores, why):
+    found = chunk(load_text(SQUARE.format(scores=scores)).program("f"))
+    assert isinstance(found, Refused)
+    assert why in found.reason
+
+
+def test_a_gradient_of_decays_keeps_the_square():
+    program = load_text(SQUARE.format(scores=FACTORS["constant decay"])).program("f")
+    found = chunk(vjp(program, ("Q", "K", "V")))
+    assert isinstance(found, Refused)
+    assert "decays and is summed over q" in found.reason
+
+
 GRADIENTS = {
     "sum": "O[b,h,q,e] = sum[k](A[b,h,q,k] * V[b,h,k,e])",
     "quotient": "O[b,h,q,e] = sum[k](A[b,h,q,k] * V[b,h,k,e]) / (4 + sum[k](A[b,h,q,k]))",

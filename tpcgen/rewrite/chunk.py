@@ -9,7 +9,9 @@ state before chunk n,
                                                        O[n,i,e]    = sum[j](A[n,i,j] * V[n,j,e])
                                                                    + g[64*n] * D[n,i,0] * sum[d](Q[n,i,d] * S_in[n,d,e])
 
-and `sum[k](A[q,k] * V[k,e])` with `A[q,k] = sum[d](..) where k <= q` is the same without gates. In a gradient such
+and `sum[k](A[q,k] * V[k,e])` with `A[q,k] = sum[d](..) where k <= q` is the same without gates. Factors of A that see q
+or k alone go with Q and K, and `exp(r * (q - k))`, r of the rows, is a gate exp(r) whose products are D[i,j] =
+exp(r * (i - j)). In a gradient such
 squares have sums over q too, which run from the last chunk to the first, and their scores may have a term of q or of k
 more: `dA[q,k] = sum[e](dY[q,e] * V[k,e]) + dZ[q] where k <= q`. It adds a state of the sums that it multiplies.
 
@@ -69,7 +71,8 @@ class Flow:
     """`q`, `k` are expressions of the rows, t and d, `gate` of the rows and t (None: 1), a sink's value of rows, t, e.
 
     `inclusive`: step t sees its own k and value. `plus`: two factors, of step t and of the step that it sees, whose
-    product is added to that of q and k. `reverse`: steps see those after them; then there is no gate.
+    product is added to that of q and k. `reverse`: steps see those after them; then there is no gate. `rate`: of the
+    rows, where the gate is exp(rate).
     """
 
     rows: tuple[str, ...]
@@ -83,6 +86,7 @@ class Flow:
     span: ir.Node
     plus: tuple[ir.Expr, ir.Expr] | None = None
     reverse: bool = False
+    rate: ir.Expr | None = None
 
 
 class _RefusedError(Exception):
@@ -285,10 +289,11 @@ def _split_update(value: ir.Expr, state: ir.StateInit, update: ir.Update) -> tup
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """`weights` are the `scores`, a contraction, and the term `plus`, where the domain of the weights holds."""
+    """`weights` are the `scores`, a contraction, times `factors`, and the term `plus`, where their domain holds."""
 
     weights: Definition
     scores: Definition
+    factors: tuple[ir.Expr, ...]
     plus: ir.Expr | None
 
 
@@ -313,17 +318,32 @@ def _reversed(flow: Flow, q: str, k: str) -> Flow:
     return replace(flow, t=k, q=substitute(flow.k, to), k=substitute(flow.q, to), plus=plus, reverse=True)
 
 
-def _with_a_term(value: ir.Expr) -> Iterator[tuple[ir.Read, ir.Expr | None]]:
-    """Reads that a value may be, or may be with a term beside it."""
-    match value:
-        case ir.Read():
-            yield value, None
-        case ir.Binary(operator="+", left=left, right=right):
-            for one, other in ((left, right), (right, left)):
-                if isinstance(one, ir.Read):
-                    yield one, other
-        case _:
-            return
+def _readings(value: ir.Expr) -> Iterator[tuple[ir.Read, tuple[ir.Expr, ...], ir.Expr | None]]:
+    """Reads that a value may be, with the factors beside one, or with a term beside it."""
+    factors = tuple(_factors(value))
+    for n, factor in enumerate(factors):
+        if isinstance(factor, ir.Read):
+            yield factor, (*factors[:n], *factors[n + 1 :]), None
+    if isinstance(value, ir.Binary) and value.operator == "+":
+        for one, other in ((value.left, value.right), (value.right, value.left)):
+            if isinstance(one, ir.Read):
+                yield one, (), other
+
+
+def _rate(factor: ir.Expr, q: str, k: str) -> ir.Expr | None:
+    """r of `exp(r * (q - k))`, where r sees neither."""
+    if not isinstance(factor, ir.Call) or factor.function != "exp":
+        return None
+    parts = list(_factors(factor.arguments[0]))
+    moved = [p for p in parts if {q, k} & ir.free_indices(p)]
+    rest = [p for p in parts if p not in moved]
+    if len(moved) != 1 or ir.type_of(moved[0]) is not DType.I32:
+        return None
+    distance = affine.subtract(affine.polynomial(ir.Index(q)), affine.polynomial(ir.Index(k)))
+    found = affine.polynomial(moved[0])
+    if found == distance:
+        return _product(rest)
+    return _product([*rest, ir.Literal(-1.0, DType.F32)]) if found == affine.scale(distance, -1) else None
 
 
 class _FromSquare:
@@ -349,6 +369,8 @@ class _FromSquare:
             way.take(d, self._sinks(d, weights, way.flow, way.over, sums))
         if not any(way.sinks for way in ways):
             raise _RefusedError(f"nothing sums {weights.tensor.name} over {k}", weights.equation)
+        if ways[1].sinks and flow.gate is not None:
+            raise _RefusedError(f"{weights.tensor.name} decays and is summed over {q}: no chunks yet", weights.equation)
         builder = _Builder(self.program, self.names, self.size)
         made = {way.first: builder.flow(replace(way.flow, sinks=tuple(way.sinks))) for way in ways if way.sinks}
         replaced = {s.target.name for way in ways for s in way.sinks}
@@ -386,12 +408,12 @@ class _FromSquare:
         for d in self.definitions:
             if d.equation.domain is None:
                 continue
-            for value, plus in _with_a_term(d.equation.value):
+            for value, factors, plus in _readings(d.equation.value):
                 source = by_name.get(value.tensor)
                 if source is None or value.indices != tuple(ir.Index(i) for i in source.equation.indices):
                     continue
                 if contraction_of(source.equation, self.program) is not None:
-                    return _Scored(d, source, plus)
+                    return _Scored(d, source, factors, plus)
         raise _RefusedError("no sum of products is kept where k <= q: nothing to chunk", self.program)
 
     def _pair(self, weights: Definition) -> tuple[str, str]:
@@ -423,9 +445,23 @@ class _FromSquare:
         users = [d for d in self.definitions if _reads(d.equation, scores.tensor.name)]
         if len(users) > 1:
             raise _RefusedError(f"{scores.tensor.name} has other readers", users[1].equation)
-        keys = substitute(sides[1], {k: ir.Index(q)})
+        queries, keys, rates = [sides[0]], [sides[1]], list[ir.Expr]()
+        for f in scored.factors:
+            free, rate = ir.free_indices(f), _rate(f, q, k)
+            if rate is not None:
+                rates.append(rate)
+            elif {q, k} <= free:
+                raise _RefusedError(f"the scores are multiplied by {text(f)}, which sees both {q} and {k}", f)
+            else:
+                (keys if k in free else queries).append(f)
+        if len(rates) > 1:
+            raise _RefusedError(f"{weights.tensor.name} decays twice", weights.equation)
+        seen = substitute(_product(keys), {k: ir.Index(q)})
+        rate = rates[0] if rates else None
+        gate = None if rate is None else ir.Call("exp", (rate,), span=rate.span)
         plus = self._plus(scored, q, k)
-        return Flow(rows, q, found.summed[0], sides[0], keys, None, True, (), scores.equation, plus)
+        summed = found.summed[0]
+        return Flow(rows, q, summed, _product(queries), seen, gate, True, (), scores.equation, plus, rate=rate)
 
     def _plus(self, scored: _Scored, q: str, k: str) -> tuple[ir.Expr, ir.Expr] | None:
         """The term beside the scores, as a factor of q and one of k, both read at q."""
@@ -505,7 +541,7 @@ class _Builder:
         d = self.program.range_of(flow.d)
         q = self._blocked("q", flow.q, self.i, flow.d)
         k = self._blocked("k", flow.k, self.j, flow.d)
-        decays = self._decays() if flow.gate is not None else None
+        decays = None if flow.gate is None else self._decays() if flow.rate is None else self._powers(flow.rate)
         self.plus = None if flow.plus is None else tuple(map(self._of_steps, flow.plus, (self.i, self.j)))
         weights = self._weights(q, k, decays, d)
         keys = k if decays is None else self._decayed(k, decays)
@@ -579,6 +615,13 @@ class _Builder:
         scan = ir.Scan(i, False, (initial,), (update, output), span=self.f.span.span)
         self.made.append(Recurrence((state, decays), scan))
         return decays
+
+    def _powers(self, rate: ir.Expr) -> ir.Tensor:
+        """The same where every gate is exp(rate)."""
+        distance = affine.subtract(affine.polynomial(ir.Index(self.i)), affine.polynomial(ir.Index(self.j)))
+        value = ir.Call("exp", (ir.Binary("*", rate, affine.expression(distance)),))
+        seen = ir.Binary("<=", ir.Index(self.j), ir.Index(self.i))
+        return self._define("decay", (*self.f.rows, self.n, self.i, self.j), value, seen)
 
     def _gate(self, step: ir.Expr) -> ir.Expr:
         """The gate of a step; behind the end any, as nothing follows."""
@@ -707,11 +750,16 @@ class _Builder:
 
 
 def _factors(e: ir.Expr) -> Iterator[ir.Expr]:
-    if isinstance(e, ir.Binary) and e.operator == "*":
-        yield from _factors(e.left)
-        yield from _factors(e.right)
-    else:
-        yield e
+    """The factors of a product; those of a quotient, with one over its divisor."""
+    match e:
+        case ir.Binary(operator="*"):
+            yield from _factors(e.left)
+            yield from _factors(e.right)
+        case ir.Binary(operator="/"):
+            yield from _factors(e.left)
+            yield ir.Binary("/", _ONE, e.right, span=e.span)
+        case _:
+            yield e
 
 
 def _terms(e: ir.Expr) -> Iterator[ir.Expr]:
