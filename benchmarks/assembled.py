@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 
 from tpcgen.kernel.coordinates import members
-from tpcgen.kernel.cycles import block_slots, loop_bundles, runs
+from tpcgen.kernel.cycles import Slots, block_slots, loop_bundles, loop_slots, runs
 from tpcgen.kernel.ir import Kernel, Loop, Statement
 from tpcgen.kernel.tpc_c import render
 from tpcgen.program.sizes import Value, evaluate
@@ -26,7 +26,7 @@ class Passed:
 
     def bound(self, kernel: Kernel) -> float:
         """Bundles of an iteration if its slots alone decided."""
-        return block_slots(kernel, self.loop.body).bundles
+        return loop_slots(kernel, self.loop).bundles
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ def totals(kernel: Kernel, text: str, values: Mapping[str, Value]) -> Totals:
     UnmatchedError where the loops are not those of the kernel.
     """
     found, (first, *rest) = machine_loops(text), runs(kernel, values)
-    depths = [*range(len(kernel.index_space)), *_ir_depths(kernel.body, len(kernel.index_space))]
+    outer = len(kernel.outer_dims)
+    depths = [*range(outer), *_ir_depths(kernel.body, outer)]
     iterations = [*_members(kernel, values), *(r.iterations for r in rest)]
-    loops = [*[first.loop] * len(kernel.index_space), *(r.loop for r in rest)]
+    loops = [*[first.loop] * outer, *(r.loop for r in rest)]
     around = _outer(found)
     if depths != _depths(around):
         raise UnmatchedError(f"{len(loops)} loops became {len(found)}")
@@ -88,7 +89,7 @@ def totals(kernel: Kernel, text: str, values: Mapping[str, Value]) -> Totals:
             expected = block_slots(kernel, loop.body).accesses
             if made.moves != expected:
                 raise UnmatchedError(f"a loop of {expected:g} accesses became one of {made.moves}")
-    slots = sum(r.iterations * block_slots(kernel, r.loop.body).bundles for r in (first, *rest))
+    slots = sum(r.iterations * _slots(kernel, r.loop).bundles for r in (first, *rest))
     accesses = sum(r.iterations * block_slots(kernel, r.loop.body).accesses for r in (first, *rest))
     return Totals(bundles, slots, accesses, tuple(hot))
 
@@ -96,7 +97,14 @@ def totals(kernel: Kernel, text: str, values: Mapping[str, Value]) -> Totals:
 def _members(kernel: Kernel, values: Mapping[str, Value]) -> list[float]:
     """Passes of the loops over the dims of the index space, outermost first."""
     extents = [int(evaluate(d.extent, values)) for d in kernel.index_space]
-    return [float(prod(extents[n:])) for n in reversed(range(len(extents)))]
+    return [float(prod(extents[n:])) for n in kernel.outer_dims]
+
+
+def _slots(kernel: Kernel, loop: Loop) -> Slots:
+    """What an iteration issues, loops inside it left out."""
+    if any(isinstance(s, Loop) for s in loop.body):
+        return block_slots(kernel, loop.body)
+    return loop_slots(kernel, loop)
 
 
 def _ir_depths(statements: Sequence[Statement], depth: int = 0) -> Iterator[int]:

@@ -23,7 +23,7 @@ def access_patterns(kernel: Kernel, program: Program) -> tuple[tuple[AxisAccess,
     inside = Inside(program)
     members = {d.name: (n, d.step) for n, d in enumerate(kernel.index_space)}
     found: dict[str, list[AxisAccess]] = {}
-    for tensor, coords, lanes in _accesses(kernel, (*kernel.setup, *kernel.body)):
+    for tensor, coords, lanes in _accesses(kernel, (*kernel.setup, *(kernel.member or kernel.body))):
         axes = [_axis(c, lanes if axis == 0 else 1, members) for axis, c in enumerate(coords)]
         known = found.get(tensor)
         found[tensor] = axes if known is None else [_union(a, b) for a, b in zip(known, axes, strict=True)]

@@ -49,7 +49,7 @@ class Plan:
 
 
 def members(k: Kernel, dim: int = 0) -> Loop:
-    """The loop over the members of a piece along a dim of the index space; the body is that of the innermost one."""
+    """The loop over the members of a piece along a dim of the index space; the body is that of the kernel."""
     d = k.index_space[dim]
     first, after = Index(f"piece_begin[{dim}]"), Index(f"piece_end[{dim}]")
     if d.step == 1:

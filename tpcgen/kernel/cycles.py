@@ -24,6 +24,7 @@ from tpcgen.kernel.coordinates import accesses, members, plan
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.ir import (
     OPS,
+    PIECE,
     Broadcast,
     Invoke,
     Kernel,
@@ -46,6 +47,7 @@ from tpcgen.kernel.lower import draft
 from tpcgen.machine.model import Machine
 from tpcgen.machine.tpc import TpcCost
 from tpcgen.partition.plan import TpcStage
+from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Attr, Binary, Call, Expr, Index, Literal, Size, Unary, children, free_indices
 from tpcgen.program.sizes import Value, evaluate
 
@@ -152,7 +154,7 @@ def _dearest(kernel: Kernel, values: Mapping[str, Value]) -> tuple[tuple[Run, ..
     extents = [int(evaluate(d.extent, values)) for d in kernel.index_space]
     scope = {name: np.full(1, float(v)) for name, v in values.items()}
     scope |= _coordinates(kernel, extents) if prod(extents) else {d.name: np.zeros(1) for d in kernel.index_space}
-    found = [_runs(kernel, prod(extents), scope, held) for held in _assumptions(kernel, values)]
+    found = [_runs(kernel, extents, scope, held) for held in _assumptions(kernel, values)]
     each = [iteration_bundles(kernel, r.loop) for r in found[0]]
     return max(((r, _bundles(r, each)) for r in found), key=lambda x: x[1])
 
@@ -170,7 +172,17 @@ def _assumptions(kernel: Kernel, values: Mapping[str, Value]) -> Iterator[Mappin
         yield dict(zip(tensors, held, strict=True))
 
 
-def _runs(kernel: Kernel, count: int, outer: Mapping[str, _Number], held: Mapping[str, float]) -> tuple[Run, ...]:
+def _members(kernel: Kernel) -> Loop:
+    """The loop around the body, one of a single pass where there is none."""
+    if kernel.outer_dims:
+        return members(kernel, kernel.outer_dims[-1])
+    return Loop("piece", Literal(0, DType.I32), Literal(1, DType.I32), 1, kernel.body)
+
+
+def _runs(
+    kernel: Kernel, extents: Sequence[int], outer: Mapping[str, _Number], held: Mapping[str, float]
+) -> tuple[Run, ...]:
+    count, along = prod(extents), extents[0]
     scope = dict(outer)
     for s in kernel.setup:
         match s:
@@ -180,7 +192,10 @@ def _runs(kernel: Kernel, count: int, outer: Mapping[str, _Number], held: Mappin
                 scope[s.name] = _loaded(s, held)
             case _:
                 pass
-    everything = members(kernel)
+    everything = _members(kernel)
+    if kernel.member is not None:
+        scope |= dict(zip(PIECE, (np.zeros(1), np.full(1, float(along))), strict=True))
+        count //= max(along, 1)
     inside = _inside(everything.body, scope, np.ones(1), held)
     return (
         Run(everything, 1, count),
@@ -197,7 +212,8 @@ def kernel_cost(kernel: Kernel, values: Mapping[str, Value]) -> TpcCost:
     _fits_local_memory(kernel, values)
     found, bundles = _dearest(kernel, values)
     moved = sum(r.iterations * block_slots(kernel, r.loop.body).accesses for r in found)
-    return TpcCost(bundles, moved, int(found[0].iterations), "schedule estimate")
+    grain = prod(int(evaluate(d.extent, values)) for d in kernel.index_space)
+    return TpcCost(bundles, moved, grain, "schedule estimate")
 
 
 def _bundles(found: Sequence[Run], each: Sequence[float]) -> float:
@@ -278,8 +294,18 @@ def block_bundles(kernel: Kernel, statements: Sequence[Statement]) -> float:
 def loop_bundles(kernel: Kernel, loop: Loop) -> float:
     """What one iteration of a loop without loops inside takes."""
     carried = plan(kernel, loop).uses
-    slots = block_slots(kernel, loop.body) + _built(kernel, loop, carried)
+    slots = loop_slots(kernel, loop)
     return max(_SHORTEST_LOOP, _both(slots, critical_path(kernel, loop.body, loop.var, carried)))
+
+
+def loop_slots(kernel: Kernel, loop: Loop) -> Slots:
+    """What one iteration of a loop without loops inside issues. Accesses at one place share a coordinate, which takes
+    one step for all of them.
+    """
+    moving = plan(kernel, loop)
+    stepped = sum(len(m.advances) for m in moving.moving)
+    shared = Slots(spu=stepped - len(moving.uses))
+    return block_slots(kernel, loop.body) + shared + _built(kernel, loop, moving.uses)
 
 
 def _both(slots: Slots, chain: float) -> float:
@@ -348,10 +374,10 @@ def _vector_slots(kernel: Kernel, s: VectorOp) -> Slots:
         if kernel.lanes is Lanes.LINEAR and not modern:
             return Slots(vpu=_LINEAR_WIDEN_GAUDI if s.op == "widen" else _LINEAR_NARROW_GAUDI)
         return Slots(vpu=1 if modern or s.op == "widen" else 2)
+    if s.op in ("bmul", "bmac"):
+        return Slots(vpu=1)
     if s.op == "widen_add":
         return Slots(vpu=1, four=1)
-    if s.op == "bmac":
-        return Slots(vpu=1)
     if s.op in ("mov", "imov", "bmov"):
         return Slots(move=s.dest.parts)
     if on_both_parts(s, kernel.target):

@@ -14,6 +14,8 @@ _TYPES = {
     (VType.I32, 1): "int64",
     (VType.I32, 2): "int128",
     (VType.BF16, 1): "bfloat128",
+    (VType.I16, 1): "short128",
+    (VType.PRED16, 1): "bool128",
     (VType.PRED, 1): "bool64",
     (VType.PRED, 2): "bool64",
     (VType.CTRL, 1): "uchar256",
@@ -29,15 +31,28 @@ _SIMPLE = {
     "icmp_geq": "v_i32_cmp_geq", "icmp_eq": "v_i32_cmp_eq", "icmp_neq": "v_i32_cmp_neq",
     "iadd": "v_i32_add", "isub": "v_i32_sub", "imin": "v_i32_min", "imax": "v_i32_max",
     "ishl": "v_i32_shl", "ishr": "v_i32_shr", "iand": "v_i32_and", "ior": "v_i32_or",
-    "itof": "v_convert_i32_to_f32", "bmax": "v_bf16_max",
+    "itof": "v_convert_i32_to_f32", "bmax": "v_bf16_max", "bmin": "v_bf16_min",
+    "babs": "v_bf16_abs", "bmov": "v_bf16_mov",
+    **{f"bsel_{c}": f"v_bf16_sel_{c}_bf16" for c in ("less", "leq", "grt", "geq", "eq")},
+    **{f"bcmp_{c}": f"v_bf16_cmp_{c}" for c in ("less", "leq", "grt", "geq", "eq", "neq")},
+    **{f"hcmp_{c}": f"v_i16_cmp_{c}" for c in ("less", "leq", "grt", "geq", "eq", "neq")},
 }  # fmt: skip
 _X2 = {"add": "v_f32_add_x2_b", "sub": "v_f32_sub_x2_b", "mul": "v_f32_mul_x2_b"}
 _BIT_CASTS = {"bits": "as_int64", "unbits": "as_float64"}
+_HALVES = {
+    "first_near": ("0, 0, 0, 2", "0, 3, 0, 3"),
+    "second_near": ("1, 0, 3, 0", "3, 0, 3, 0"),
+    "first_far": ("0, 0, 0, 1", "0, 0, 3, 3"),
+    "second_far": ("2, 3, 0, 0", "3, 3, 0, 0"),
+}
+"""Dual groups that are moved, and which of them are written."""
 _SWAPPED_DUAL_GROUPS = {"swap_dual_groups_near": "1, 0, 3, 2", "swap_dual_groups_far": "2, 3, 0, 1"}
 BUTTERFLY = """\
 #define ALL_DUAL_GROUPS MkWrA(3, 3, 3, 3)
 #define ALL_GROUPS (SW_GROUP0_EN | SW_GROUP1_EN | SW_DUAL_GROUP0_EN | SW_DUAL_GROUP1_EN | SW_DUAL_GROUP2_EN | \\
                     SW_DUAL_GROUP3_EN)
+#define FIRST_GROUPS (ALL_GROUPS & ~SW_GROUP1_EN)
+#define SECOND_GROUPS (ALL_GROUPS & ~SW_GROUP0_EN)
 
 // Control of SHUFFLE: element (lane & 7) ^ distance of the lane's own group, in every byte of the lane.
 inline uchar256 exchange(const int distance)
@@ -80,10 +95,15 @@ class Intrinsics:
         match s.op:
             case "bits" | "unbits":
                 self._casts[s.dest.name] = (_BIT_CASTS[s.op], s.args[0])
+            case "lane_id_16":
+                self.lines.add(f"const short128 {s.dest.name} = (short128)V_LANE_ID_16;")
             case "lane_id":
                 self._lane_id(s.dest)
             case "shuffle_control":
                 self._shuffle_control(s)
+            case "group_control":
+                (group,) = (a.value for a in s.args if isinstance(a, Imm))
+                self.lines.add(f"const uchar256 {s.dest.name} = {'0xA0' if group else '0x80'};")
             case "widen":
                 self._widen(s)
             case "narrow":
@@ -91,8 +111,8 @@ class Intrinsics:
             case "widen_add":
                 x, added = (a.name for a in s.args if isinstance(a, Reg))
                 self._call(_assigned(s), "v_bf16_madd_acc32_b", [x, "1.0f", added])
-            case "bmac":
-                self._call(_assigned(s), "v_bf16_mac_acc32_b", [a.name for a in s.args if isinstance(a, Reg)])
+            case "bmul" | "bmac":
+                self._call(_assigned(s), f"v_bf16_{s.op[1:]}_acc32_b", [a.name for a in s.args if isinstance(a, Reg)])
             case _ if self._both_parts_at_once(s):
                 pass
             case _:
@@ -125,9 +145,11 @@ class Intrinsics:
     def _one_part(self, s: VectorOp, part: int, head: str) -> None:
         args = [self._operand(a, part) for a in s.args]
         match s.op:
-            case "pand" | "por":
-                self.lines.add(f"{head}{args[0]} {'&' if s.op == 'pand' else '|'} {args[1]};")
-            case "pnot":
+            case "pand" | "por" | "hand" | "hor":
+                self.lines.add(f"{head}{args[0]} {'&' if s.op.endswith('and') else '|'} {args[1]};")
+            case "bneg":
+                self._call(head, "v_bf16_mul_b", [*args, "-1.0f"])
+            case "pnot" | "hnot":
                 self.lines.add(f"{head}~{args[0]};")
             case "imul":
                 self.lines.add(f"{head}{args[0]} * {args[1]};")
@@ -147,6 +169,18 @@ class Intrinsics:
             case "swap_dual_groups_near" | "swap_dual_groups_far":
                 order = _SWAPPED_DUAL_GROUPS[s.op]
                 rest = [args[0], "0xFFFFFFFF", order, "ALL_DUAL_GROUPS", args[0]]
+                self._call(head, "v_f32_mov_dual_group_all_b", rest)
+            case "first_near" | "first_far" | "second_near" | "second_far":
+                order, written = _HALVES[s.op]
+                kept, moved = args if s.op.startswith("first") else args[::-1]
+                rest = [moved, "0xFFFFFFFF", order, f"MkWrA({written})", kept]
+                self._call(head, "v_f32_mov_dual_group_all_b", rest)
+            case "first_groups":
+                self._call(head, "v_f32_mov_group_b", [args[1], "0xFFFFFFFF", "SECOND_GROUPS", args[0]])
+            case "second_groups":
+                self._call(head, "v_f32_mov_group_b", [args[0], "0xFFFFFFFF", "FIRST_GROUPS", args[1]])
+            case "pick_dual_group":
+                rest = [args[0], "0xFFFFFFFF", ", ".join([args[1]] * 4), "ALL_DUAL_GROUPS", args[0]]
                 self._call(head, "v_f32_mov_dual_group_all_b", rest)
             case "swap_groups":
                 self._call(head, "v_f32_mov_group_b", [args[0], "0xFFFFFFFF", "ALL_GROUPS", args[0]])

@@ -19,8 +19,10 @@ from enum import Enum
 from typing import Union
 
 from tpcgen.diagnostics import NOWHERE, Span
+from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Expr
+from tpcgen.program.ir import Expr, free_indices
+from tpcgen.program.substitute import substitute
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +95,22 @@ class Lanes(Enum):
 
 
 class VType(Enum):
-    """Element type of a register's lanes; PRED is one predicate bit per lane, CTRL the control of SHUFFLE."""
+    """Element type of a register's lanes; PRED is one predicate bit per lane of 32 bits, PRED16 of 16, CTRL the control
+    of SHUFFLE.
+    """
 
     F32 = "f32"
     I32 = "i32"
     BF16 = "bf16"
+    I16 = "i16"
     PRED = "pred"
+    PRED16 = "pred16"
     CTRL = "ctrl"
 
 
 @dataclass(frozen=True, slots=True)
 class Reg:
-    """A virtual vector register. `parts` is 1 for uniform ones; a BF16 register is always one part of 128 lanes."""
+    """A virtual vector register. `parts` is 1 for uniform ones; one of 16 bits a lane always has one part of 128."""
 
     name: str
     type: VType
@@ -265,9 +271,16 @@ class Function:
     result: Reg
 
 
+PIECE = ("piece_begin[0]", "piece_end[0]")
+"""Variables: the first member of a piece along dim 0, and the one behind the last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """`setup` runs once per piece of the index space, `body` once per member. `Invoke`s name one of `functions`."""
+    """`setup` runs once per piece of the index space, `body` once per member. `Invoke`s name one of `functions`.
+
+    `member`: where the body itself runs through the members of a piece along dim 0, what one of them does.
+    """
 
     name: str
     target: str
@@ -280,6 +293,12 @@ class Kernel:
     body: tuple[Statement, ...]
     title: str = ""
     arrays: tuple[LocalArray, ...] = ()
+    member: tuple[Statement, ...] | None = None
+
+    @property
+    def outer_dims(self) -> tuple[int, ...]:
+        """Dims of the index space whose members are not in the body, outermost first."""
+        return tuple(reversed(range(0 if self.member is None else 1, len(self.index_space))))
 
     def function(self, name: str) -> Function:
         """KeyError when there is none of that name."""
@@ -308,7 +327,7 @@ class OpInfo:
     x2: bool = False
 
 
-_F, _I, _P = VType.F32, VType.I32, VType.PRED
+_F, _I, _P, _B, _H = VType.F32, VType.I32, VType.PRED, VType.BF16, VType.PRED16
 
 OPS: dict[str, OpInfo] = {
     "add": OpInfo((_F, _F), _F, x2=True),
@@ -324,8 +343,6 @@ OPS: dict[str, OpInfo] = {
     "madd": OpInfo((_F, _F, _F), _F, x2=True),
     # the same as two operations on a pair: x2 forms leave no slot for making addresses
     "mac_by_parts": OpInfo((_F, _F, _F), _F),
-    # products of bf16 vectors added to a pair, rounded once: even lanes to the first part, odd ones to the second
-    "bmac": OpInfo((VType.BF16, VType.BF16, _F), _F),
     # c - a * b, rounded once
     "nmadd": OpInfo((_F, _F, _F), _F, x2=True),
     # select: a OP b ? c : d
@@ -371,13 +388,28 @@ OPS: dict[str, OpInfo] = {
     # rounds to bf16, value stays f32
     "round_bf16": OpInfo((_F,), _F, vpu=2),
     # bf16 vector to f32 pair and back, in the kernel's lane order
-    "widen": OpInfo((VType.BF16,), _F),
-    "narrow": OpInfo((_F,), VType.BF16),
+    "widen": OpInfo((_B,), _F),
+    "narrow": OpInfo((_F,), _B),
     # widened and added to a pair, rounded once; not on gaudi
-    "widen_add": OpInfo((VType.BF16, _F), _F),
+    "widen_add": OpInfo((_B, _F), _F),
     # of bf16 vectors as they are
-    "bmax": OpInfo((VType.BF16, VType.BF16), VType.BF16),
-    "bmov": OpInfo((VType.BF16,), VType.BF16),
+    "bmax": OpInfo((_B, _B), _B),
+    "bmov": OpInfo((_B,), _B),
+    "bmin": OpInfo((_B, _B), _B),
+    "babs": OpInfo((_B,), _B),
+    "bneg": OpInfo((_B,), _B),
+    **{f"bsel_{c}": OpInfo((_B, _B, _B, _B), _B) for c in ("less", "leq", "grt", "geq", "eq")},
+    **{f"bcmp_{c}": OpInfo((_B, _B), _H) for c in ("less", "leq", "grt", "geq", "eq", "neq")},
+    # lanes of 16 bits: the number of each, compared; predicates of them
+    "lane_id_16": OpInfo((), VType.I16),
+    **{f"hcmp_{c}": OpInfo((VType.I16, VType.I16), _H) for c in ("less", "leq", "grt", "geq", "eq", "neq")},
+    "hand": OpInfo((_H, _H), _H),
+    "hor": OpInfo((_H, _H), _H),
+    "hnot": OpInfo((_H,), _H),
+    # the product of bf16 vectors as a pair, exact: even lanes to the first part, odd ones to the second; bmac adds
+    # it to the destination, rounded once
+    "bmul": OpInfo((_B, _B), _F),
+    "bmac": OpInfo((_B, _B, _F), _F),
     # the two parts of a pair combined
     "part1": OpInfo((_F,), _F, vpu=0),
     "part2": OpInfo((_F,), _F, vpu=0),
@@ -385,8 +417,15 @@ OPS: dict[str, OpInfo] = {
     "swap_dual_groups_near": OpInfo((_F,), _F),
     "swap_dual_groups_far": OpInfo((_F,), _F),
     "swap_groups": OpInfo((_F,), _F),
+    # of two registers one, to reduce both at once: the first and the second half of each in the places of the first
+    # half for the first register, of the second half for the second; halves of a pair of dual groups, of all, of one
+    **{f"{half}_{step}": OpInfo((_F, _F), _F) for half in ("first", "second") for step in ("near", "far", "groups")},
+    # one dual group, by an immediate, in all of them
+    "pick_dual_group": OpInfo((_F, _I), _F),
     "shuffle": OpInfo((_F, VType.CTRL), _F),
-    "shuffle_control": OpInfo((_I,), VType.CTRL, vpu=1),
+    # of SHUFFLE: lanes of a group at a distance exchanged; the first lane of a group in all of the dual group
+    "shuffle_control": OpInfo((_I,), VType.CTRL),
+    "group_control": OpInfo((_I,), VType.CTRL),
     "lane_id": OpInfo((), _I),
 }
 
@@ -406,6 +445,11 @@ def on_both_parts(s: VectorOp, target: str) -> bool:
     return added.parts == 2 if isinstance(added, Reg) else isinstance(added, Imm) and s.op != "mac"
 
 
+def issued(s: VectorOp, target: str) -> int:
+    """Operations of the vector unit."""
+    return 1 if on_both_parts(s, target) or s.op in ("bmul", "bmac") else OPS[s.op].vpu * s.dest.parts
+
+
 def registers_read(s: Statement) -> Iterator[str]:
     """Names of the registers that a statement takes values from; those of a loop's body are not among them."""
     match s:
@@ -417,6 +461,27 @@ def registers_read(s: Statement) -> Iterator[str]:
             yield s.value.name
         case _:
             pass
+
+
+def at(s: Statement, var: str, value: Expr) -> Statement:
+    """The statement, which is no loop, where `var` has this value."""
+
+    def valued(e: Expr) -> Expr:
+        return affine.expression(affine.polynomial(substitute(e, {var: value}))) if var in free_indices(e) else e
+
+    match s:
+        case Load() | Broadcast() | ScalarLoad() | Store():
+            return replace(s, coords=tuple(map(valued, s.coords)))
+        case LocalLoad() | LocalStore():
+            return replace(s, at=valued(s.at))
+        case ScalarLet():
+            return replace(s, value=valued(s.value))
+        case VectorOp():
+            return replace(s, args=tuple(Scalar(valued(a.value)) if isinstance(a, Scalar) else a for a in s.args))
+        case Loop():
+            raise AssertionError("a loop is not moved")
+        case Invoke() | Note():
+            return s
 
 
 def innermost_replaced(

@@ -33,11 +33,23 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class First:
+    """The first points of an innermost loop, `most` of them (vectors along the lanes), are written by another body: it
+    takes the loop's first point as well. `tests`: whether it is given conditions that only some points meet.
+    """
+
+    most: int
+    body: Callable[[Instances, tuple[Expr, ...], Expr], None]
+    tests: bool = True
+
+
+@dataclass(frozen=True)
 class Nest:
     """Loops over `order`, outermost first, for a bundle of points; the innermost follows the bounds of `where`.
 
     `body` writes one iteration, given the conditions that are not known to hold in it. `absent` writes an element
-    outside the bounds; without it those are not visited.
+    outside the bounds; without it those are not visited. `padded`: lanes beyond the index's range may take part, they
+    change nothing.
     """
 
     order: tuple[str, ...]
@@ -47,6 +59,8 @@ class Nest:
     body: Callable[[Instances, tuple[Expr, ...]], None]
     absent: Callable[[Env], None] | None = None
     blocks: Blocks | None = None
+    padded: bool = False
+    first: First | None = None
 
 
 @dataclass(frozen=True)
@@ -117,11 +131,28 @@ class Loops:
         low, high = self._range(index, env)
         begin, end = self._edges(index, nest, b)
         self._absent(index, nest, _Piece(low, begin))
+        if nest.first is not None:
+            begin = self._first(index, nest, nest.first, b, (begin, end))
         if nest.unroll == 1:
             self._one_by_one(index, nest, b, (begin, end))
         else:
             self._unrolled(index, nest, b, (begin, end))
         self._absent(index, nest, _Piece(end, high))
+
+    def _first(self, index: str, nest: Nest, first: First, b: Bounds, within: tuple[Expr, Expr]) -> Expr:
+        """Where the others begin."""
+        begin, end = within
+        whole = _round_down(_difference(end, begin), nest.unroll)
+        after = self.integers.let(f"{index}_kept_end", plus(begin, smallest([whole, integer(first.most)])))
+        conditions = (*b.everywhere, *b.mask) if first.tests else ()
+        piece = _Piece(begin, after, nest.unroll, nest.unroll, conditions)
+        if nest.blocks is not None:
+            assert first.most <= nest.blocks.size  # it is one block
+            nest.blocks.before()
+        self._loop(index, nest.points, piece, _with_first(nest, first, begin).body)
+        if nest.blocks is not None:
+            nest.blocks.after()
+        return after
 
     def _one_by_one(self, index: str, nest: Nest, b: Bounds, within: tuple[Expr, Expr]) -> None:
         always, masked, (begin, end) = b.everywhere, (*b.everywhere, *b.mask), within
@@ -189,10 +220,11 @@ class Loops:
         begin, end = self._edges(index, nest, b)
         bounded_low, bounded_high = b.begin != r.low, b.end != r.high
         always, masked = b.everywhere, (*b.everywhere, *b.mask)
-        if nest.absent is None:
+        if nest.absent is None and not nest.padded:
             masked = (*masked, Binary("<", Index(index), r.high))
         elif not bounded_low and not bounded_high:
-            self._loop(index, nest.points, _Piece(low, end, step, conditions=always), nest.body)
+            begin = self._first_lanes(index, nest, end, low) if not always else low
+            self._loop(index, nest.points, _Piece(begin, end, step, conditions=always), nest.body)
             return
         full, full_end = begin, smallest([self.integers.scalar(b.all_end, env), end])
         if bounded_low:
@@ -206,10 +238,22 @@ class Loops:
         if bounded_low or bounded_high:
             full_end = largest([full, full_end])
         full_end = self.integers.let(f"{index}_full_end", full_end)
+        if not bounded_low and not always:
+            full = self._first_lanes(index, nest, full_end, full)
         self._loop(index, nest.points, _Piece(full, full_end, step, conditions=always), nest.body)
         self._loop(index, nest.points, _Piece(full_end, end, step, conditions=masked), nest.body)
         if bounded_high:
             self._absent(index, nest, _Piece(_round_up(end, step), high, step))
+
+    def _first_lanes(self, index: str, nest: Nest, end: Expr, begin: Expr) -> Expr:
+        """Where the others begin; whole vectors only, all of whose points are inside."""
+        first, step = nest.first, self.shape.lanes.step
+        if first is None:
+            return begin
+        after = smallest([_round_down(end, step), plus(begin, first.most * step)])
+        after = self.integers.let(f"{index}_kept_end", after)
+        self._loop(index, nest.points, _Piece(begin, after, step), _with_first(nest, first, begin).body)
+        return after
 
     def _absent(self, index: str, nest: Nest, piece: _Piece) -> None:
         absent = nest.absent
@@ -239,6 +283,13 @@ class Loops:
         statements = self.scopes.close()
         if statements:
             self.scopes.append(level - 1, Loop(var, piece.low, piece.high, piece.step, statements))
+
+
+def _with_first(nest: Nest, first: First, begin: Expr) -> Nest:
+    def body(instances: Instances, conditions: tuple[Expr, ...]) -> None:
+        first.body(instances, conditions, begin)
+
+    return replace(nest, body=body, first=None)
 
 
 def _difference(a: Expr, b: Expr) -> Expr:

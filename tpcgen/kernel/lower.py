@@ -11,18 +11,22 @@ from dataclasses import replace
 
 from tpcgen.kernel.attention import draft_attention
 from tpcgen.kernel.bounds import integer, plus
+from tpcgen.kernel.cache import CacheAccess, cache_of
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.fuse import widening_subtractions
 from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import Imm, Kernel, Note, Operand, Reg, Store
-from tpcgen.kernel.loops import Instances, Loops, Nest
+from tpcgen.kernel.loops import First, Instances, Loops, Nest
 from tpcgen.kernel.names import readable
+from tpcgen.kernel.narrow import narrowed
 from tpcgen.kernel.order import loads_first
+from tpcgen.kernel.packed import statistics_packed
+from tpcgen.kernel.piece import through_the_piece
 from tpcgen.kernel.reductions import Reductions, unrolled
 from tpcgen.kernel.rotate import loads_ahead
 from tpcgen.kernel.scan import draft_scan
 from tpcgen.kernel.scopes import Bound, Env, Scopes
-from tpcgen.kernel.shape import Output, Shape, shape_of
+from tpcgen.kernel.shape import LOOP_ROWS, Output, Shape, shape_of
 from tpcgen.kernel.unused import without_unused
 from tpcgen.kernel.values import Values
 from tpcgen.kernel.verify import verify
@@ -46,12 +50,16 @@ def lower(stage: TpcStage, *, target: str, name: str) -> Kernel:
 def draft(stage: TpcStage, target: str) -> Kernel:
     """The kernel as it is scheduled, all that its cost depends on; named as the stage, registers not readable yet."""
     if stage.tile:
-        made = draft_attention(stage, target)
+        made = without_unused(draft_attention(stage, target))
     elif any(isinstance(s, Scan) for s in stage.program.body):
-        made = draft_scan(stage, target)
+        made = _compact(draft_scan(stage, target))
     else:
-        made = _draft(stage, target)
-    return loads_ahead(loads_first(widening_subtractions(without_unused(made))))
+        made = _compact(_draft(stage, target))
+    return through_the_piece(loads_ahead(loads_first(widening_subtractions(made))))
+
+
+def _compact(kernel: Kernel) -> Kernel:
+    return without_unused(narrowed(without_unused(statistics_packed(kernel))))
 
 
 def _draft(stage: TpcStage, target: str) -> Kernel:
@@ -61,10 +69,12 @@ def _draft(stage: TpcStage, target: str) -> Kernel:
     values = Values(shape, scopes, integers, target)
     loops = Loops(shape, scopes, integers)
     rows = _rows(shape)
-    values.reduction = Reductions(shape, scopes, values, loops, rows).value
+    cache = cache_of(shape)
+    access = CacheAccess(cache, shape, scopes, values, rows) if cache is not None else None
+    values.reduction = Reductions(shape, scopes, values, loops, rows, access).value
     index_space = shape.index_space()
     for output in shape.outputs:
-        _Writer(shape, scopes, integers, values, loops, rows).write(output)
+        _Writer(shape, scopes, integers, values, loops, rows, access).write(output)
     if len(integers.scalars) > MAX_SCALARS:
         message = f"{len(integers.scalars)} scalar parameters, a TPC kernel takes {MAX_SCALARS}"
         raise not_lowered("E425", message, shape.program.span)
@@ -78,6 +88,7 @@ def _draft(stage: TpcStage, target: str) -> Kernel:
         functions=tuple(values.functions.values()),
         setup=scopes.statements(0),
         body=scopes.statements(1),
+        arrays=(cache.array,) if cache is not None else (),
         title="; ".join(f"{o.tensor.name}[{', '.join(o.indices)}]" for o in shape.outputs),
     )
 
@@ -95,8 +106,16 @@ class _Writer:
     """Outputs of a member."""
 
     def __init__(
-        self, shape: Shape, scopes: Scopes, integers: Integers, values: Values, loops: Loops, rows: list[Env]
+        self,
+        shape: Shape,
+        scopes: Scopes,
+        integers: Integers,
+        values: Values,
+        loops: Loops,
+        rows: list[Env],
+        cache: CacheAccess | None,
     ) -> None:
+        self.cache = cache
         self.shape = shape
         self.scopes = scopes
         self.integers = integers
@@ -126,7 +145,24 @@ class _Writer:
 
         alone = len(self.rows) == 1 and len(output.loops) == 1 and output.loops[0] != self.shape.lane
         unroll = unrolled(self.shape.lanes) if alone else 1
-        self.loops.write(Nest(output.loops, output.where, self.rows, unroll, body, absent))
+        for n in range(0, len(self.rows), LOOP_ROWS):
+            rows = self.rows[n : n + LOOP_ROWS]
+            first = self._kept(output)
+            self.loops.write(Nest(output.loops, output.where, rows, unroll, body, absent, first=first))
+
+    def _kept(self, output: Output) -> First | None:
+        """Points whose weights are in local memory."""
+        access = self.cache
+        if access is None or access.cache.output is not output:
+            return None
+
+        def body(instances: Instances, conditions: tuple[Expr, ...], begin: Expr) -> None:
+            for points in instances:
+                for point in points:
+                    access.recall(access.cache.weight, point, begin)
+                    self._store(output, point, conditions)
+
+        return First(access.cache.most, body)
 
     def _prepare(self, e: Expr, point: Env) -> None:
         """What an output needs once per row comes before the loops that store it."""

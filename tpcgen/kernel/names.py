@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tpcgen.kernel.ir import (
+    PIECE,
     Broadcast,
     Function,
     Imm,
@@ -44,7 +45,8 @@ def readable(kernel: Kernel) -> Kernel:
     """The same kernel; no name hides one further out, blocks side by side use the same names again."""
     fixed = {t.name: t.name for t in kernel.tensors} | {s.name: s.name for s in kernel.scalars}
     fixed |= {a.name: a.name for a in kernel.arrays}
-    fixed |= {d.name: d.name for d in kernel.index_space} | {f.name: f.name for f in kernel.functions}
+    fixed |= {kernel.index_space[n].name: kernel.index_space[n].name for n in kernel.outer_dims}
+    fixed |= {f.name: f.name for f in kernel.functions} | ({name: name for name in PIECE})
     setup_names = _declared(kernel.setup, fixed)
     body_names = _declared(kernel.body, setup_names)
     return replace(

@@ -8,16 +8,18 @@ blocks: added one after another in f32, N equal terms are off by N / 4 ulps, rou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from tpcgen.kernel.across import across_lanes
+from tpcgen.kernel.cache import CacheAccess
 from tpcgen.kernel.ir import Imm, Lanes, Note, Operand, Reg, VectorOp, VType
-from tpcgen.kernel.loops import Blocks, Instances, Loops, Nest
+from tpcgen.kernel.loops import Blocks, First, Instances, Loops, Nest
 from tpcgen.kernel.presence import ROW_MAX
 from tpcgen.kernel.scopes import Env, Scopes
-from tpcgen.kernel.shape import Shape
+from tpcgen.kernel.shape import LOOP_ROWS, Shape
 from tpcgen.kernel.values import Values
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Binary, Expr, Read, Reduce, free_indices, type_of
+from tpcgen.program.ir import Binary, Expr, Index, Read, Reduce, free_indices, type_of
 from tpcgen.rewrite.edit import conjunction
 
 _IDENTITY = {"sum": 0.0, "max": -float("inf"), "min": float("inf"), ROW_MAX: -float("inf")}
@@ -35,8 +37,17 @@ class _Total:
 
 
 class Reductions:
-    def __init__(self, shape: Shape, scopes: Scopes, values: Values, loops: Loops, rows: Sequence[Env]) -> None:
-        """`rows`: the points of a member."""
+    def __init__(
+        self,
+        shape: Shape,
+        scopes: Scopes,
+        values: Values,
+        loops: Loops,
+        rows: Sequence[Env],
+        cache: CacheAccess | None = None,
+    ) -> None:
+        """`rows`: the points of a member; `cache` what of them is kept in local memory."""
+        self.cache = cache
         self.shape = shape
         self.scopes = scopes
         self.values = values
@@ -66,9 +77,17 @@ class Reductions:
 
     def _reduce(self, e: Reduce, points: list[Env], level: int) -> list[Reg]:
         order = tuple(sorted(e.indices, key=lambda i: i == self.shape.lane))
-        across = order[-1] == self.shape.lane
         if e.span.line:
             self.scopes.append(level, Note(f"{_TITLE[e.kind]} over {', '.join(order)}", e.span))
+        if order[-1] != self.shape.lane:
+            return self._in_loops(e, order, points, level)
+        loopfuls = [points[n : n + LOOP_ROWS] for n in range(0, len(points), LOOP_ROWS)]
+        flat = [[self._parts_merged(level, e.kind, x) for x in self._in_loops(e, order, p, level)] for p in loopfuls]
+        return [x for totals in flat for x in self._across_lanes(level, e.kind, totals)]
+
+    def _in_loops(self, e: Reduce, order: tuple[str, ...], points: list[Env], level: int) -> list[Reg]:
+        """Of each point a register; along the lanes each lane has what it saw."""
+        across = order[-1] == self.shape.lane
         narrow = self._narrow(e)
         unroll = self._unroll(order, len(points)) * (2 if narrow is not None and len(points) == 1 else 1)
         in_blocks = e.kind == "sum" and not across
@@ -93,16 +112,53 @@ class Reductions:
         if not in_blocks:
             for accumulator in (a for accumulators in chains for a in accumulators):
                 self.scopes.append(level, VectorOp(accumulator, "mov", (Imm(_IDENTITY[e.kind]),)))
-            self.loops.write(Nest(order, e.domain, points, unroll, body))
+            first = self._kept(e, chains)
+            padded = self._ends_in_zeros(e)
+            self.loops.write(Nest(order, e.domain, points, unroll, body, padded=padded, first=first))
             for accumulators, row in zip(chains, narrow_chains, strict=False):
                 for into, x in zip(accumulators, row, strict=True):
                     self._merge(e.kind, level, into, self.scopes.emit(level, "widen", (x,)))
-            return [self._finish(level, e.kind, accumulators, across) for accumulators in chains]
+            return [self._finish(level, e.kind, accumulators) for accumulators in chains]
         totals = [_Total(self._register(e, "sum"), self._register(e, "excess")) for _ in points]
         for register in (r for total in totals for r in (total.sum, total.excess)):
             self.scopes.append(level, VectorOp(register, "mov", (Imm(0.0),)))
-        self.loops.write(Nest(order, e.domain, points, unroll, body, blocks=self._blocks(chains, totals)))
+        blocks, first = self._blocks(chains, totals), self._kept(e, chains)
+        self.loops.write(Nest(order, e.domain, points, unroll, body, blocks=blocks, first=first))
         return [total.sum for total in totals]
+
+    def _kept(self, e: Reduce, chains: Sequence[Sequence[Reg]]) -> First | None:
+        """Of what is reduced the part that stays in local memory: conditions are in what is kept."""
+        access = self.cache
+        if access is None or e not in (access.cache.sum, access.cache.score):
+            return None
+        recalled = access.cache.score if e == access.cache.sum else None
+        absent = Imm(_IDENTITY[e.kind])
+
+        def body(instances: Instances, conditions: tuple[Expr, ...], begin: Expr) -> None:
+            for accumulators, row in zip(chains, instances, strict=True):
+                for n, point in enumerate(row):
+                    if recalled is not None:
+                        access.recall(recalled.body, point, begin)
+                    condition = self.values.predicate(conjunction(conditions), point)
+                    value = self.values.value(e.body, point, _BODY.get(e.kind, "t"))
+                    value = self.values.choose(self.scopes.level, condition, value, absent, "kept")
+                    access.keep(value, point, begin)
+                    self._merge(e.kind, self.scopes.level, accumulators[n % len(accumulators)], value)
+
+        return First(access.cache.most, body, tests=recalled is None)
+
+    def _ends_in_zeros(self, e: Reduce) -> bool:
+        """Whether it adds products of vectors that end where the lanes do: what is read beyond is 0."""
+        match e:
+            case Reduce(kind="sum", body=Binary(operator="*", left=Read() as left, right=Read() as right)):
+                return self._ends_with_lanes(left) and self._ends_with_lanes(right)
+            case _:
+                return False
+
+    def _ends_with_lanes(self, read: Read) -> bool:
+        lane = self.shape.lane
+        extent = self.shape.program.tensor(read.tensor).shape[-1]
+        return read.indices[-1] == Index(lane) and extent == self.shape.ranges[lane].high
 
     def _unroll(self, order: tuple[str, ...], points: int) -> int:
         if order[-1] == self.shape.lane or len(order) > 1:
@@ -118,7 +174,7 @@ class Reductions:
 
         def after() -> None:
             for accumulators, total in zip(chains, totals, strict=True):
-                self._add(total, self._finish(self.scopes.level, "sum", accumulators, across=False))
+                self._add(total, self._finish(self.scopes.level, "sum", accumulators))
 
         return Blocks(BLOCK, before, after)
 
@@ -182,36 +238,28 @@ class Reductions:
                 kept = self.scopes.emit(level, "sel_geq" if kind == "max" else "sel_leq", (into, x, into, x))
                 self.scopes.update(level, into, "sel_eq", (into, into, kept, into), pred)
 
-    def _finish(self, level: int, kind: str, accumulators: Sequence[Reg], across: bool) -> Reg:
+    def _finish(self, level: int, kind: str, accumulators: Sequence[Reg]) -> Reg:
         first, *others = accumulators
         for other in others:
             self._merge(kind, level, first, other)
-        return self._across_lanes(level, kind, first) if across else first
+        return first
 
-    def _across_lanes(self, level: int, kind: str, total: Reg) -> Reg:
-        """The same value in every lane: the two parts merged, then a butterfly."""
-        result = total
-        if total.parts == 2:
-            one, two = (self.scopes.emit(level, part, (total,)) for part in ("part1", "part2"))
-            result = self.scopes.register(_HINT[kind], VType.F32, 1)
-            self.scopes.append(level, VectorOp(result, "mov", (one,)))
-            self._merge(kind, level, result, two)
-        for step in ("swap_dual_groups_near", "swap_dual_groups_far", "swap_groups"):
-            self._merge(kind, level, result, self.scopes.emit(level, step, (result,)))
-        for distance in (1, 2, 4):
-            moved = self.scopes.emit(level, "shuffle", (result, self._exchange(distance)))
-            self._merge(kind, level, result, moved)
-        return replace(result, uniform=True)
+    def _across_lanes(self, level: int, kind: str, totals: Sequence[Reg]) -> list[Reg]:
+        """The same value in every lane."""
 
-    def _exchange(self, distance: int) -> Operand:
-        """Control of SHUFFLE that exchanges lanes of a group at a distance."""
+        def merge(at: int, into: Reg, x: Operand) -> None:
+            self._merge(kind, at, into, x)
 
-        def make() -> Reg:
-            dest = self.scopes.register(f"exchange_{distance}", VType.CTRL, 1)
-            self.scopes.append(0, VectorOp(dest, "shuffle_control", (Imm(distance),)))
-            return dest
+        return across_lanes(self.scopes, level, totals, merge)
 
-        return self.scopes.recall(0, ("exchange", distance), make)
+    def _parts_merged(self, level: int, kind: str, total: Reg) -> Reg:
+        if total.parts == 1:
+            return total
+        one, two = (self.scopes.emit(level, part, (total,)) for part in ("part1", "part2"))
+        result = self.scopes.register(_HINT[kind], VType.F32, 1)
+        self.scopes.append(level, VectorOp(result, "mov", (one,)))
+        self._merge(kind, level, result, two)
+        return result
 
 
 def unrolled(lanes: Lanes) -> int:

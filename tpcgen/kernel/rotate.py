@@ -14,30 +14,26 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tpcgen.kernel.ir import (
-    OPS,
     Broadcast,
     Invoke,
     Kernel,
     Load,
     LocalLoad,
     Loop,
-    Operand,
     Reg,
-    Scalar,
     ScalarLet,
     ScalarLoad,
     Statement,
     VectorOp,
+    at,
     innermost_replaced,
-    on_both_parts,
+    issued,
     registers_read,
     walk,
 )
 from tpcgen.kernel.latency import inlined, issues
-from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Attr, Binary, Expr, Index, Literal, free_indices
-from tpcgen.program.substitute import substitute
+from tpcgen.program.ir import Binary, Index, Literal, free_indices
 
 _REGISTERS = 40
 _LONG = 0.75
@@ -65,11 +61,11 @@ def _rotated(kernel: Kernel, loop: Loop) -> Iterator[Statement]:
     staged = straight.first_stage()
     body, early = (loop.body, loads) if staged is None else (straight.body, staged)
     for s in early.values():
-        yield _at(s, loop.var, loop.low)
+        yield at(s, loop.var, loop.low)
     rest = _without(body, early)
     own = {s.dest.name for s in early.values()} - {name for s in rest for name in registers_read(s)}
     following = Binary("+", Index(loop.var), Literal(loop.step, DType.I32))
-    ahead = [_ahead(_at(s, loop.var, following), own) for s in early.values()]
+    ahead = [_ahead(at(s, loop.var, following), own) for s in early.values()]
     yield replace(loop, body=(*rest, *ahead))
 
 
@@ -108,11 +104,11 @@ class _Straight:
         """None where the slots are full anyway, or where what lives at the widest place of the chain, in all rows at
         once, does not fit the registers: the open compiler spills then, and more than staging gains.
         """
-        at = issues(self.kernel, self.body)
-        length = max(at)
+        when = issues(self.kernel, self.body)
+        length = max(when)
         if length < _LONG * sum(_slots(self.kernel, s) for s in self.body):
             return None
-        cuts = {cut: self._first(at, cut) for cut in sorted(set(at))}
+        cuts = {cut: self._first(when, cut) for cut in sorted(set(when))}
         kept = {cut: self._kept(early) for cut, early in cuts.items()}
         if max(kept.values()) >= _REGISTERS:
             return None
@@ -120,13 +116,13 @@ class _Straight:
         early = cuts[min(middle, key=lambda cut: (kept[cut], cut))]
         return early if self._chain(early) <= _WORTH * self._chain(cuts[0]) else None
 
-    def _first(self, at: Sequence[int], cut: int) -> Early:
+    def _first(self, issued: Sequence[int], cut: int) -> Early:
         """Loads and what is issued before `cut`, accumulators and what depends on them left out. A bit cast is no
         register: it stays with who reads it.
         """
         early: dict[int, Load | VectorOp] = {}
         late = set(self.changed)
-        for n, (s, reads, when) in enumerate(zip(self.body, self.reads, at, strict=True)):
+        for n, (s, reads, when) in enumerate(zip(self.body, self.reads, issued, strict=True)):
             if isinstance(s, Broadcast | LocalLoad):
                 late.add(s.dest.name)
             if not isinstance(s, Load | VectorOp):
@@ -159,13 +155,12 @@ class _Straight:
 
 
 def _slots(kernel: Kernel, s: Statement) -> int:
-    if not isinstance(s, VectorOp):
-        return 0
-    return 1 if on_both_parts(s, kernel.target) else OPS[s.op].vpu * s.dest.parts
+    return issued(s, kernel.target) if isinstance(s, VectorOp) else 0
 
 
-def _ahead(s: Load | VectorOp, own: Set[str]) -> Load | VectorOp:
+def _ahead(s: Statement, own: Set[str]) -> Load | VectorOp:
     """Fills what the rest of the loop has read; what only the first stage knows, `own`, is named apart in the loop."""
+    assert isinstance(s, Load | VectorOp)
     fresh = s.dest.name in own
     dest = _named_apart(s.dest, own)
     if isinstance(s, Load):
@@ -189,19 +184,3 @@ def _depends_on_the_iteration(body: Sequence[Statement]) -> bool:
 
 def _indices(load: Load) -> frozenset[str]:
     return frozenset(i for c in load.coords for i in free_indices(c))
-
-
-def _at(s: Load | VectorOp, var: str, value: Expr) -> Load | VectorOp:
-    if isinstance(s, Load):
-        return replace(s, coords=tuple(_valued(c, var, value) for c in s.coords))
-    return replace(s, args=tuple(_operand_at(a, var, value) for a in s.args))
-
-
-def _operand_at(o: Operand, var: str, value: Expr) -> Operand:
-    if isinstance(o, Scalar) and not (isinstance(o.value, Attr)) and var in free_indices(o.value):
-        return Scalar(_valued(o.value, var, value))
-    return o
-
-
-def _valued(e: Expr, var: str, value: Expr) -> Expr:
-    return affine.expression(affine.polynomial(substitute(e, {var: value})))

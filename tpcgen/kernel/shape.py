@@ -16,10 +16,12 @@ from tpcgen.kernel.bounds import integer
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.ir import IndexDim, Lanes, TensorParam
 from tpcgen.kernel.presence import both, bound_by_reductions, conjuncts, domain, explicit
+from tpcgen.kernel.signs import signs_shared
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import (
+    COMPARISONS,
     Attr,
     Binary,
     Call,
@@ -46,6 +48,10 @@ _WIDE = frozenset({"erf", "gelu", "softplus"})
 """Functions that keep too many registers for that: gelu spills (64 bundles instead of 53)."""
 _PLACES = 3
 """Most coordinates of a row for that: each is a variable, and the open compiler has 32 registers for these."""
+LANE_ROWS, LOOP_ROWS = 16, 8
+"""Rows whose reductions along the lanes wait for each other, where a row takes few registers; and those of them that a
+loop runs through at once: their sums, a pair each, and what is loaded take 24 of the 40.
+"""
 TILE_ROWS = 8
 """Each row of a tile takes three registers of the 40: its block's sum, and the total with its excess."""
 MAX_AXES = 5
@@ -68,7 +74,8 @@ class Output:
 class Shape:
     """`rows`: the indices of the index space; of `row_in_flight` a member takes `in_flight` values at once.
 
-    `tiled`: the kernel is a contraction whose rows in flight share the vectors that they load.
+    `tiled`: the kernel is a contraction whose rows in flight share the vectors that they load. `innermost`: the row
+    that members of a piece follow each other along, where it is not the order in memory that decides.
     """
 
     program: Program
@@ -80,6 +87,7 @@ class Shape:
     ranges: Mapping[str, IndexRange]
     in_flight: int = ROWS
     tiled: bool = False
+    innermost: str | None = None
 
     def step(self, index: str) -> int:
         """Elements a member covers along a row index."""
@@ -89,11 +97,17 @@ class Shape:
 
     def index_space(self) -> tuple[IndexDim, ...]:
         """Fastest first, as the rows are stored; one member where there are no rows."""
-        dims = tuple(self._dim(i) for i in reversed(self.rows))
+        fastest_first = self.rows[::-1]
+        dims = tuple(map(self._dim, sorted(fastest_first, key=self._place)))
         if len(dims) > MAX_AXES:
             message = f"{len(dims)} parallel indices, an index space has {MAX_AXES} dims"
             raise not_lowered("E423", message, self.program.span)
         return dims or (IndexDim("member", integer(1), 1),)
+
+    def _place(self, index: str) -> int:
+        if self.innermost is None:
+            return 0
+        return 0 if index == self.innermost else 2 if index == self.lane else 1
 
     def _dim(self, index: str) -> IndexDim:
         r, step = self.ranges[index], self.step(index)
@@ -126,7 +140,10 @@ def shape_of(stage: TpcStage) -> Shape:
         return Shape(program, stage.lane, outputs, rows, row, lanes, ranges, TILE_ROWS // lanes.parts, tiled=True)
     row = _row_in_flight(outputs, rows, stage.lane)
     in_flight = MAP_ROWS // lanes.parts if _is_light_map(outputs) else ROWS
-    return Shape(program, stage.lane, outputs, rows, row, lanes, ranges, in_flight)
+    if _is_light_along(outputs, rows, stage.lane):
+        in_flight = LANE_ROWS
+    innermost = _innermost(outputs, rows, stage.lane) if _is_map(outputs) else None
+    return Shape(program, stage.lane, outputs, rows, row, lanes, ranges, in_flight, innermost=innermost)
 
 
 def check_tensors(program: Program) -> None:
@@ -148,7 +165,7 @@ def _outputs(program: Program, lane: str) -> tuple[Output, ...]:
     shared = frozenset(equations[0].indices).intersection(*(e.indices for e in equations))
     result: list[Output] = []
     for e in equations:
-        present = explicit(e.value, frozenset(conjuncts(e.domain)))
+        present = explicit(signs_shared(e.value), frozenset(conjuncts(e.domain)))
         where = both(domain(e.domain), present.where)
         if isinstance(e.value, Reduce) and e.value.kind in ("sum", "max", "min"):
             # A sum over no point is 0, as what is absent; max and min are guarded (guard_absent).
@@ -178,14 +195,56 @@ def lanes_of(program: Program, outputs: tuple[Output, ...], lane: str) -> Lanes:
     return Lanes.SINGLE
 
 
+def _is_map(outputs: tuple[Output, ...]) -> bool:
+    return not any(o.loops or bound_by_reductions(part) for o in outputs for part in _parts(o))
+
+
+def _parts(o: Output) -> tuple[Expr, ...]:
+    return (o.value,) if o.where is None else (o.value, o.where)
+
+
+def _everything(outputs: tuple[Output, ...]) -> list[Expr]:
+    return [x for o in outputs for part in _parts(o) for x in walk(part)]
+
+
+def _innermost(outputs: tuple[Output, ...], rows: tuple[str, ...], lane: str) -> str | None:
+    """The row that the fewest reads vary along: what does not is loaded once for all members. Coordinates must move
+    along with it.
+    """
+    reads = {(x.tensor, x.indices) for x in _everything(outputs) if isinstance(x, Read)}
+    varying = {i: [c for _, indices in reads for c in indices if i in free_indices(c)] for i in rows if i != lane}
+    steady = [i for i, coordinates in varying.items() if all(_steps(c, i) for c in coordinates)]
+    return min(reversed(steady), key=lambda i: len(varying[i]), default=None)
+
+
+def _steps(coordinate: Expr, index: str) -> bool:
+    poly = affine.polynomial(coordinate)
+    rest = {m: c for m, c in poly.items() if m != (Index(index),)}
+    return affine.coefficient_of(poly, index) == 1 and not any(index in free_indices(x) for m in rest for x in m)
+
+
 def _is_light_map(outputs: tuple[Output, ...]) -> bool:
-    if any(o.loops or bound_by_reductions(o.value) for o in outputs):
+    if not _is_map(outputs):
         return False
-    everything = [x for o in outputs for part in (o.value, o.where) if part is not None for x in walk(part)]
+    everything = _everything(outputs)
     read = {x.indices for x in everything if isinstance(x, Read)}
     wide = any(isinstance(x, Call) and x.function in _WIDE for x in everything)
     plain = all(_is_affine(i) for indices in read for i in indices)
     return plain and not wide and len(read) + len(outputs) <= _PLACES
+
+
+def _is_light_along(outputs: tuple[Output, ...], rows: tuple[str, ...], lane: str) -> bool:
+    """Whether rows are only multiplied and added along the lanes: what is computed of a row's sums does not matter."""
+    everything = _everything(outputs)
+    if lane in rows or not any(isinstance(x, Reduce) and lane in x.indices for x in everything):
+        return False
+    costly = [
+        x for x in everything if isinstance(x, Call) or (isinstance(x, Binary) and x.operator in ("/", *COMPARISONS))
+    ]
+    reads = {x.indices for x in everything if isinstance(x, Read) and len(x.indices) > 1}
+    plain = all(_is_affine(i) for indices in reads for i in indices)
+    alone = not any(lane in free_indices(x) for x in costly) and all(o.where is None for o in outputs)
+    return plain and alone and len(reads) + len(outputs) <= _PLACES
 
 
 def _is_affine(coordinate: Expr) -> bool:

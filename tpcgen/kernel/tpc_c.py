@@ -75,10 +75,15 @@ class _Printer:
         setup = _Block(self)
         setup.write(k.setup)
         self.lines.blank()
-        *outer, last = [coordinates.members(k, n) for n in reversed(range(len(k.index_space)))]
-        for loop in outer:
-            self._for(loop.var, integer(loop.low), integer(loop.high), loop.step)
-        self.loop(setup, last)
+        loops = [coordinates.members(k, n) for n in k.outer_dims]
+        if k.member is not None:
+            for loop in loops:
+                self._for(loop.var, integer(loop.low), integer(loop.high), loop.step)
+            _Block(self, setup).write(k.body)
+        else:
+            for loop in loops[:-1]:
+                self._for(loop.var, integer(loop.low), integer(loop.high), loop.step)
+            self.loop(setup, loops[-1])
         while self.lines.depth:
             self.lines.close()
         return "\n".join(self.lines.lines) + "\n"
@@ -99,7 +104,7 @@ class _Printer:
         operations = [s for s in everything if isinstance(s, VectorOp)]
         if any(isinstance(a, Imm) and a.value == -float("inf") for s in operations for a in s.args):
             self.lines.add(f"#define {MINUS_INFINITY} as_float(0xFF800000)")
-        if any(s.op == "swap_groups" for s in operations):
+        if any(s.op == "shuffle_control" for s in operations):
             for line in BUTTERFLY.splitlines():
                 self.lines.add(line)
         for a in k.arrays:

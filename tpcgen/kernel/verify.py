@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from tpcgen.kernel.ir import (
     OPS,
+    PIECE,
     Broadcast,
     Imm,
     Invoke,
@@ -57,7 +58,8 @@ class _Verifier:
             outside._known(f.result, registers, f.name)
         setup = self._block(k.setup, {}, frozenset())
         scalars = {s.name for s in k.setup if isinstance(s, ScalarLet | ScalarLoad)}
-        self._block(k.body, setup, frozenset(scalars | {d.name for d in k.index_space}))
+        dims = {k.index_space[n].name for n in k.outer_dims}
+        self._block(k.body, setup, frozenset(scalars | dims | ({*PIECE} if k.member is not None else set())))
         written = {s.tensor for s in walk(k.body) if isinstance(s, Store)}
         for t in k.tensors:
             if t.is_output != (t.name in written):
@@ -133,7 +135,8 @@ class _Verifier:
             raise KernelError(f"{s} makes {info.result}")
         if s.pred is not None:
             self._known(s.pred, registers, s)
-            if s.fresh or s.pred.type is not VType.PRED or s.pred.parts > s.dest.parts:
+            wanted = VType.PRED16 if s.dest.type is VType.BF16 else VType.PRED
+            if s.fresh or s.pred.type is not wanted or s.pred.parts > s.dest.parts:
                 raise KernelError(f"{s} has a wrong predicate")
         widest = max((a.parts for a in s.args if isinstance(a, Reg)), default=1)
         if s.op not in ("part1", "part2", "narrow") and widest > s.dest.parts:

@@ -6,6 +6,8 @@
 #define ALL_DUAL_GROUPS MkWrA(3, 3, 3, 3)
 #define ALL_GROUPS (SW_GROUP0_EN | SW_GROUP1_EN | SW_DUAL_GROUP0_EN | SW_DUAL_GROUP1_EN | SW_DUAL_GROUP2_EN | \
                     SW_DUAL_GROUP3_EN)
+#define FIRST_GROUPS (ALL_GROUPS & ~SW_GROUP1_EN)
+#define SECOND_GROUPS (ALL_GROUPS & ~SW_GROUP0_EN)
 
 // Control of SHUFFLE: element (lane & 7) ^ distance of the lane's own group, in every byte of the lane.
 inline uchar256 exchange(const int distance)
@@ -224,72 +226,43 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 float64 t_6 = row_max.v2;
                 float64 row_max_5 = t_5;
                 row_max_5 = v_f32_max_b(row_max_5, t_6);
-                float64 t_7 = v_f32_mov_dual_group_all_b(row_max_5, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, row_max_5);
-                row_max_5 = v_f32_max_b(row_max_5, t_7);
-                float64 t_8 = v_f32_mov_dual_group_all_b(row_max_5, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, row_max_5);
-                row_max_5 = v_f32_max_b(row_max_5, t_8);
-                float64 t_9 = v_f32_mov_group_b(row_max_5, 0xFFFFFFFF, ALL_GROUPS, row_max_5);
-                row_max_5 = v_f32_max_b(row_max_5, t_9);
-                float64 t_10 = v_f32_shuffle_b(row_max_5, exchange_1, 0, row_max_5);
-                row_max_5 = v_f32_max_b(row_max_5, t_10);
-                float64 t_11 = v_f32_shuffle_b(row_max_5, exchange_2, 0, row_max_5);
-                row_max_5 = v_f32_max_b(row_max_5, t_11);
-                float64 t_12 = v_f32_shuffle_b(row_max_5, exchange_4, 0, row_max_5);
-                row_max_5 = v_f32_max_b(row_max_5, t_12);
-                float64 t_13 = row_max_2.v1;
-                float64 t_14 = row_max_2.v2;
-                float64 row_max_6 = t_13;
-                row_max_6 = v_f32_max_b(row_max_6, t_14);
-                float64 t_15 = v_f32_mov_dual_group_all_b(row_max_6, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                float64 t_7 = row_max_2.v1;
+                float64 t_8 = row_max_2.v2;
+                float64 row_max_6 = t_7;
+                row_max_6 = v_f32_max_b(row_max_6, t_8);
+                float64 t_9 = row_max_3.v1;
+                float64 t_10 = row_max_3.v2;
+                float64 row_max_7 = t_9;
+                row_max_7 = v_f32_max_b(row_max_7, t_10);
+                float64 t_11 = row_max_4.v1;
+                float64 t_12 = row_max_4.v2;
+                float64 row_max_8 = t_11;
+                row_max_8 = v_f32_max_b(row_max_8, t_12);
+                float64 both = v_f32_mov_dual_group_all_b(row_max_6, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3),
+                        row_max_5);
+                float64 t_13 = v_f32_mov_dual_group_all_b(row_max_5, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0),
                         row_max_6);
-                row_max_6 = v_f32_max_b(row_max_6, t_15);
-                float64 t_16 = v_f32_mov_dual_group_all_b(row_max_6, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                        row_max_6);
-                row_max_6 = v_f32_max_b(row_max_6, t_16);
-                float64 t_17 = v_f32_mov_group_b(row_max_6, 0xFFFFFFFF, ALL_GROUPS, row_max_6);
-                row_max_6 = v_f32_max_b(row_max_6, t_17);
-                float64 t_18 = v_f32_shuffle_b(row_max_6, exchange_1, 0, row_max_6);
-                row_max_6 = v_f32_max_b(row_max_6, t_18);
-                float64 t_19 = v_f32_shuffle_b(row_max_6, exchange_2, 0, row_max_6);
-                row_max_6 = v_f32_max_b(row_max_6, t_19);
-                float64 t_20 = v_f32_shuffle_b(row_max_6, exchange_4, 0, row_max_6);
-                row_max_6 = v_f32_max_b(row_max_6, t_20);
-                float64 t_21 = row_max_3.v1;
-                float64 t_22 = row_max_3.v2;
-                float64 row_max_7 = t_21;
-                row_max_7 = v_f32_max_b(row_max_7, t_22);
-                float64 t_23 = v_f32_mov_dual_group_all_b(row_max_7, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                both = v_f32_max_b(both, t_13);
+                float64 both_2 = v_f32_mov_dual_group_all_b(row_max_8, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3),
                         row_max_7);
-                row_max_7 = v_f32_max_b(row_max_7, t_23);
-                float64 t_24 = v_f32_mov_dual_group_all_b(row_max_7, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                        row_max_7);
-                row_max_7 = v_f32_max_b(row_max_7, t_24);
-                float64 t_25 = v_f32_mov_group_b(row_max_7, 0xFFFFFFFF, ALL_GROUPS, row_max_7);
-                row_max_7 = v_f32_max_b(row_max_7, t_25);
-                float64 t_26 = v_f32_shuffle_b(row_max_7, exchange_1, 0, row_max_7);
-                row_max_7 = v_f32_max_b(row_max_7, t_26);
-                float64 t_27 = v_f32_shuffle_b(row_max_7, exchange_2, 0, row_max_7);
-                row_max_7 = v_f32_max_b(row_max_7, t_27);
-                float64 t_28 = v_f32_shuffle_b(row_max_7, exchange_4, 0, row_max_7);
-                row_max_7 = v_f32_max_b(row_max_7, t_28);
-                float64 t_29 = row_max_4.v1;
-                float64 t_30 = row_max_4.v2;
-                float64 row_max_8 = t_29;
-                row_max_8 = v_f32_max_b(row_max_8, t_30);
-                float64 t_31 = v_f32_mov_dual_group_all_b(row_max_8, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                float64 t_14 = v_f32_mov_dual_group_all_b(row_max_7, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0),
                         row_max_8);
-                row_max_8 = v_f32_max_b(row_max_8, t_31);
-                float64 t_32 = v_f32_mov_dual_group_all_b(row_max_8, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                        row_max_8);
-                row_max_8 = v_f32_max_b(row_max_8, t_32);
-                float64 t_33 = v_f32_mov_group_b(row_max_8, 0xFFFFFFFF, ALL_GROUPS, row_max_8);
-                row_max_8 = v_f32_max_b(row_max_8, t_33);
-                float64 t_34 = v_f32_shuffle_b(row_max_8, exchange_1, 0, row_max_8);
-                row_max_8 = v_f32_max_b(row_max_8, t_34);
-                float64 t_35 = v_f32_shuffle_b(row_max_8, exchange_2, 0, row_max_8);
-                row_max_8 = v_f32_max_b(row_max_8, t_35);
-                float64 t_36 = v_f32_shuffle_b(row_max_8, exchange_4, 0, row_max_8);
-                row_max_8 = v_f32_max_b(row_max_8, t_36);
+                both_2 = v_f32_max_b(both_2, t_14);
+                float64 both_3 = v_f32_mov_dual_group_all_b(both_2, 0xFFFFFFFF, 0, 0, 0, 1, MkWrA(0, 0, 3, 3), both);
+                float64 t_15 = v_f32_mov_dual_group_all_b(both, 0xFFFFFFFF, 2, 3, 0, 0, MkWrA(3, 3, 0, 0), both_2);
+                both_3 = v_f32_max_b(both_3, t_15);
+                float64 t_16 = v_f32_mov_group_b(both_3, 0xFFFFFFFF, ALL_GROUPS, both_3);
+                both_3 = v_f32_max_b(both_3, t_16);
+                float64 t_17 = v_f32_shuffle_b(both_3, exchange_1, 0, both_3);
+                both_3 = v_f32_max_b(both_3, t_17);
+                float64 t_18 = v_f32_shuffle_b(both_3, exchange_2, 0, both_3);
+                both_3 = v_f32_max_b(both_3, t_18);
+                float64 t_19 = v_f32_shuffle_b(both_3, exchange_4, 0, both_3);
+                both_3 = v_f32_max_b(both_3, t_19);
+                float64 row = v_f32_mov_dual_group_all_b(both_3, 0xFFFFFFFF, 0, 0, 0, 0, ALL_DUAL_GROUPS, both_3);
+                float64 row_2 = v_f32_mov_dual_group_all_b(both_3, 0xFFFFFFFF, 1, 1, 1, 1, ALL_DUAL_GROUPS, both_3);
+                float64 row_3 = v_f32_mov_dual_group_all_b(both_3, 0xFFFFFFFF, 2, 2, 2, 2, ALL_DUAL_GROUPS, both_3);
+                float64 row_4 = v_f32_mov_dual_group_all_b(both_3, 0xFFFFFFFF, 3, 3, 3, 3, ALL_DUAL_GROUPS, both_3);
 
                 // causal.dsl:9  sum over j_2
                 float128 sum;
@@ -316,22 +289,22 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 float128 s_dot_2_8;
                 s_dot_2_8.v1 = v_f32_ld_tnsr_b(at_6, S_dot_2);
                 s_dot_2_8.v2 = v_f32_ld_tnsr_b(at_7, S_dot_2);
-                float128 below_max = v_f32_sub_x2_b(s_dot_2_5, row_max_5, row_max_5);
+                float128 below_max = v_f32_sub_x2_b(s_dot_2_5, row, row);
                 float128 bounded;
                 bounded.v1 = v_f32_sel_less_f32_b(below_max.v1, lowest_v, lowest_v, below_max.v1);
                 bounded.v2 = v_f32_sel_less_f32_b(below_max.v2, lowest_v, lowest_v, below_max.v2);
                 float128 shifted = v_f32_madd_x2_vvsv_b(bounded, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                float128 below_max_2 = v_f32_sub_x2_b(s_dot_2_6, row_max_6, row_max_6);
+                float128 below_max_2 = v_f32_sub_x2_b(s_dot_2_6, row_2, row_2);
                 float128 bounded_2;
                 bounded_2.v1 = v_f32_sel_less_f32_b(below_max_2.v1, lowest_v, lowest_v, below_max_2.v1);
                 bounded_2.v2 = v_f32_sel_less_f32_b(below_max_2.v2, lowest_v, lowest_v, below_max_2.v2);
                 float128 shifted_2 = v_f32_madd_x2_vvsv_b(bounded_2, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                float128 below_max_3 = v_f32_sub_x2_b(s_dot_2_7, row_max_7, row_max_7);
+                float128 below_max_3 = v_f32_sub_x2_b(s_dot_2_7, row_3, row_3);
                 float128 bounded_3;
                 bounded_3.v1 = v_f32_sel_less_f32_b(below_max_3.v1, lowest_v, lowest_v, below_max_3.v1);
                 bounded_3.v2 = v_f32_sel_less_f32_b(below_max_3.v2, lowest_v, lowest_v, below_max_3.v2);
                 float128 shifted_3 = v_f32_madd_x2_vvsv_b(bounded_3, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                float128 below_max_4 = v_f32_sub_x2_b(s_dot_2_8, row_max_8, row_max_8);
+                float128 below_max_4 = v_f32_sub_x2_b(s_dot_2_8, row_4, row_4);
                 float128 bounded_4;
                 bounded_4.v1 = v_f32_sel_less_f32_b(below_max_4.v1, lowest_v, lowest_v, below_max_4.v1);
                 bounded_4.v2 = v_f32_sel_less_f32_b(below_max_4.v2, lowest_v, lowest_v, below_max_4.v2);
@@ -401,19 +374,19 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     at_19[0] += 64;
                     s_dot_2_16.v2 = v_f32_ld_tnsr_b(at_19, S_dot_2);
                     at_19[0] += 64;
-                    float128 below_max_9 = v_f32_sub_x2_b(s_dot_2_13, row_max_5, row_max_5);
+                    float128 below_max_9 = v_f32_sub_x2_b(s_dot_2_13, row, row);
                     bounded.v1 = v_f32_sel_less_f32_b(below_max_9.v1, lowest_v, lowest_v, below_max_9.v1);
                     bounded.v2 = v_f32_sel_less_f32_b(below_max_9.v2, lowest_v, lowest_v, below_max_9.v2);
                     shifted = v_f32_madd_x2_vvsv_b(bounded, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    float128 below_max_10 = v_f32_sub_x2_b(s_dot_2_14, row_max_6, row_max_6);
+                    float128 below_max_10 = v_f32_sub_x2_b(s_dot_2_14, row_2, row_2);
                     bounded_2.v1 = v_f32_sel_less_f32_b(below_max_10.v1, lowest_v, lowest_v, below_max_10.v1);
                     bounded_2.v2 = v_f32_sel_less_f32_b(below_max_10.v2, lowest_v, lowest_v, below_max_10.v2);
                     shifted_2 = v_f32_madd_x2_vvsv_b(bounded_2, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    float128 below_max_11 = v_f32_sub_x2_b(s_dot_2_15, row_max_7, row_max_7);
+                    float128 below_max_11 = v_f32_sub_x2_b(s_dot_2_15, row_3, row_3);
                     bounded_3.v1 = v_f32_sel_less_f32_b(below_max_11.v1, lowest_v, lowest_v, below_max_11.v1);
                     bounded_3.v2 = v_f32_sel_less_f32_b(below_max_11.v2, lowest_v, lowest_v, below_max_11.v2);
                     shifted_3 = v_f32_madd_x2_vvsv_b(bounded_3, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    float128 below_max_12 = v_f32_sub_x2_b(s_dot_2_16, row_max_8, row_max_8);
+                    float128 below_max_12 = v_f32_sub_x2_b(s_dot_2_16, row_4, row_4);
                     bounded_4.v1 = v_f32_sel_less_f32_b(below_max_12.v1, lowest_v, lowest_v, below_max_12.v1);
                     bounded_4.v2 = v_f32_sel_less_f32_b(below_max_12.v2, lowest_v, lowest_v, below_max_12.v2);
                     shifted_4 = v_f32_madd_x2_vvsv_b(bounded_4, scale_log2e_v, 12583039.0f, scale_log2e_v);
@@ -457,7 +430,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                             s_i32_max(s_i32_min(N, N + 128 * ((M + 255) >> 8) - M), 0) - j_2);
                     bool64 p_10_v1 = p_8_v1 & p_9_v1;
                     bool64 p_10_v2 = p_8_v2 & p_9_v2;
-                    float128 below_max_9 = v_f32_sub_x2_b(s_dot_2_13, row_max_5, row_max_5);
+                    float128 below_max_9 = v_f32_sub_x2_b(s_dot_2_13, row, row);
                     float128 weight = exp_scaled_pair(below_max_9, lowest_v, scale_log2e_v);
                     sum.v1 = v_f32_add_vb(sum.v1, weight.v1, 0, sum.v1, p_10_v1, 0);
                     sum.v2 = v_f32_add_vb(sum.v2, weight.v2, 0, sum.v2, p_10_v2, 0);
@@ -469,7 +442,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     bool64 p_13_v2 = p_12_v2 & p_7_v2;
                     bool64 p_14_v1 = p_13_v1 & p_9_v1;
                     bool64 p_14_v2 = p_13_v2 & p_9_v2;
-                    float128 below_max_10 = v_f32_sub_x2_b(s_dot_2_14, row_max_6, row_max_6);
+                    float128 below_max_10 = v_f32_sub_x2_b(s_dot_2_14, row_2, row_2);
                     float128 weight_2 = exp_scaled_pair(below_max_10, lowest_v, scale_log2e_v);
                     sum_2.v1 = v_f32_add_vb(sum_2.v1, weight_2.v1, 0, sum_2.v1, p_14_v1, 0);
                     sum_2.v2 = v_f32_add_vb(sum_2.v2, weight_2.v2, 0, sum_2.v2, p_14_v2, 0);
@@ -481,7 +454,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     bool64 p_17_v2 = p_16_v2 & p_7_v2;
                     bool64 p_18_v1 = p_17_v1 & p_9_v1;
                     bool64 p_18_v2 = p_17_v2 & p_9_v2;
-                    float128 below_max_11 = v_f32_sub_x2_b(s_dot_2_15, row_max_7, row_max_7);
+                    float128 below_max_11 = v_f32_sub_x2_b(s_dot_2_15, row_3, row_3);
                     float128 weight_3 = exp_scaled_pair(below_max_11, lowest_v, scale_log2e_v);
                     sum_3.v1 = v_f32_add_vb(sum_3.v1, weight_3.v1, 0, sum_3.v1, p_18_v1, 0);
                     sum_3.v2 = v_f32_add_vb(sum_3.v2, weight_3.v2, 0, sum_3.v2, p_18_v2, 0);
@@ -493,79 +466,53 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     bool64 p_21_v2 = p_20_v2 & p_7_v2;
                     bool64 p_22_v1 = p_21_v1 & p_9_v1;
                     bool64 p_22_v2 = p_21_v2 & p_9_v2;
-                    float128 below_max_12 = v_f32_sub_x2_b(s_dot_2_16, row_max_8, row_max_8);
+                    float128 below_max_12 = v_f32_sub_x2_b(s_dot_2_16, row_4, row_4);
                     float128 weight_4 = exp_scaled_pair(below_max_12, lowest_v, scale_log2e_v);
                     sum_4.v1 = v_f32_add_vb(sum_4.v1, weight_4.v1, 0, sum_4.v1, p_22_v1, 0);
                     sum_4.v2 = v_f32_add_vb(sum_4.v2, weight_4.v2, 0, sum_4.v2, p_22_v2, 0);
                 }
-                float64 t_37 = sum.v1;
-                float64 t_38 = sum.v2;
-                float64 sum_5 = t_37;
-                sum_5 = v_f32_add_b(sum_5, t_38);
-                float64 t_39 = v_f32_mov_dual_group_all_b(sum_5, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_5);
-                sum_5 = v_f32_add_b(sum_5, t_39);
-                float64 t_40 = v_f32_mov_dual_group_all_b(sum_5, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_5);
-                sum_5 = v_f32_add_b(sum_5, t_40);
-                float64 t_41 = v_f32_mov_group_b(sum_5, 0xFFFFFFFF, ALL_GROUPS, sum_5);
-                sum_5 = v_f32_add_b(sum_5, t_41);
-                float64 t_42 = v_f32_shuffle_b(sum_5, exchange_1, 0, sum_5);
-                sum_5 = v_f32_add_b(sum_5, t_42);
-                float64 t_43 = v_f32_shuffle_b(sum_5, exchange_2, 0, sum_5);
-                sum_5 = v_f32_add_b(sum_5, t_43);
-                float64 t_44 = v_f32_shuffle_b(sum_5, exchange_4, 0, sum_5);
-                sum_5 = v_f32_add_b(sum_5, t_44);
-                float64 t_45 = sum_2.v1;
-                float64 t_46 = sum_2.v2;
-                float64 sum_6 = t_45;
-                sum_6 = v_f32_add_b(sum_6, t_46);
-                float64 t_47 = v_f32_mov_dual_group_all_b(sum_6, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_6);
-                sum_6 = v_f32_add_b(sum_6, t_47);
-                float64 t_48 = v_f32_mov_dual_group_all_b(sum_6, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_6);
-                sum_6 = v_f32_add_b(sum_6, t_48);
-                float64 t_49 = v_f32_mov_group_b(sum_6, 0xFFFFFFFF, ALL_GROUPS, sum_6);
-                sum_6 = v_f32_add_b(sum_6, t_49);
-                float64 t_50 = v_f32_shuffle_b(sum_6, exchange_1, 0, sum_6);
-                sum_6 = v_f32_add_b(sum_6, t_50);
-                float64 t_51 = v_f32_shuffle_b(sum_6, exchange_2, 0, sum_6);
-                sum_6 = v_f32_add_b(sum_6, t_51);
-                float64 t_52 = v_f32_shuffle_b(sum_6, exchange_4, 0, sum_6);
-                sum_6 = v_f32_add_b(sum_6, t_52);
-                float64 t_53 = sum_3.v1;
-                float64 t_54 = sum_3.v2;
-                float64 sum_7 = t_53;
-                sum_7 = v_f32_add_b(sum_7, t_54);
-                float64 t_55 = v_f32_mov_dual_group_all_b(sum_7, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_7);
-                sum_7 = v_f32_add_b(sum_7, t_55);
-                float64 t_56 = v_f32_mov_dual_group_all_b(sum_7, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_7);
-                sum_7 = v_f32_add_b(sum_7, t_56);
-                float64 t_57 = v_f32_mov_group_b(sum_7, 0xFFFFFFFF, ALL_GROUPS, sum_7);
-                sum_7 = v_f32_add_b(sum_7, t_57);
-                float64 t_58 = v_f32_shuffle_b(sum_7, exchange_1, 0, sum_7);
-                sum_7 = v_f32_add_b(sum_7, t_58);
-                float64 t_59 = v_f32_shuffle_b(sum_7, exchange_2, 0, sum_7);
-                sum_7 = v_f32_add_b(sum_7, t_59);
-                float64 t_60 = v_f32_shuffle_b(sum_7, exchange_4, 0, sum_7);
-                sum_7 = v_f32_add_b(sum_7, t_60);
-                float64 t_61 = sum_4.v1;
-                float64 t_62 = sum_4.v2;
-                float64 sum_8 = t_61;
-                sum_8 = v_f32_add_b(sum_8, t_62);
-                float64 t_63 = v_f32_mov_dual_group_all_b(sum_8, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_8);
-                sum_8 = v_f32_add_b(sum_8, t_63);
-                float64 t_64 = v_f32_mov_dual_group_all_b(sum_8, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_8);
-                sum_8 = v_f32_add_b(sum_8, t_64);
-                float64 t_65 = v_f32_mov_group_b(sum_8, 0xFFFFFFFF, ALL_GROUPS, sum_8);
-                sum_8 = v_f32_add_b(sum_8, t_65);
-                float64 t_66 = v_f32_shuffle_b(sum_8, exchange_1, 0, sum_8);
-                sum_8 = v_f32_add_b(sum_8, t_66);
-                float64 t_67 = v_f32_shuffle_b(sum_8, exchange_2, 0, sum_8);
-                sum_8 = v_f32_add_b(sum_8, t_67);
-                float64 t_68 = v_f32_shuffle_b(sum_8, exchange_4, 0, sum_8);
-                sum_8 = v_f32_add_b(sum_8, t_68);
-                float64 inverse = recip_positive(sum_5);
-                float64 inverse_2 = recip_positive(sum_6);
-                float64 inverse_3 = recip_positive(sum_7);
-                float64 inverse_4 = recip_positive(sum_8);
+                float64 t_20 = sum.v1;
+                float64 t_21 = sum.v2;
+                float64 sum_5 = t_20;
+                sum_5 = v_f32_add_b(sum_5, t_21);
+                float64 t_22 = sum_2.v1;
+                float64 t_23 = sum_2.v2;
+                float64 sum_6 = t_22;
+                sum_6 = v_f32_add_b(sum_6, t_23);
+                float64 t_24 = sum_3.v1;
+                float64 t_25 = sum_3.v2;
+                float64 sum_7 = t_24;
+                sum_7 = v_f32_add_b(sum_7, t_25);
+                float64 t_26 = sum_4.v1;
+                float64 t_27 = sum_4.v2;
+                float64 sum_8 = t_26;
+                sum_8 = v_f32_add_b(sum_8, t_27);
+                float64 both_4 = v_f32_mov_dual_group_all_b(sum_6, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3), sum_5);
+                float64 t_28 = v_f32_mov_dual_group_all_b(sum_5, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0), sum_6);
+                both_4 = v_f32_add_b(both_4, t_28);
+                float64 both_5 = v_f32_mov_dual_group_all_b(sum_8, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3), sum_7);
+                float64 t_29 = v_f32_mov_dual_group_all_b(sum_7, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0), sum_8);
+                both_5 = v_f32_add_b(both_5, t_29);
+                float64 both_6 = v_f32_mov_dual_group_all_b(both_5, 0xFFFFFFFF, 0, 0, 0, 1, MkWrA(0, 0, 3, 3), both_4);
+                float64 t_30 = v_f32_mov_dual_group_all_b(both_4, 0xFFFFFFFF, 2, 3, 0, 0, MkWrA(3, 3, 0, 0), both_5);
+                both_6 = v_f32_add_b(both_6, t_30);
+                float64 t_31 = v_f32_mov_group_b(both_6, 0xFFFFFFFF, ALL_GROUPS, both_6);
+                both_6 = v_f32_add_b(both_6, t_31);
+                float64 t_32 = v_f32_shuffle_b(both_6, exchange_1, 0, both_6);
+                both_6 = v_f32_add_b(both_6, t_32);
+                float64 t_33 = v_f32_shuffle_b(both_6, exchange_2, 0, both_6);
+                both_6 = v_f32_add_b(both_6, t_33);
+                float64 t_34 = v_f32_shuffle_b(both_6, exchange_4, 0, both_6);
+                both_6 = v_f32_add_b(both_6, t_34);
+                float64 inverse = recip_positive(both_6);
+                float64 inverse_2 = v_f32_mov_dual_group_all_b(inverse, 0xFFFFFFFF, 0, 0, 0, 0, ALL_DUAL_GROUPS,
+                        inverse);
+                float64 inverse_3 = v_f32_mov_dual_group_all_b(inverse, 0xFFFFFFFF, 1, 1, 1, 1, ALL_DUAL_GROUPS,
+                        inverse);
+                float64 inverse_4 = v_f32_mov_dual_group_all_b(inverse, 0xFFFFFFFF, 2, 2, 2, 2, ALL_DUAL_GROUPS,
+                        inverse);
+                float64 inverse_5 = v_f32_mov_dual_group_all_b(inverse, 0xFFFFFFFF, 3, 3, 3, 3, ALL_DUAL_GROUPS,
+                        inverse);
 
                 // causal.dsl:10  P_2_r[b, h, i_2, j_2]
                 const int j_2_end_2 = s_i32_max(s_i32_min(i_2 + N + 64 * ((M + 255) >> 8) + 4 - M, s_i32_min(N,
@@ -588,22 +535,22 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 float128 s_dot_2_12;
                 s_dot_2_12.v1 = v_f32_ld_tnsr_b(at_6, S_dot_2);
                 s_dot_2_12.v2 = v_f32_ld_tnsr_b(at_7, S_dot_2);
-                float128 below_max_5 = v_f32_sub_x2_b(s_dot_2_9, row_max_5, row_max_5);
+                float128 below_max_5 = v_f32_sub_x2_b(s_dot_2_9, row, row);
                 float128 bounded_5;
                 bounded_5.v1 = v_f32_sel_less_f32_b(below_max_5.v1, lowest_v, lowest_v, below_max_5.v1);
                 bounded_5.v2 = v_f32_sel_less_f32_b(below_max_5.v2, lowest_v, lowest_v, below_max_5.v2);
                 float128 shifted_5 = v_f32_madd_x2_vvsv_b(bounded_5, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                float128 below_max_6 = v_f32_sub_x2_b(s_dot_2_10, row_max_6, row_max_6);
+                float128 below_max_6 = v_f32_sub_x2_b(s_dot_2_10, row_2, row_2);
                 float128 bounded_6;
                 bounded_6.v1 = v_f32_sel_less_f32_b(below_max_6.v1, lowest_v, lowest_v, below_max_6.v1);
                 bounded_6.v2 = v_f32_sel_less_f32_b(below_max_6.v2, lowest_v, lowest_v, below_max_6.v2);
                 float128 shifted_6 = v_f32_madd_x2_vvsv_b(bounded_6, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                float128 below_max_7 = v_f32_sub_x2_b(s_dot_2_11, row_max_7, row_max_7);
+                float128 below_max_7 = v_f32_sub_x2_b(s_dot_2_11, row_3, row_3);
                 float128 bounded_7;
                 bounded_7.v1 = v_f32_sel_less_f32_b(below_max_7.v1, lowest_v, lowest_v, below_max_7.v1);
                 bounded_7.v2 = v_f32_sel_less_f32_b(below_max_7.v2, lowest_v, lowest_v, below_max_7.v2);
                 float128 shifted_7 = v_f32_madd_x2_vvsv_b(bounded_7, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                float128 below_max_8 = v_f32_sub_x2_b(s_dot_2_12, row_max_8, row_max_8);
+                float128 below_max_8 = v_f32_sub_x2_b(s_dot_2_12, row_4, row_4);
                 float128 bounded_8;
                 bounded_8.v1 = v_f32_sel_less_f32_b(below_max_8.v1, lowest_v, lowest_v, below_max_8.v1);
                 bounded_8.v2 = v_f32_sel_less_f32_b(below_max_8.v2, lowest_v, lowest_v, below_max_8.v2);
@@ -626,7 +573,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     scale.v1 = v_i32_shl_b(as_int64(shifted_5.v1), 23);
                     scale.v2 = v_i32_shl_b(as_int64(shifted_5.v2), 23);
                     float128 weight = v_f32_mul_x2_b(p_7, as_float64(scale.v1), as_float64(scale.v2));
-                    float128 p_2_r = v_f32_mul_x2_b(weight, inverse, inverse);
+                    float128 p_2_r = v_f32_mul_x2_b(weight, inverse_2, inverse_2);
                     bfloat128 p_2_r_b = v_convert_f32_to_bf16_all_b(p_2_r);
                     float128 n_2 = v_f32_sub_x2_b(shifted_6, 12583039.0f, 12583039.0f);
                     float128 minus_f_2 = v_f32_madd_x2_b(bounded_6, scale_log2e_v, n_2, scale_log2e_v, SW_NEG);
@@ -637,7 +584,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     scale_2.v1 = v_i32_shl_b(as_int64(shifted_6.v1), 23);
                     scale_2.v2 = v_i32_shl_b(as_int64(shifted_6.v2), 23);
                     float128 weight_2 = v_f32_mul_x2_b(p_10, as_float64(scale_2.v1), as_float64(scale_2.v2));
-                    float128 p_2_r_2 = v_f32_mul_x2_b(weight_2, inverse_2, inverse_2);
+                    float128 p_2_r_2 = v_f32_mul_x2_b(weight_2, inverse_3, inverse_3);
                     bfloat128 p_2_r_b_2 = v_convert_f32_to_bf16_all_b(p_2_r_2);
                     float128 n_3 = v_f32_sub_x2_b(shifted_7, 12583039.0f, 12583039.0f);
                     float128 minus_f_3 = v_f32_madd_x2_b(bounded_7, scale_log2e_v, n_3, scale_log2e_v, SW_NEG);
@@ -648,7 +595,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     scale_3.v1 = v_i32_shl_b(as_int64(shifted_7.v1), 23);
                     scale_3.v2 = v_i32_shl_b(as_int64(shifted_7.v2), 23);
                     float128 weight_3 = v_f32_mul_x2_b(p_13, as_float64(scale_3.v1), as_float64(scale_3.v2));
-                    float128 p_2_r_3 = v_f32_mul_x2_b(weight_3, inverse_3, inverse_3);
+                    float128 p_2_r_3 = v_f32_mul_x2_b(weight_3, inverse_4, inverse_4);
                     bfloat128 p_2_r_b_3 = v_convert_f32_to_bf16_all_b(p_2_r_3);
                     float128 n_4 = v_f32_sub_x2_b(shifted_8, 12583039.0f, 12583039.0f);
                     float128 minus_f_4 = v_f32_madd_x2_b(bounded_8, scale_log2e_v, n_4, scale_log2e_v, SW_NEG);
@@ -659,7 +606,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     scale_4.v1 = v_i32_shl_b(as_int64(shifted_8.v1), 23);
                     scale_4.v2 = v_i32_shl_b(as_int64(shifted_8.v2), 23);
                     float128 weight_4 = v_f32_mul_x2_b(p_16, as_float64(scale_4.v1), as_float64(scale_4.v2));
-                    float128 p_2_r_4 = v_f32_mul_x2_b(weight_4, inverse_4, inverse_4);
+                    float128 p_2_r_4 = v_f32_mul_x2_b(weight_4, inverse_5, inverse_5);
                     bfloat128 p_2_r_b_4 = v_convert_f32_to_bf16_all_b(p_2_r_4);
                     v_bf16_st_tnsr(at_24, P_2_r, p_2_r_b, SW_PACK);
                     at_24[0] += 128;
@@ -689,19 +636,19 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     at_31[0] += 64;
                     s_dot_2_16.v2 = v_f32_ld_tnsr_b(at_31, S_dot_2);
                     at_31[0] += 64;
-                    float128 below_max_9 = v_f32_sub_x2_b(s_dot_2_13, row_max_5, row_max_5);
+                    float128 below_max_9 = v_f32_sub_x2_b(s_dot_2_13, row, row);
                     bounded_5.v1 = v_f32_sel_less_f32_b(below_max_9.v1, lowest_v, lowest_v, below_max_9.v1);
                     bounded_5.v2 = v_f32_sel_less_f32_b(below_max_9.v2, lowest_v, lowest_v, below_max_9.v2);
                     shifted_5 = v_f32_madd_x2_vvsv_b(bounded_5, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    float128 below_max_10 = v_f32_sub_x2_b(s_dot_2_14, row_max_6, row_max_6);
+                    float128 below_max_10 = v_f32_sub_x2_b(s_dot_2_14, row_2, row_2);
                     bounded_6.v1 = v_f32_sel_less_f32_b(below_max_10.v1, lowest_v, lowest_v, below_max_10.v1);
                     bounded_6.v2 = v_f32_sel_less_f32_b(below_max_10.v2, lowest_v, lowest_v, below_max_10.v2);
                     shifted_6 = v_f32_madd_x2_vvsv_b(bounded_6, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    float128 below_max_11 = v_f32_sub_x2_b(s_dot_2_15, row_max_7, row_max_7);
+                    float128 below_max_11 = v_f32_sub_x2_b(s_dot_2_15, row_3, row_3);
                     bounded_7.v1 = v_f32_sel_less_f32_b(below_max_11.v1, lowest_v, lowest_v, below_max_11.v1);
                     bounded_7.v2 = v_f32_sel_less_f32_b(below_max_11.v2, lowest_v, lowest_v, below_max_11.v2);
                     shifted_7 = v_f32_madd_x2_vvsv_b(bounded_7, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    float128 below_max_12 = v_f32_sub_x2_b(s_dot_2_16, row_max_8, row_max_8);
+                    float128 below_max_12 = v_f32_sub_x2_b(s_dot_2_16, row_4, row_4);
                     bounded_8.v1 = v_f32_sel_less_f32_b(below_max_12.v1, lowest_v, lowest_v, below_max_12.v1);
                     bounded_8.v2 = v_f32_sel_less_f32_b(below_max_12.v2, lowest_v, lowest_v, below_max_12.v2);
                     shifted_8 = v_f32_madd_x2_vvsv_b(bounded_8, scale_log2e_v, 12583039.0f, scale_log2e_v);
@@ -743,9 +690,9 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     bool64 p_7_v2 = v_i32_cmp_leq_b(lane.v2, i_2 + N + 64 * ((M + 255) >> 8) - j_2 - M);
                     bool64 p_8_v1 = p_6_v1 & p_7_v1;
                     bool64 p_8_v2 = p_6_v2 & p_7_v2;
-                    float128 below_max_9 = v_f32_sub_x2_b(s_dot_2_13, row_max_5, row_max_5);
+                    float128 below_max_9 = v_f32_sub_x2_b(s_dot_2_13, row, row);
                     float128 weight = exp_scaled_pair(below_max_9, lowest_v, scale_log2e_v);
-                    float128 p_2_r = v_f32_mul_x2_b(weight, inverse, inverse);
+                    float128 p_2_r = v_f32_mul_x2_b(weight, inverse_2, inverse_2);
                     float128 p_2_r_2;
                     p_2_r_2.v1 = 0.0f;
                     p_2_r_2.v2 = 0.0f;
@@ -758,9 +705,9 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     bool64 p_10_v2 = v_i32_cmp_leq_b(lane.v2, i_2 + N + 64 * ((M + 255) >> 8) + 1 - j_2 - M);
                     bool64 p_11_v1 = p_9_v1 & p_10_v1;
                     bool64 p_11_v2 = p_9_v2 & p_10_v2;
-                    float128 below_max_10 = v_f32_sub_x2_b(s_dot_2_14, row_max_6, row_max_6);
+                    float128 below_max_10 = v_f32_sub_x2_b(s_dot_2_14, row_2, row_2);
                     float128 weight_2 = exp_scaled_pair(below_max_10, lowest_v, scale_log2e_v);
-                    float128 p_2_r_3 = v_f32_mul_x2_b(weight_2, inverse_2, inverse_2);
+                    float128 p_2_r_3 = v_f32_mul_x2_b(weight_2, inverse_3, inverse_3);
                     float128 p_2_r_4;
                     p_2_r_4.v1 = 0.0f;
                     p_2_r_4.v2 = 0.0f;
@@ -773,9 +720,9 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     bool64 p_13_v2 = v_i32_cmp_leq_b(lane.v2, i_2 + N + 64 * ((M + 255) >> 8) + 2 - j_2 - M);
                     bool64 p_14_v1 = p_12_v1 & p_13_v1;
                     bool64 p_14_v2 = p_12_v2 & p_13_v2;
-                    float128 below_max_11 = v_f32_sub_x2_b(s_dot_2_15, row_max_7, row_max_7);
+                    float128 below_max_11 = v_f32_sub_x2_b(s_dot_2_15, row_3, row_3);
                     float128 weight_3 = exp_scaled_pair(below_max_11, lowest_v, scale_log2e_v);
-                    float128 p_2_r_5 = v_f32_mul_x2_b(weight_3, inverse_3, inverse_3);
+                    float128 p_2_r_5 = v_f32_mul_x2_b(weight_3, inverse_4, inverse_4);
                     float128 p_2_r_6;
                     p_2_r_6.v1 = 0.0f;
                     p_2_r_6.v2 = 0.0f;
@@ -788,9 +735,9 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     bool64 p_16_v2 = v_i32_cmp_leq_b(lane.v2, i_2 + N + 64 * ((M + 255) >> 8) + 3 - j_2 - M);
                     bool64 p_17_v1 = p_15_v1 & p_16_v1;
                     bool64 p_17_v2 = p_15_v2 & p_16_v2;
-                    float128 below_max_12 = v_f32_sub_x2_b(s_dot_2_16, row_max_8, row_max_8);
+                    float128 below_max_12 = v_f32_sub_x2_b(s_dot_2_16, row_4, row_4);
                     float128 weight_4 = exp_scaled_pair(below_max_12, lowest_v, scale_log2e_v);
-                    float128 p_2_r_7 = v_f32_mul_x2_b(weight_4, inverse_4, inverse_4);
+                    float128 p_2_r_7 = v_f32_mul_x2_b(weight_4, inverse_5, inverse_5);
                     float128 p_2_r_8;
                     p_2_r_8.v1 = 0.0f;
                     p_2_r_8.v2 = 0.0f;

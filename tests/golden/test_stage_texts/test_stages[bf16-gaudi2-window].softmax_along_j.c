@@ -6,6 +6,8 @@
 #define ALL_DUAL_GROUPS MkWrA(3, 3, 3, 3)
 #define ALL_GROUPS (SW_GROUP0_EN | SW_GROUP1_EN | SW_DUAL_GROUP0_EN | SW_DUAL_GROUP1_EN | SW_DUAL_GROUP2_EN | \
                     SW_DUAL_GROUP3_EN)
+#define FIRST_GROUPS (ALL_GROUPS & ~SW_GROUP1_EN)
+#define SECOND_GROUPS (ALL_GROUPS & ~SW_GROUP0_EN)
 
 // Control of SHUFFLE: element (lane & 7) ^ distance of the lane's own group, in every byte of the lane.
 inline uchar256 exchange(const int distance)
@@ -361,79 +363,48 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                     float64 t_6 = row_max.v2;
                     float64 row_max_5 = t_5;
                     row_max_5 = v_f32_max_b(row_max_5, t_6);
-                    float64 t_7 = v_f32_mov_dual_group_all_b(row_max_5, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                    float64 t_7 = row_max_2.v1;
+                    float64 t_8 = row_max_2.v2;
+                    float64 row_max_6 = t_7;
+                    row_max_6 = v_f32_max_b(row_max_6, t_8);
+                    float64 t_9 = row_max_3.v1;
+                    float64 t_10 = row_max_3.v2;
+                    float64 row_max_7 = t_9;
+                    row_max_7 = v_f32_max_b(row_max_7, t_10);
+                    float64 t_11 = row_max_4.v1;
+                    float64 t_12 = row_max_4.v2;
+                    float64 row_max_8 = t_11;
+                    row_max_8 = v_f32_max_b(row_max_8, t_12);
+                    float64 both = v_f32_mov_dual_group_all_b(row_max_6, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3),
                             row_max_5);
-                    row_max_5 = v_f32_max_b(row_max_5, t_7);
-                    float64 t_8 = v_f32_mov_dual_group_all_b(row_max_5, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                            row_max_5);
-                    row_max_5 = v_f32_max_b(row_max_5, t_8);
-                    float64 t_9 = v_f32_mov_group_b(row_max_5, 0xFFFFFFFF, ALL_GROUPS, row_max_5);
-                    row_max_5 = v_f32_max_b(row_max_5, t_9);
-                    float64 t_10 = v_f32_shuffle_b(row_max_5, exchange_1, 0, row_max_5);
-                    row_max_5 = v_f32_max_b(row_max_5, t_10);
-                    float64 t_11 = v_f32_shuffle_b(row_max_5, exchange_2, 0, row_max_5);
-                    row_max_5 = v_f32_max_b(row_max_5, t_11);
-                    float64 t_12 = v_f32_shuffle_b(row_max_5, exchange_4, 0, row_max_5);
-                    row_max_5 = v_f32_max_b(row_max_5, t_12);
-                    float64 t_13 = row_max_2.v1;
-                    float64 t_14 = row_max_2.v2;
-                    float64 row_max_6 = t_13;
-                    row_max_6 = v_f32_max_b(row_max_6, t_14);
-                    float64 t_15 = v_f32_mov_dual_group_all_b(row_max_6, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                    float64 t_13 = v_f32_mov_dual_group_all_b(row_max_5, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0),
                             row_max_6);
-                    row_max_6 = v_f32_max_b(row_max_6, t_15);
-                    float64 t_16 = v_f32_mov_dual_group_all_b(row_max_6, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                            row_max_6);
-                    row_max_6 = v_f32_max_b(row_max_6, t_16);
-                    float64 t_17 = v_f32_mov_group_b(row_max_6, 0xFFFFFFFF, ALL_GROUPS, row_max_6);
-                    row_max_6 = v_f32_max_b(row_max_6, t_17);
-                    float64 t_18 = v_f32_shuffle_b(row_max_6, exchange_1, 0, row_max_6);
-                    row_max_6 = v_f32_max_b(row_max_6, t_18);
-                    float64 t_19 = v_f32_shuffle_b(row_max_6, exchange_2, 0, row_max_6);
-                    row_max_6 = v_f32_max_b(row_max_6, t_19);
-                    float64 t_20 = v_f32_shuffle_b(row_max_6, exchange_4, 0, row_max_6);
-                    row_max_6 = v_f32_max_b(row_max_6, t_20);
-                    float64 t_21 = row_max_3.v1;
-                    float64 t_22 = row_max_3.v2;
-                    float64 row_max_7 = t_21;
-                    row_max_7 = v_f32_max_b(row_max_7, t_22);
-                    float64 t_23 = v_f32_mov_dual_group_all_b(row_max_7, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                    both = v_f32_max_b(both, t_13);
+                    float64 both_2 = v_f32_mov_dual_group_all_b(row_max_8, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3),
                             row_max_7);
-                    row_max_7 = v_f32_max_b(row_max_7, t_23);
-                    float64 t_24 = v_f32_mov_dual_group_all_b(row_max_7, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                            row_max_7);
-                    row_max_7 = v_f32_max_b(row_max_7, t_24);
-                    float64 t_25 = v_f32_mov_group_b(row_max_7, 0xFFFFFFFF, ALL_GROUPS, row_max_7);
-                    row_max_7 = v_f32_max_b(row_max_7, t_25);
-                    float64 t_26 = v_f32_shuffle_b(row_max_7, exchange_1, 0, row_max_7);
-                    row_max_7 = v_f32_max_b(row_max_7, t_26);
-                    float64 t_27 = v_f32_shuffle_b(row_max_7, exchange_2, 0, row_max_7);
-                    row_max_7 = v_f32_max_b(row_max_7, t_27);
-                    float64 t_28 = v_f32_shuffle_b(row_max_7, exchange_4, 0, row_max_7);
-                    row_max_7 = v_f32_max_b(row_max_7, t_28);
-                    float64 t_29 = row_max_4.v1;
-                    float64 t_30 = row_max_4.v2;
-                    float64 row_max_8 = t_29;
-                    row_max_8 = v_f32_max_b(row_max_8, t_30);
-                    float64 t_31 = v_f32_mov_dual_group_all_b(row_max_8, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                    float64 t_14 = v_f32_mov_dual_group_all_b(row_max_7, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0),
                             row_max_8);
-                    row_max_8 = v_f32_max_b(row_max_8, t_31);
-                    float64 t_32 = v_f32_mov_dual_group_all_b(row_max_8, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                            row_max_8);
-                    row_max_8 = v_f32_max_b(row_max_8, t_32);
-                    float64 t_33 = v_f32_mov_group_b(row_max_8, 0xFFFFFFFF, ALL_GROUPS, row_max_8);
-                    row_max_8 = v_f32_max_b(row_max_8, t_33);
-                    float64 t_34 = v_f32_shuffle_b(row_max_8, exchange_1, 0, row_max_8);
-                    row_max_8 = v_f32_max_b(row_max_8, t_34);
-                    float64 t_35 = v_f32_shuffle_b(row_max_8, exchange_2, 0, row_max_8);
-                    row_max_8 = v_f32_max_b(row_max_8, t_35);
-                    float64 t_36 = v_f32_shuffle_b(row_max_8, exchange_4, 0, row_max_8);
-                    row_max_8 = v_f32_max_b(row_max_8, t_36);
-                    float64 t_37 = v_f32_mul_b(rsqrt_D_v, row_max_5);
+                    both_2 = v_f32_max_b(both_2, t_14);
+                    float64 both_3 = v_f32_mov_dual_group_all_b(both_2, 0xFFFFFFFF, 0, 0, 0, 1, MkWrA(0, 0, 3, 3),
+                            both);
+                    float64 t_15 = v_f32_mov_dual_group_all_b(both, 0xFFFFFFFF, 2, 3, 0, 0, MkWrA(3, 3, 0, 0), both_2);
+                    both_3 = v_f32_max_b(both_3, t_15);
+                    float64 t_16 = v_f32_mov_group_b(both_3, 0xFFFFFFFF, ALL_GROUPS, both_3);
+                    both_3 = v_f32_max_b(both_3, t_16);
+                    float64 t_17 = v_f32_shuffle_b(both_3, exchange_1, 0, both_3);
+                    both_3 = v_f32_max_b(both_3, t_17);
+                    float64 t_18 = v_f32_shuffle_b(both_3, exchange_2, 0, both_3);
+                    both_3 = v_f32_max_b(both_3, t_18);
+                    float64 t_19 = v_f32_shuffle_b(both_3, exchange_4, 0, both_3);
+                    both_3 = v_f32_max_b(both_3, t_19);
+                    float64 t_20 = v_f32_mul_b(rsqrt_D_v, both_3);
+                    float64 t_21 = v_f32_mov_dual_group_all_b(t_20, 0xFFFFFFFF, 0, 0, 0, 0, ALL_DUAL_GROUPS, t_20);
                     const int5 at_20 = {h, 0, 0, 0, 0};
                     float64 snk_v = v_f32_ld_g(gen_addr(at_20, snk));
-                    float64 largest = v_f32_sel_geq_f32_b(t_37, snk_v, t_37, snk_v);
-                    float64 largest_2 = v_f32_sel_eq_f32_b(t_37, t_37, largest, t_37);
+                    float64 largest = v_f32_sel_geq_f32_b(t_21, snk_v, t_21, snk_v);
+                    float64 largest_2 = v_f32_sel_eq_f32_b(t_20, t_20, largest, t_20);
+                    float64 largest_3 = v_f32_mov_dual_group_all_b(largest_2, 0xFFFFFFFF, 0, 0, 0, 0, ALL_DUAL_GROUPS,
+                            largest_2);
 
                     // window.dsl:8  sum over j
                     float128 sum;
@@ -448,15 +419,21 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                     float128 sum_4;
                     sum_4.v1 = 0.0f;
                     sum_4.v2 = 0.0f;
-                    float64 t_38 = v_f32_mul_b(rsqrt_D_v, row_max_6);
-                    float64 largest_3 = v_f32_sel_geq_f32_b(t_38, snk_v, t_38, snk_v);
-                    float64 largest_4 = v_f32_sel_eq_f32_b(t_38, t_38, largest_3, t_38);
-                    float64 t_39 = v_f32_mul_b(rsqrt_D_v, row_max_7);
-                    float64 largest_5 = v_f32_sel_geq_f32_b(t_39, snk_v, t_39, snk_v);
-                    float64 largest_6 = v_f32_sel_eq_f32_b(t_39, t_39, largest_5, t_39);
-                    float64 t_40 = v_f32_mul_b(rsqrt_D_v, row_max_8);
-                    float64 largest_7 = v_f32_sel_geq_f32_b(t_40, snk_v, t_40, snk_v);
-                    float64 largest_8 = v_f32_sel_eq_f32_b(t_40, t_40, largest_7, t_40);
+                    float64 t_22 = v_f32_mov_dual_group_all_b(t_20, 0xFFFFFFFF, 1, 1, 1, 1, ALL_DUAL_GROUPS, t_20);
+                    float64 largest_4 = v_f32_sel_geq_f32_b(t_22, snk_v, t_22, snk_v);
+                    float64 largest_5 = v_f32_sel_eq_f32_b(t_20, t_20, largest_4, t_20);
+                    float64 largest_6 = v_f32_mov_dual_group_all_b(largest_5, 0xFFFFFFFF, 1, 1, 1, 1, ALL_DUAL_GROUPS,
+                            largest_5);
+                    float64 t_23 = v_f32_mov_dual_group_all_b(t_20, 0xFFFFFFFF, 2, 2, 2, 2, ALL_DUAL_GROUPS, t_20);
+                    float64 largest_7 = v_f32_sel_geq_f32_b(t_23, snk_v, t_23, snk_v);
+                    float64 largest_8 = v_f32_sel_eq_f32_b(t_20, t_20, largest_7, t_20);
+                    float64 largest_9 = v_f32_mov_dual_group_all_b(largest_8, 0xFFFFFFFF, 2, 2, 2, 2, ALL_DUAL_GROUPS,
+                            largest_8);
+                    float64 t_24 = v_f32_mov_dual_group_all_b(t_20, 0xFFFFFFFF, 3, 3, 3, 3, ALL_DUAL_GROUPS, t_20);
+                    float64 largest_10 = v_f32_sel_geq_f32_b(t_24, snk_v, t_24, snk_v);
+                    float64 largest_11 = v_f32_sel_eq_f32_b(t_20, t_20, largest_10, t_20);
+                    float64 largest_12 = v_f32_mov_dual_group_all_b(largest_11, 0xFFFFFFFF, 3, 3, 3, 3, ALL_DUAL_GROUPS,
+                            largest_11);
                     int5 at_21 = {j_first, i, n, h, b};
                     int5 at_22 = {j_first, i + 1, n, h, b};
                     int5 at_23 = {j_first, i + 2, n, h, b};
@@ -502,8 +479,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_13_v2 = v_i32_cmp_less_b(lane.v2, W + 63 - j);
                         bool64 p_14_v1 = p_12_v1 & p_13_v1;
                         bool64 p_14_v2 = p_12_v2 & p_13_v2;
-                        float128 t_81 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_13 = v_f32_sub_x2_b(t_81, largest_2, largest_2);
+                        float128 t_48 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_13 = v_f32_sub_x2_b(t_48, largest_3, largest_3);
                         float128 weight_5 = exp_nonpositive_pair(below_max_13);
                         sum.v1 = v_f32_add_vb(sum.v1, weight_5.v1, 0, sum.v1, p_14_v1, 0);
                         sum.v2 = v_f32_add_vb(sum.v2, weight_5.v2, 0, sum.v2, p_14_v2, 0);
@@ -521,8 +498,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_20_v2 = p_19_v2 & p_11_v2;
                         bool64 p_21_v1 = p_20_v1 & p_13_v1;
                         bool64 p_21_v2 = p_20_v2 & p_13_v2;
-                        float128 t_82 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_14 = v_f32_sub_x2_b(t_82, largest_4, largest_4);
+                        float128 t_49 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_14 = v_f32_sub_x2_b(t_49, largest_6, largest_6);
                         float128 weight_6 = exp_nonpositive_pair(below_max_14);
                         sum_2.v1 = v_f32_add_vb(sum_2.v1, weight_6.v1, 0, sum_2.v1, p_21_v1, 0);
                         sum_2.v2 = v_f32_add_vb(sum_2.v2, weight_6.v2, 0, sum_2.v2, p_21_v2, 0);
@@ -540,8 +517,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_27_v2 = p_26_v2 & p_11_v2;
                         bool64 p_28_v1 = p_27_v1 & p_13_v1;
                         bool64 p_28_v2 = p_27_v2 & p_13_v2;
-                        float128 t_83 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_15 = v_f32_sub_x2_b(t_83, largest_6, largest_6);
+                        float128 t_50 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_15 = v_f32_sub_x2_b(t_50, largest_9, largest_9);
                         float128 weight_7 = exp_nonpositive_pair(below_max_15);
                         sum_3.v1 = v_f32_add_vb(sum_3.v1, weight_7.v1, 0, sum_3.v1, p_28_v1, 0);
                         sum_3.v2 = v_f32_add_vb(sum_3.v2, weight_7.v2, 0, sum_3.v2, p_28_v2, 0);
@@ -559,8 +536,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_34_v2 = p_33_v2 & p_11_v2;
                         bool64 p_35_v1 = p_34_v1 & p_13_v1;
                         bool64 p_35_v2 = p_34_v2 & p_13_v2;
-                        float128 t_84 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_16 = v_f32_sub_x2_b(t_84, largest_8, largest_8);
+                        float128 t_51 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_16 = v_f32_sub_x2_b(t_51, largest_12, largest_12);
                         float128 weight_8 = exp_nonpositive_pair(below_max_16);
                         sum_4.v1 = v_f32_add_vb(sum_4.v1, weight_8.v1, 0, sum_4.v1, p_35_v1, 0);
                         sum_4.v2 = v_f32_add_vb(sum_4.v2, weight_8.v2, 0, sum_4.v2, p_35_v2, 0);
@@ -577,23 +554,23 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                     float128 s_dot_b_8;
                     s_dot_b_8.v1 = v_f32_ld_tnsr_b(at_10, S_dot_b);
                     s_dot_b_8.v2 = v_f32_ld_tnsr_b(at_11, S_dot_b);
-                    float128 t_41 = v_f32_mul_x2_b(s_dot_b_5, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max = v_f32_sub_x2_b(t_41, largest_2, largest_2);
+                    float128 t_25 = v_f32_mul_x2_b(s_dot_b_5, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max = v_f32_sub_x2_b(t_25, largest_3, largest_3);
                     float128 bounded;
                     bounded.v1 = v_f32_sel_less_f32_b(below_max.v1, -88.0f, -88.0f, below_max.v1);
                     bounded.v2 = v_f32_sel_less_f32_b(below_max.v2, -88.0f, -88.0f, below_max.v2);
-                    float128 t_42 = v_f32_mul_x2_b(s_dot_b_6, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_2 = v_f32_sub_x2_b(t_42, largest_4, largest_4);
+                    float128 t_26 = v_f32_mul_x2_b(s_dot_b_6, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_2 = v_f32_sub_x2_b(t_26, largest_6, largest_6);
                     float128 bounded_2;
                     bounded_2.v1 = v_f32_sel_less_f32_b(below_max_2.v1, -88.0f, -88.0f, below_max_2.v1);
                     bounded_2.v2 = v_f32_sel_less_f32_b(below_max_2.v2, -88.0f, -88.0f, below_max_2.v2);
-                    float128 t_43 = v_f32_mul_x2_b(s_dot_b_7, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_3 = v_f32_sub_x2_b(t_43, largest_6, largest_6);
+                    float128 t_27 = v_f32_mul_x2_b(s_dot_b_7, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_3 = v_f32_sub_x2_b(t_27, largest_9, largest_9);
                     float128 bounded_3;
                     bounded_3.v1 = v_f32_sel_less_f32_b(below_max_3.v1, -88.0f, -88.0f, below_max_3.v1);
                     bounded_3.v2 = v_f32_sel_less_f32_b(below_max_3.v2, -88.0f, -88.0f, below_max_3.v2);
-                    float128 t_44 = v_f32_mul_x2_b(s_dot_b_8, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_4 = v_f32_sub_x2_b(t_44, largest_8, largest_8);
+                    float128 t_28 = v_f32_mul_x2_b(s_dot_b_8, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_4 = v_f32_sub_x2_b(t_28, largest_12, largest_12);
                     float128 bounded_4;
                     bounded_4.v1 = v_f32_sel_less_f32_b(below_max_4.v1, -88.0f, -88.0f, below_max_4.v1);
                     bounded_4.v2 = v_f32_sel_less_f32_b(below_max_4.v2, -88.0f, -88.0f, below_max_4.v2);
@@ -666,20 +643,20 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         at_28[0] += 64;
                         s_dot_b_16.v2 = v_f32_ld_tnsr_b(at_28, S_dot_b);
                         at_28[0] += 64;
-                        float128 t_89 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_13 = v_f32_sub_x2_b(t_89, largest_2, largest_2);
+                        float128 t_56 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_13 = v_f32_sub_x2_b(t_56, largest_3, largest_3);
                         bounded.v1 = v_f32_sel_less_f32_b(below_max_13.v1, -88.0f, -88.0f, below_max_13.v1);
                         bounded.v2 = v_f32_sel_less_f32_b(below_max_13.v2, -88.0f, -88.0f, below_max_13.v2);
-                        float128 t_90 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_14 = v_f32_sub_x2_b(t_90, largest_4, largest_4);
+                        float128 t_57 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_14 = v_f32_sub_x2_b(t_57, largest_6, largest_6);
                         bounded_2.v1 = v_f32_sel_less_f32_b(below_max_14.v1, -88.0f, -88.0f, below_max_14.v1);
                         bounded_2.v2 = v_f32_sel_less_f32_b(below_max_14.v2, -88.0f, -88.0f, below_max_14.v2);
-                        float128 t_91 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_15 = v_f32_sub_x2_b(t_91, largest_6, largest_6);
+                        float128 t_58 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_15 = v_f32_sub_x2_b(t_58, largest_9, largest_9);
                         bounded_3.v1 = v_f32_sel_less_f32_b(below_max_15.v1, -88.0f, -88.0f, below_max_15.v1);
                         bounded_3.v2 = v_f32_sel_less_f32_b(below_max_15.v2, -88.0f, -88.0f, below_max_15.v2);
-                        float128 t_92 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_16 = v_f32_sub_x2_b(t_92, largest_8, largest_8);
+                        float128 t_59 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_16 = v_f32_sub_x2_b(t_59, largest_12, largest_12);
                         bounded_4.v1 = v_f32_sel_less_f32_b(below_max_16.v1, -88.0f, -88.0f, below_max_16.v1);
                         bounded_4.v2 = v_f32_sel_less_f32_b(below_max_16.v2, -88.0f, -88.0f, below_max_16.v2);
                     }
@@ -728,8 +705,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_13_v2 = v_i32_cmp_less_b(lane.v2, W + 63 - j);
                         bool64 p_14_v1 = p_12_v1 & p_13_v1;
                         bool64 p_14_v2 = p_12_v2 & p_13_v2;
-                        float128 t_81 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_13 = v_f32_sub_x2_b(t_81, largest_2, largest_2);
+                        float128 t_48 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_13 = v_f32_sub_x2_b(t_48, largest_3, largest_3);
                         float128 weight_5 = exp_nonpositive_pair(below_max_13);
                         sum.v1 = v_f32_add_vb(sum.v1, weight_5.v1, 0, sum.v1, p_14_v1, 0);
                         sum.v2 = v_f32_add_vb(sum.v2, weight_5.v2, 0, sum.v2, p_14_v2, 0);
@@ -747,8 +724,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_20_v2 = p_19_v2 & p_11_v2;
                         bool64 p_21_v1 = p_20_v1 & p_13_v1;
                         bool64 p_21_v2 = p_20_v2 & p_13_v2;
-                        float128 t_82 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_14 = v_f32_sub_x2_b(t_82, largest_4, largest_4);
+                        float128 t_49 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_14 = v_f32_sub_x2_b(t_49, largest_6, largest_6);
                         float128 weight_6 = exp_nonpositive_pair(below_max_14);
                         sum_2.v1 = v_f32_add_vb(sum_2.v1, weight_6.v1, 0, sum_2.v1, p_21_v1, 0);
                         sum_2.v2 = v_f32_add_vb(sum_2.v2, weight_6.v2, 0, sum_2.v2, p_21_v2, 0);
@@ -766,8 +743,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_27_v2 = p_26_v2 & p_11_v2;
                         bool64 p_28_v1 = p_27_v1 & p_13_v1;
                         bool64 p_28_v2 = p_27_v2 & p_13_v2;
-                        float128 t_83 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_15 = v_f32_sub_x2_b(t_83, largest_6, largest_6);
+                        float128 t_50 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_15 = v_f32_sub_x2_b(t_50, largest_9, largest_9);
                         float128 weight_7 = exp_nonpositive_pair(below_max_15);
                         sum_3.v1 = v_f32_add_vb(sum_3.v1, weight_7.v1, 0, sum_3.v1, p_28_v1, 0);
                         sum_3.v2 = v_f32_add_vb(sum_3.v2, weight_7.v2, 0, sum_3.v2, p_28_v2, 0);
@@ -785,92 +762,73 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_34_v2 = p_33_v2 & p_11_v2;
                         bool64 p_35_v1 = p_34_v1 & p_13_v1;
                         bool64 p_35_v2 = p_34_v2 & p_13_v2;
-                        float128 t_84 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_16 = v_f32_sub_x2_b(t_84, largest_8, largest_8);
+                        float128 t_51 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_16 = v_f32_sub_x2_b(t_51, largest_12, largest_12);
                         float128 weight_8 = exp_nonpositive_pair(below_max_16);
                         sum_4.v1 = v_f32_add_vb(sum_4.v1, weight_8.v1, 0, sum_4.v1, p_35_v1, 0);
                         sum_4.v2 = v_f32_add_vb(sum_4.v2, weight_8.v2, 0, sum_4.v2, p_35_v2, 0);
                     }
-                    float64 t_45 = sum.v1;
-                    float64 t_46 = sum.v2;
-                    float64 sum_5 = t_45;
-                    sum_5 = v_f32_add_b(sum_5, t_46);
-                    float64 t_47 = v_f32_mov_dual_group_all_b(sum_5, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_5);
-                    sum_5 = v_f32_add_b(sum_5, t_47);
-                    float64 t_48 = v_f32_mov_dual_group_all_b(sum_5, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_5);
-                    sum_5 = v_f32_add_b(sum_5, t_48);
-                    float64 t_49 = v_f32_mov_group_b(sum_5, 0xFFFFFFFF, ALL_GROUPS, sum_5);
-                    sum_5 = v_f32_add_b(sum_5, t_49);
-                    float64 t_50 = v_f32_shuffle_b(sum_5, exchange_1, 0, sum_5);
-                    sum_5 = v_f32_add_b(sum_5, t_50);
-                    float64 t_51 = v_f32_shuffle_b(sum_5, exchange_2, 0, sum_5);
-                    sum_5 = v_f32_add_b(sum_5, t_51);
-                    float64 t_52 = v_f32_shuffle_b(sum_5, exchange_4, 0, sum_5);
-                    sum_5 = v_f32_add_b(sum_5, t_52);
-                    float64 t_53 = sum_2.v1;
-                    float64 t_54 = sum_2.v2;
-                    float64 sum_6 = t_53;
-                    sum_6 = v_f32_add_b(sum_6, t_54);
-                    float64 t_55 = v_f32_mov_dual_group_all_b(sum_6, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_6);
-                    sum_6 = v_f32_add_b(sum_6, t_55);
-                    float64 t_56 = v_f32_mov_dual_group_all_b(sum_6, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_6);
-                    sum_6 = v_f32_add_b(sum_6, t_56);
-                    float64 t_57 = v_f32_mov_group_b(sum_6, 0xFFFFFFFF, ALL_GROUPS, sum_6);
-                    sum_6 = v_f32_add_b(sum_6, t_57);
-                    float64 t_58 = v_f32_shuffle_b(sum_6, exchange_1, 0, sum_6);
-                    sum_6 = v_f32_add_b(sum_6, t_58);
-                    float64 t_59 = v_f32_shuffle_b(sum_6, exchange_2, 0, sum_6);
-                    sum_6 = v_f32_add_b(sum_6, t_59);
-                    float64 t_60 = v_f32_shuffle_b(sum_6, exchange_4, 0, sum_6);
-                    sum_6 = v_f32_add_b(sum_6, t_60);
-                    float64 t_61 = sum_3.v1;
-                    float64 t_62 = sum_3.v2;
-                    float64 sum_7 = t_61;
-                    sum_7 = v_f32_add_b(sum_7, t_62);
-                    float64 t_63 = v_f32_mov_dual_group_all_b(sum_7, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_7);
-                    sum_7 = v_f32_add_b(sum_7, t_63);
-                    float64 t_64 = v_f32_mov_dual_group_all_b(sum_7, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_7);
-                    sum_7 = v_f32_add_b(sum_7, t_64);
-                    float64 t_65 = v_f32_mov_group_b(sum_7, 0xFFFFFFFF, ALL_GROUPS, sum_7);
-                    sum_7 = v_f32_add_b(sum_7, t_65);
-                    float64 t_66 = v_f32_shuffle_b(sum_7, exchange_1, 0, sum_7);
-                    sum_7 = v_f32_add_b(sum_7, t_66);
-                    float64 t_67 = v_f32_shuffle_b(sum_7, exchange_2, 0, sum_7);
-                    sum_7 = v_f32_add_b(sum_7, t_67);
-                    float64 t_68 = v_f32_shuffle_b(sum_7, exchange_4, 0, sum_7);
-                    sum_7 = v_f32_add_b(sum_7, t_68);
-                    float64 t_69 = sum_4.v1;
-                    float64 t_70 = sum_4.v2;
-                    float64 sum_8 = t_69;
-                    sum_8 = v_f32_add_b(sum_8, t_70);
-                    float64 t_71 = v_f32_mov_dual_group_all_b(sum_8, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_8);
-                    sum_8 = v_f32_add_b(sum_8, t_71);
-                    float64 t_72 = v_f32_mov_dual_group_all_b(sum_8, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_8);
-                    sum_8 = v_f32_add_b(sum_8, t_72);
-                    float64 t_73 = v_f32_mov_group_b(sum_8, 0xFFFFFFFF, ALL_GROUPS, sum_8);
-                    sum_8 = v_f32_add_b(sum_8, t_73);
-                    float64 t_74 = v_f32_shuffle_b(sum_8, exchange_1, 0, sum_8);
-                    sum_8 = v_f32_add_b(sum_8, t_74);
-                    float64 t_75 = v_f32_shuffle_b(sum_8, exchange_2, 0, sum_8);
-                    sum_8 = v_f32_add_b(sum_8, t_75);
-                    float64 t_76 = v_f32_shuffle_b(sum_8, exchange_4, 0, sum_8);
-                    sum_8 = v_f32_add_b(sum_8, t_76);
-                    float64 below_max_5 = v_f32_sub_b(snk_v, largest_2);
+                    float64 t_29 = sum.v1;
+                    float64 t_30 = sum.v2;
+                    float64 sum_5 = t_29;
+                    sum_5 = v_f32_add_b(sum_5, t_30);
+                    float64 t_31 = sum_2.v1;
+                    float64 t_32 = sum_2.v2;
+                    float64 sum_6 = t_31;
+                    sum_6 = v_f32_add_b(sum_6, t_32);
+                    float64 t_33 = sum_3.v1;
+                    float64 t_34 = sum_3.v2;
+                    float64 sum_7 = t_33;
+                    sum_7 = v_f32_add_b(sum_7, t_34);
+                    float64 t_35 = sum_4.v1;
+                    float64 t_36 = sum_4.v2;
+                    float64 sum_8 = t_35;
+                    sum_8 = v_f32_add_b(sum_8, t_36);
+                    float64 both_4 = v_f32_mov_dual_group_all_b(sum_6, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3),
+                            sum_5);
+                    float64 t_37 = v_f32_mov_dual_group_all_b(sum_5, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0), sum_6);
+                    both_4 = v_f32_add_b(both_4, t_37);
+                    float64 both_5 = v_f32_mov_dual_group_all_b(sum_8, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3),
+                            sum_7);
+                    float64 t_38 = v_f32_mov_dual_group_all_b(sum_7, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0), sum_8);
+                    both_5 = v_f32_add_b(both_5, t_38);
+                    float64 both_6 = v_f32_mov_dual_group_all_b(both_5, 0xFFFFFFFF, 0, 0, 0, 1, MkWrA(0, 0, 3, 3),
+                            both_4);
+                    float64 t_39 = v_f32_mov_dual_group_all_b(both_4, 0xFFFFFFFF, 2, 3, 0, 0, MkWrA(3, 3, 0, 0),
+                            both_5);
+                    both_6 = v_f32_add_b(both_6, t_39);
+                    float64 t_40 = v_f32_mov_group_b(both_6, 0xFFFFFFFF, ALL_GROUPS, both_6);
+                    both_6 = v_f32_add_b(both_6, t_40);
+                    float64 t_41 = v_f32_shuffle_b(both_6, exchange_1, 0, both_6);
+                    both_6 = v_f32_add_b(both_6, t_41);
+                    float64 t_42 = v_f32_shuffle_b(both_6, exchange_2, 0, both_6);
+                    both_6 = v_f32_add_b(both_6, t_42);
+                    float64 t_43 = v_f32_shuffle_b(both_6, exchange_4, 0, both_6);
+                    both_6 = v_f32_add_b(both_6, t_43);
+                    float64 below_max_5 = v_f32_sub_b(snk_v, largest_3);
                     float64 weight = exp_nonpositive(below_max_5);
-                    float64 total = v_f32_add_b(sum_5, weight);
+                    float64 total = v_f32_add_b(both_6, weight);
                     float64 inverse = recip_positive(total);
-                    float64 below_max_6 = v_f32_sub_b(snk_v, largest_4);
+                    float64 inverse_2 = v_f32_mov_dual_group_all_b(inverse, 0xFFFFFFFF, 0, 0, 0, 0, ALL_DUAL_GROUPS,
+                            inverse);
+                    float64 below_max_6 = v_f32_sub_b(snk_v, largest_6);
                     float64 weight_2 = exp_nonpositive(below_max_6);
-                    float64 total_2 = v_f32_add_b(sum_6, weight_2);
-                    float64 inverse_2 = recip_positive(total_2);
-                    float64 below_max_7 = v_f32_sub_b(snk_v, largest_6);
+                    float64 total_2 = v_f32_add_b(both_6, weight_2);
+                    float64 inverse_3 = recip_positive(total_2);
+                    float64 inverse_4 = v_f32_mov_dual_group_all_b(inverse_3, 0xFFFFFFFF, 1, 1, 1, 1, ALL_DUAL_GROUPS,
+                            inverse_3);
+                    float64 below_max_7 = v_f32_sub_b(snk_v, largest_9);
                     float64 weight_3 = exp_nonpositive(below_max_7);
-                    float64 total_3 = v_f32_add_b(sum_7, weight_3);
-                    float64 inverse_3 = recip_positive(total_3);
-                    float64 below_max_8 = v_f32_sub_b(snk_v, largest_8);
+                    float64 total_3 = v_f32_add_b(both_6, weight_3);
+                    float64 inverse_5 = recip_positive(total_3);
+                    float64 inverse_6 = v_f32_mov_dual_group_all_b(inverse_5, 0xFFFFFFFF, 2, 2, 2, 2, ALL_DUAL_GROUPS,
+                            inverse_5);
+                    float64 below_max_8 = v_f32_sub_b(snk_v, largest_12);
                     float64 weight_4 = exp_nonpositive(below_max_8);
-                    float64 total_4 = v_f32_add_b(sum_8, weight_4);
-                    float64 inverse_4 = recip_positive(total_4);
+                    float64 total_4 = v_f32_add_b(both_6, weight_4);
+                    float64 inverse_7 = recip_positive(total_4);
+                    float64 inverse_8 = v_f32_mov_dual_group_all_b(inverse_7, 0xFFFFFFFF, 3, 3, 3, 3, ALL_DUAL_GROUPS,
+                            inverse_7);
 
                     // window.dsl:9  P_b_r[b, h, n, i, j]
                     const int j_begin_2 = s_i32_max(i, s_i32_max(W - 64 * n - 1, 0));
@@ -939,10 +897,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_11_v2 = v_i32_cmp_leq_b(lane.v2, i + W - j - 1);
                         bool64 p_12_v1 = p_10_v1 & p_11_v1;
                         bool64 p_12_v2 = p_10_v2 & p_11_v2;
-                        float128 t_81 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_13 = v_f32_sub_x2_b(t_81, largest_2, largest_2);
+                        float128 t_48 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_13 = v_f32_sub_x2_b(t_48, largest_3, largest_3);
                         float128 weight_5 = exp_nonpositive_pair(below_max_13);
-                        float128 p_b_r = v_f32_mul_x2_b(weight_5, inverse, inverse);
+                        float128 p_b_r = v_f32_mul_x2_b(weight_5, inverse_2, inverse_2);
                         float128 p_b_r_2;
                         p_b_r_2.v1 = 0.0f;
                         p_b_r_2.v2 = 0.0f;
@@ -961,10 +919,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_17_v2 = v_i32_cmp_leq_b(lane.v2, i + W - j);
                         bool64 p_18_v1 = p_16_v1 & p_17_v1;
                         bool64 p_18_v2 = p_16_v2 & p_17_v2;
-                        float128 t_82 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_14 = v_f32_sub_x2_b(t_82, largest_4, largest_4);
+                        float128 t_49 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_14 = v_f32_sub_x2_b(t_49, largest_6, largest_6);
                         float128 weight_6 = exp_nonpositive_pair(below_max_14);
-                        float128 p_b_r_3 = v_f32_mul_x2_b(weight_6, inverse_2, inverse_2);
+                        float128 p_b_r_3 = v_f32_mul_x2_b(weight_6, inverse_4, inverse_4);
                         float128 p_b_r_4;
                         p_b_r_4.v1 = 0.0f;
                         p_b_r_4.v2 = 0.0f;
@@ -983,10 +941,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_23_v2 = v_i32_cmp_leq_b(lane.v2, i + W + 1 - j);
                         bool64 p_24_v1 = p_22_v1 & p_23_v1;
                         bool64 p_24_v2 = p_22_v2 & p_23_v2;
-                        float128 t_83 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_15 = v_f32_sub_x2_b(t_83, largest_6, largest_6);
+                        float128 t_50 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_15 = v_f32_sub_x2_b(t_50, largest_9, largest_9);
                         float128 weight_7 = exp_nonpositive_pair(below_max_15);
-                        float128 p_b_r_5 = v_f32_mul_x2_b(weight_7, inverse_3, inverse_3);
+                        float128 p_b_r_5 = v_f32_mul_x2_b(weight_7, inverse_6, inverse_6);
                         float128 p_b_r_6;
                         p_b_r_6.v1 = 0.0f;
                         p_b_r_6.v2 = 0.0f;
@@ -1005,10 +963,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_29_v2 = v_i32_cmp_leq_b(lane.v2, i + W + 2 - j);
                         bool64 p_30_v1 = p_28_v1 & p_29_v1;
                         bool64 p_30_v2 = p_28_v2 & p_29_v2;
-                        float128 t_84 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_16 = v_f32_sub_x2_b(t_84, largest_8, largest_8);
+                        float128 t_51 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_16 = v_f32_sub_x2_b(t_51, largest_12, largest_12);
                         float128 weight_8 = exp_nonpositive_pair(below_max_16);
-                        float128 p_b_r_7 = v_f32_mul_x2_b(weight_8, inverse_4, inverse_4);
+                        float128 p_b_r_7 = v_f32_mul_x2_b(weight_8, inverse_8, inverse_8);
                         float128 p_b_r_8;
                         p_b_r_8.v1 = 0.0f;
                         p_b_r_8.v2 = 0.0f;
@@ -1047,26 +1005,26 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                     float128 s_dot_b_12;
                     s_dot_b_12.v1 = v_f32_ld_tnsr_b(at_51, S_dot_b);
                     s_dot_b_12.v2 = v_f32_ld_tnsr_b(at_52, S_dot_b);
-                    float128 t_77 = v_f32_mul_x2_b(s_dot_b_9, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_9 = v_f32_sub_x2_b(t_77, largest_2, largest_2);
+                    float128 t_44 = v_f32_mul_x2_b(s_dot_b_9, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_9 = v_f32_sub_x2_b(t_44, largest_3, largest_3);
                     float128 bounded_5;
                     bounded_5.v1 = v_f32_sel_less_f32_b(below_max_9.v1, -88.0f, -88.0f, below_max_9.v1);
                     bounded_5.v2 = v_f32_sel_less_f32_b(below_max_9.v2, -88.0f, -88.0f, below_max_9.v2);
                     float128 shifted = v_f32_madd_x2_vvsv_b(bounded_5, 1.442695f, 12583039.0f, 1.442695f);
-                    float128 t_78 = v_f32_mul_x2_b(s_dot_b_10, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_10 = v_f32_sub_x2_b(t_78, largest_4, largest_4);
+                    float128 t_45 = v_f32_mul_x2_b(s_dot_b_10, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_10 = v_f32_sub_x2_b(t_45, largest_6, largest_6);
                     float128 bounded_6;
                     bounded_6.v1 = v_f32_sel_less_f32_b(below_max_10.v1, -88.0f, -88.0f, below_max_10.v1);
                     bounded_6.v2 = v_f32_sel_less_f32_b(below_max_10.v2, -88.0f, -88.0f, below_max_10.v2);
                     float128 shifted_2 = v_f32_madd_x2_vvsv_b(bounded_6, 1.442695f, 12583039.0f, 1.442695f);
-                    float128 t_79 = v_f32_mul_x2_b(s_dot_b_11, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_11 = v_f32_sub_x2_b(t_79, largest_6, largest_6);
+                    float128 t_46 = v_f32_mul_x2_b(s_dot_b_11, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_11 = v_f32_sub_x2_b(t_46, largest_9, largest_9);
                     float128 bounded_7;
                     bounded_7.v1 = v_f32_sel_less_f32_b(below_max_11.v1, -88.0f, -88.0f, below_max_11.v1);
                     bounded_7.v2 = v_f32_sel_less_f32_b(below_max_11.v2, -88.0f, -88.0f, below_max_11.v2);
                     float128 shifted_3 = v_f32_madd_x2_vvsv_b(bounded_7, 1.442695f, 12583039.0f, 1.442695f);
-                    float128 t_80 = v_f32_mul_x2_b(s_dot_b_12, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_12 = v_f32_sub_x2_b(t_80, largest_8, largest_8);
+                    float128 t_47 = v_f32_mul_x2_b(s_dot_b_12, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_12 = v_f32_sub_x2_b(t_47, largest_12, largest_12);
                     float128 bounded_8;
                     bounded_8.v1 = v_f32_sel_less_f32_b(below_max_12.v1, -88.0f, -88.0f, below_max_12.v1);
                     bounded_8.v2 = v_f32_sel_less_f32_b(below_max_12.v2, -88.0f, -88.0f, below_max_12.v2);
@@ -1089,7 +1047,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         scale.v1 = v_i32_shl_b(as_int64(shifted.v1), 23);
                         scale.v2 = v_i32_shl_b(as_int64(shifted.v2), 23);
                         float128 weight_5 = v_f32_mul_x2_b(p_7, as_float64(scale.v1), as_float64(scale.v2));
-                        float128 p_b_r = v_f32_mul_x2_b(weight_5, inverse, inverse);
+                        float128 p_b_r = v_f32_mul_x2_b(weight_5, inverse_2, inverse_2);
                         bfloat128 p_b_r_b = v_convert_f32_to_bf16_all_b(p_b_r);
                         float128 n_3 = v_f32_sub_x2_b(shifted_2, 12583039.0f, 12583039.0f);
                         float128 minus_f_2 = v_f32_madd_x2_b(bounded_6, 1.442695f, n_3, 1.442695f, SW_NEG);
@@ -1100,7 +1058,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         scale_2.v1 = v_i32_shl_b(as_int64(shifted_2.v1), 23);
                         scale_2.v2 = v_i32_shl_b(as_int64(shifted_2.v2), 23);
                         float128 weight_6 = v_f32_mul_x2_b(p_10, as_float64(scale_2.v1), as_float64(scale_2.v2));
-                        float128 p_b_r_2 = v_f32_mul_x2_b(weight_6, inverse_2, inverse_2);
+                        float128 p_b_r_2 = v_f32_mul_x2_b(weight_6, inverse_4, inverse_4);
                         bfloat128 p_b_r_b_2 = v_convert_f32_to_bf16_all_b(p_b_r_2);
                         float128 n_4 = v_f32_sub_x2_b(shifted_3, 12583039.0f, 12583039.0f);
                         float128 minus_f_3 = v_f32_madd_x2_b(bounded_7, 1.442695f, n_4, 1.442695f, SW_NEG);
@@ -1111,7 +1069,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         scale_3.v1 = v_i32_shl_b(as_int64(shifted_3.v1), 23);
                         scale_3.v2 = v_i32_shl_b(as_int64(shifted_3.v2), 23);
                         float128 weight_7 = v_f32_mul_x2_b(p_13, as_float64(scale_3.v1), as_float64(scale_3.v2));
-                        float128 p_b_r_3 = v_f32_mul_x2_b(weight_7, inverse_3, inverse_3);
+                        float128 p_b_r_3 = v_f32_mul_x2_b(weight_7, inverse_6, inverse_6);
                         bfloat128 p_b_r_b_3 = v_convert_f32_to_bf16_all_b(p_b_r_3);
                         float128 n_5 = v_f32_sub_x2_b(shifted_4, 12583039.0f, 12583039.0f);
                         float128 minus_f_4 = v_f32_madd_x2_b(bounded_8, 1.442695f, n_5, 1.442695f, SW_NEG);
@@ -1122,7 +1080,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         scale_4.v1 = v_i32_shl_b(as_int64(shifted_4.v1), 23);
                         scale_4.v2 = v_i32_shl_b(as_int64(shifted_4.v2), 23);
                         float128 weight_8 = v_f32_mul_x2_b(p_16, as_float64(scale_4.v1), as_float64(scale_4.v2));
-                        float128 p_b_r_4 = v_f32_mul_x2_b(weight_8, inverse_4, inverse_4);
+                        float128 p_b_r_4 = v_f32_mul_x2_b(weight_8, inverse_8, inverse_8);
                         bfloat128 p_b_r_b_4 = v_convert_f32_to_bf16_all_b(p_b_r_4);
                         v_bf16_st_tnsr(at_53, P_b_r, p_b_r_b, SW_PACK);
                         at_53[0] += 128;
@@ -1152,23 +1110,23 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         at_60[0] += 64;
                         s_dot_b_16.v2 = v_f32_ld_tnsr_b(at_60, S_dot_b);
                         at_60[0] += 64;
-                        float128 t_89 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_13 = v_f32_sub_x2_b(t_89, largest_2, largest_2);
+                        float128 t_56 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_13 = v_f32_sub_x2_b(t_56, largest_3, largest_3);
                         bounded_5.v1 = v_f32_sel_less_f32_b(below_max_13.v1, -88.0f, -88.0f, below_max_13.v1);
                         bounded_5.v2 = v_f32_sel_less_f32_b(below_max_13.v2, -88.0f, -88.0f, below_max_13.v2);
                         shifted = v_f32_madd_x2_vvsv_b(bounded_5, 1.442695f, 12583039.0f, 1.442695f);
-                        float128 t_90 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_14 = v_f32_sub_x2_b(t_90, largest_4, largest_4);
+                        float128 t_57 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_14 = v_f32_sub_x2_b(t_57, largest_6, largest_6);
                         bounded_6.v1 = v_f32_sel_less_f32_b(below_max_14.v1, -88.0f, -88.0f, below_max_14.v1);
                         bounded_6.v2 = v_f32_sel_less_f32_b(below_max_14.v2, -88.0f, -88.0f, below_max_14.v2);
                         shifted_2 = v_f32_madd_x2_vvsv_b(bounded_6, 1.442695f, 12583039.0f, 1.442695f);
-                        float128 t_91 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_15 = v_f32_sub_x2_b(t_91, largest_6, largest_6);
+                        float128 t_58 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_15 = v_f32_sub_x2_b(t_58, largest_9, largest_9);
                         bounded_7.v1 = v_f32_sel_less_f32_b(below_max_15.v1, -88.0f, -88.0f, below_max_15.v1);
                         bounded_7.v2 = v_f32_sel_less_f32_b(below_max_15.v2, -88.0f, -88.0f, below_max_15.v2);
                         shifted_3 = v_f32_madd_x2_vvsv_b(bounded_7, 1.442695f, 12583039.0f, 1.442695f);
-                        float128 t_92 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_16 = v_f32_sub_x2_b(t_92, largest_8, largest_8);
+                        float128 t_59 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_16 = v_f32_sub_x2_b(t_59, largest_12, largest_12);
                         bounded_8.v1 = v_f32_sel_less_f32_b(below_max_16.v1, -88.0f, -88.0f, below_max_16.v1);
                         bounded_8.v2 = v_f32_sel_less_f32_b(below_max_16.v2, -88.0f, -88.0f, below_max_16.v2);
                         shifted_4 = v_f32_madd_x2_vvsv_b(bounded_8, 1.442695f, 12583039.0f, 1.442695f);
@@ -1218,10 +1176,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_11_v2 = v_i32_cmp_leq_b(lane.v2, i + W - j - 1);
                         bool64 p_12_v1 = p_10_v1 & p_11_v1;
                         bool64 p_12_v2 = p_10_v2 & p_11_v2;
-                        float128 t_81 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_13 = v_f32_sub_x2_b(t_81, largest_2, largest_2);
+                        float128 t_48 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_13 = v_f32_sub_x2_b(t_48, largest_3, largest_3);
                         float128 weight_5 = exp_nonpositive_pair(below_max_13);
-                        float128 p_b_r = v_f32_mul_x2_b(weight_5, inverse, inverse);
+                        float128 p_b_r = v_f32_mul_x2_b(weight_5, inverse_2, inverse_2);
                         float128 p_b_r_2;
                         p_b_r_2.v1 = 0.0f;
                         p_b_r_2.v2 = 0.0f;
@@ -1240,10 +1198,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_17_v2 = v_i32_cmp_leq_b(lane.v2, i + W - j);
                         bool64 p_18_v1 = p_16_v1 & p_17_v1;
                         bool64 p_18_v2 = p_16_v2 & p_17_v2;
-                        float128 t_82 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_14 = v_f32_sub_x2_b(t_82, largest_4, largest_4);
+                        float128 t_49 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_14 = v_f32_sub_x2_b(t_49, largest_6, largest_6);
                         float128 weight_6 = exp_nonpositive_pair(below_max_14);
-                        float128 p_b_r_3 = v_f32_mul_x2_b(weight_6, inverse_2, inverse_2);
+                        float128 p_b_r_3 = v_f32_mul_x2_b(weight_6, inverse_4, inverse_4);
                         float128 p_b_r_4;
                         p_b_r_4.v1 = 0.0f;
                         p_b_r_4.v2 = 0.0f;
@@ -1262,10 +1220,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_23_v2 = v_i32_cmp_leq_b(lane.v2, i + W + 1 - j);
                         bool64 p_24_v1 = p_22_v1 & p_23_v1;
                         bool64 p_24_v2 = p_22_v2 & p_23_v2;
-                        float128 t_83 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_15 = v_f32_sub_x2_b(t_83, largest_6, largest_6);
+                        float128 t_50 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_15 = v_f32_sub_x2_b(t_50, largest_9, largest_9);
                         float128 weight_7 = exp_nonpositive_pair(below_max_15);
-                        float128 p_b_r_5 = v_f32_mul_x2_b(weight_7, inverse_3, inverse_3);
+                        float128 p_b_r_5 = v_f32_mul_x2_b(weight_7, inverse_6, inverse_6);
                         float128 p_b_r_6;
                         p_b_r_6.v1 = 0.0f;
                         p_b_r_6.v2 = 0.0f;
@@ -1284,10 +1242,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, float rsqrt_D, int W, int N)
                         bool64 p_29_v2 = v_i32_cmp_leq_b(lane.v2, i + W + 2 - j);
                         bool64 p_30_v1 = p_28_v1 & p_29_v1;
                         bool64 p_30_v2 = p_28_v2 & p_29_v2;
-                        float128 t_84 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_16 = v_f32_sub_x2_b(t_84, largest_8, largest_8);
+                        float128 t_51 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_16 = v_f32_sub_x2_b(t_51, largest_12, largest_12);
                         float128 weight_8 = exp_nonpositive_pair(below_max_16);
-                        float128 p_b_r_7 = v_f32_mul_x2_b(weight_8, inverse_4, inverse_4);
+                        float128 p_b_r_7 = v_f32_mul_x2_b(weight_8, inverse_8, inverse_8);
                         float128 p_b_r_8;
                         p_b_r_8.v1 = 0.0f;
                         p_b_r_8.v2 = 0.0f;

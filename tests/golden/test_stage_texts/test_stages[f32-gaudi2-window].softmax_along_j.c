@@ -6,6 +6,8 @@
 #define ALL_DUAL_GROUPS MkWrA(3, 3, 3, 3)
 #define ALL_GROUPS (SW_GROUP0_EN | SW_GROUP1_EN | SW_DUAL_GROUP0_EN | SW_DUAL_GROUP1_EN | SW_DUAL_GROUP2_EN | \
                     SW_DUAL_GROUP3_EN)
+#define FIRST_GROUPS (ALL_GROUPS & ~SW_GROUP1_EN)
+#define SECOND_GROUPS (ALL_GROUPS & ~SW_GROUP0_EN)
 
 // Control of SHUFFLE: element (lane & 7) ^ distance of the lane's own group, in every byte of the lane.
 inline uchar256 exchange(const int distance)
@@ -365,79 +367,48 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     float64 t_6 = row_max.v2;
                     float64 row_max_5 = t_5;
                     row_max_5 = v_f32_max_b(row_max_5, t_6);
-                    float64 t_7 = v_f32_mov_dual_group_all_b(row_max_5, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                    float64 t_7 = row_max_2.v1;
+                    float64 t_8 = row_max_2.v2;
+                    float64 row_max_6 = t_7;
+                    row_max_6 = v_f32_max_b(row_max_6, t_8);
+                    float64 t_9 = row_max_3.v1;
+                    float64 t_10 = row_max_3.v2;
+                    float64 row_max_7 = t_9;
+                    row_max_7 = v_f32_max_b(row_max_7, t_10);
+                    float64 t_11 = row_max_4.v1;
+                    float64 t_12 = row_max_4.v2;
+                    float64 row_max_8 = t_11;
+                    row_max_8 = v_f32_max_b(row_max_8, t_12);
+                    float64 both = v_f32_mov_dual_group_all_b(row_max_6, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3),
                             row_max_5);
-                    row_max_5 = v_f32_max_b(row_max_5, t_7);
-                    float64 t_8 = v_f32_mov_dual_group_all_b(row_max_5, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                            row_max_5);
-                    row_max_5 = v_f32_max_b(row_max_5, t_8);
-                    float64 t_9 = v_f32_mov_group_b(row_max_5, 0xFFFFFFFF, ALL_GROUPS, row_max_5);
-                    row_max_5 = v_f32_max_b(row_max_5, t_9);
-                    float64 t_10 = v_f32_shuffle_b(row_max_5, exchange_1, 0, row_max_5);
-                    row_max_5 = v_f32_max_b(row_max_5, t_10);
-                    float64 t_11 = v_f32_shuffle_b(row_max_5, exchange_2, 0, row_max_5);
-                    row_max_5 = v_f32_max_b(row_max_5, t_11);
-                    float64 t_12 = v_f32_shuffle_b(row_max_5, exchange_4, 0, row_max_5);
-                    row_max_5 = v_f32_max_b(row_max_5, t_12);
-                    float64 t_13 = row_max_2.v1;
-                    float64 t_14 = row_max_2.v2;
-                    float64 row_max_6 = t_13;
-                    row_max_6 = v_f32_max_b(row_max_6, t_14);
-                    float64 t_15 = v_f32_mov_dual_group_all_b(row_max_6, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                    float64 t_13 = v_f32_mov_dual_group_all_b(row_max_5, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0),
                             row_max_6);
-                    row_max_6 = v_f32_max_b(row_max_6, t_15);
-                    float64 t_16 = v_f32_mov_dual_group_all_b(row_max_6, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                            row_max_6);
-                    row_max_6 = v_f32_max_b(row_max_6, t_16);
-                    float64 t_17 = v_f32_mov_group_b(row_max_6, 0xFFFFFFFF, ALL_GROUPS, row_max_6);
-                    row_max_6 = v_f32_max_b(row_max_6, t_17);
-                    float64 t_18 = v_f32_shuffle_b(row_max_6, exchange_1, 0, row_max_6);
-                    row_max_6 = v_f32_max_b(row_max_6, t_18);
-                    float64 t_19 = v_f32_shuffle_b(row_max_6, exchange_2, 0, row_max_6);
-                    row_max_6 = v_f32_max_b(row_max_6, t_19);
-                    float64 t_20 = v_f32_shuffle_b(row_max_6, exchange_4, 0, row_max_6);
-                    row_max_6 = v_f32_max_b(row_max_6, t_20);
-                    float64 t_21 = row_max_3.v1;
-                    float64 t_22 = row_max_3.v2;
-                    float64 row_max_7 = t_21;
-                    row_max_7 = v_f32_max_b(row_max_7, t_22);
-                    float64 t_23 = v_f32_mov_dual_group_all_b(row_max_7, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                    both = v_f32_max_b(both, t_13);
+                    float64 both_2 = v_f32_mov_dual_group_all_b(row_max_8, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3),
                             row_max_7);
-                    row_max_7 = v_f32_max_b(row_max_7, t_23);
-                    float64 t_24 = v_f32_mov_dual_group_all_b(row_max_7, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                            row_max_7);
-                    row_max_7 = v_f32_max_b(row_max_7, t_24);
-                    float64 t_25 = v_f32_mov_group_b(row_max_7, 0xFFFFFFFF, ALL_GROUPS, row_max_7);
-                    row_max_7 = v_f32_max_b(row_max_7, t_25);
-                    float64 t_26 = v_f32_shuffle_b(row_max_7, exchange_1, 0, row_max_7);
-                    row_max_7 = v_f32_max_b(row_max_7, t_26);
-                    float64 t_27 = v_f32_shuffle_b(row_max_7, exchange_2, 0, row_max_7);
-                    row_max_7 = v_f32_max_b(row_max_7, t_27);
-                    float64 t_28 = v_f32_shuffle_b(row_max_7, exchange_4, 0, row_max_7);
-                    row_max_7 = v_f32_max_b(row_max_7, t_28);
-                    float64 t_29 = row_max_4.v1;
-                    float64 t_30 = row_max_4.v2;
-                    float64 row_max_8 = t_29;
-                    row_max_8 = v_f32_max_b(row_max_8, t_30);
-                    float64 t_31 = v_f32_mov_dual_group_all_b(row_max_8, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                    float64 t_14 = v_f32_mov_dual_group_all_b(row_max_7, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0),
                             row_max_8);
-                    row_max_8 = v_f32_max_b(row_max_8, t_31);
-                    float64 t_32 = v_f32_mov_dual_group_all_b(row_max_8, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                            row_max_8);
-                    row_max_8 = v_f32_max_b(row_max_8, t_32);
-                    float64 t_33 = v_f32_mov_group_b(row_max_8, 0xFFFFFFFF, ALL_GROUPS, row_max_8);
-                    row_max_8 = v_f32_max_b(row_max_8, t_33);
-                    float64 t_34 = v_f32_shuffle_b(row_max_8, exchange_1, 0, row_max_8);
-                    row_max_8 = v_f32_max_b(row_max_8, t_34);
-                    float64 t_35 = v_f32_shuffle_b(row_max_8, exchange_2, 0, row_max_8);
-                    row_max_8 = v_f32_max_b(row_max_8, t_35);
-                    float64 t_36 = v_f32_shuffle_b(row_max_8, exchange_4, 0, row_max_8);
-                    row_max_8 = v_f32_max_b(row_max_8, t_36);
-                    float64 t_37 = v_f32_mul_b(rsqrt_D_v, row_max_5);
+                    both_2 = v_f32_max_b(both_2, t_14);
+                    float64 both_3 = v_f32_mov_dual_group_all_b(both_2, 0xFFFFFFFF, 0, 0, 0, 1, MkWrA(0, 0, 3, 3),
+                            both);
+                    float64 t_15 = v_f32_mov_dual_group_all_b(both, 0xFFFFFFFF, 2, 3, 0, 0, MkWrA(3, 3, 0, 0), both_2);
+                    both_3 = v_f32_max_b(both_3, t_15);
+                    float64 t_16 = v_f32_mov_group_b(both_3, 0xFFFFFFFF, ALL_GROUPS, both_3);
+                    both_3 = v_f32_max_b(both_3, t_16);
+                    float64 t_17 = v_f32_shuffle_b(both_3, exchange_1, 0, both_3);
+                    both_3 = v_f32_max_b(both_3, t_17);
+                    float64 t_18 = v_f32_shuffle_b(both_3, exchange_2, 0, both_3);
+                    both_3 = v_f32_max_b(both_3, t_18);
+                    float64 t_19 = v_f32_shuffle_b(both_3, exchange_4, 0, both_3);
+                    both_3 = v_f32_max_b(both_3, t_19);
+                    float64 t_20 = v_f32_mul_b(rsqrt_D_v, both_3);
+                    float64 t_21 = v_f32_mov_dual_group_all_b(t_20, 0xFFFFFFFF, 0, 0, 0, 0, ALL_DUAL_GROUPS, t_20);
                     const int5 at_20 = {h, 0, 0, 0, 0};
                     float64 snk_v = v_f32_ld_g(gen_addr(at_20, snk));
-                    float64 largest = v_f32_sel_geq_f32_b(t_37, snk_v, t_37, snk_v);
-                    float64 largest_2 = v_f32_sel_eq_f32_b(t_37, t_37, largest, t_37);
+                    float64 largest = v_f32_sel_geq_f32_b(t_21, snk_v, t_21, snk_v);
+                    float64 largest_2 = v_f32_sel_eq_f32_b(t_20, t_20, largest, t_20);
+                    float64 largest_3 = v_f32_mov_dual_group_all_b(largest_2, 0xFFFFFFFF, 0, 0, 0, 0, ALL_DUAL_GROUPS,
+                            largest_2);
 
                     // window.dsl:8  sum over j
                     float128 sum;
@@ -452,15 +423,21 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     float128 sum_4;
                     sum_4.v1 = 0.0f;
                     sum_4.v2 = 0.0f;
-                    float64 t_38 = v_f32_mul_b(rsqrt_D_v, row_max_6);
-                    float64 largest_3 = v_f32_sel_geq_f32_b(t_38, snk_v, t_38, snk_v);
-                    float64 largest_4 = v_f32_sel_eq_f32_b(t_38, t_38, largest_3, t_38);
-                    float64 t_39 = v_f32_mul_b(rsqrt_D_v, row_max_7);
-                    float64 largest_5 = v_f32_sel_geq_f32_b(t_39, snk_v, t_39, snk_v);
-                    float64 largest_6 = v_f32_sel_eq_f32_b(t_39, t_39, largest_5, t_39);
-                    float64 t_40 = v_f32_mul_b(rsqrt_D_v, row_max_8);
-                    float64 largest_7 = v_f32_sel_geq_f32_b(t_40, snk_v, t_40, snk_v);
-                    float64 largest_8 = v_f32_sel_eq_f32_b(t_40, t_40, largest_7, t_40);
+                    float64 t_22 = v_f32_mov_dual_group_all_b(t_20, 0xFFFFFFFF, 1, 1, 1, 1, ALL_DUAL_GROUPS, t_20);
+                    float64 largest_4 = v_f32_sel_geq_f32_b(t_22, snk_v, t_22, snk_v);
+                    float64 largest_5 = v_f32_sel_eq_f32_b(t_20, t_20, largest_4, t_20);
+                    float64 largest_6 = v_f32_mov_dual_group_all_b(largest_5, 0xFFFFFFFF, 1, 1, 1, 1, ALL_DUAL_GROUPS,
+                            largest_5);
+                    float64 t_23 = v_f32_mov_dual_group_all_b(t_20, 0xFFFFFFFF, 2, 2, 2, 2, ALL_DUAL_GROUPS, t_20);
+                    float64 largest_7 = v_f32_sel_geq_f32_b(t_23, snk_v, t_23, snk_v);
+                    float64 largest_8 = v_f32_sel_eq_f32_b(t_20, t_20, largest_7, t_20);
+                    float64 largest_9 = v_f32_mov_dual_group_all_b(largest_8, 0xFFFFFFFF, 2, 2, 2, 2, ALL_DUAL_GROUPS,
+                            largest_8);
+                    float64 t_24 = v_f32_mov_dual_group_all_b(t_20, 0xFFFFFFFF, 3, 3, 3, 3, ALL_DUAL_GROUPS, t_20);
+                    float64 largest_10 = v_f32_sel_geq_f32_b(t_24, snk_v, t_24, snk_v);
+                    float64 largest_11 = v_f32_sel_eq_f32_b(t_20, t_20, largest_10, t_20);
+                    float64 largest_12 = v_f32_mov_dual_group_all_b(largest_11, 0xFFFFFFFF, 3, 3, 3, 3, ALL_DUAL_GROUPS,
+                            largest_11);
                     int5 at_21 = {j_first, i, n, h, b};
                     int5 at_22 = {j_first, i + 1, n, h, b};
                     int5 at_23 = {j_first, i + 2, n, h, b};
@@ -506,8 +483,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_13_v2 = v_i32_cmp_less_b(lane.v2, W + 63 - j);
                         bool64 p_14_v1 = p_12_v1 & p_13_v1;
                         bool64 p_14_v2 = p_12_v2 & p_13_v2;
-                        float128 t_89 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_13 = v_f32_sub_x2_b(t_89, largest_2, largest_2);
+                        float128 t_56 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_13 = v_f32_sub_x2_b(t_56, largest_3, largest_3);
                         float128 weight_5 = exp_nonpositive_pair(below_max_13);
                         sum.v1 = v_f32_add_vb(sum.v1, weight_5.v1, 0, sum.v1, p_14_v1, 0);
                         sum.v2 = v_f32_add_vb(sum.v2, weight_5.v2, 0, sum.v2, p_14_v2, 0);
@@ -525,8 +502,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_20_v2 = p_19_v2 & p_11_v2;
                         bool64 p_21_v1 = p_20_v1 & p_13_v1;
                         bool64 p_21_v2 = p_20_v2 & p_13_v2;
-                        float128 t_90 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_14 = v_f32_sub_x2_b(t_90, largest_4, largest_4);
+                        float128 t_57 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_14 = v_f32_sub_x2_b(t_57, largest_6, largest_6);
                         float128 weight_6 = exp_nonpositive_pair(below_max_14);
                         sum_2.v1 = v_f32_add_vb(sum_2.v1, weight_6.v1, 0, sum_2.v1, p_21_v1, 0);
                         sum_2.v2 = v_f32_add_vb(sum_2.v2, weight_6.v2, 0, sum_2.v2, p_21_v2, 0);
@@ -544,8 +521,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_27_v2 = p_26_v2 & p_11_v2;
                         bool64 p_28_v1 = p_27_v1 & p_13_v1;
                         bool64 p_28_v2 = p_27_v2 & p_13_v2;
-                        float128 t_91 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_15 = v_f32_sub_x2_b(t_91, largest_6, largest_6);
+                        float128 t_58 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_15 = v_f32_sub_x2_b(t_58, largest_9, largest_9);
                         float128 weight_7 = exp_nonpositive_pair(below_max_15);
                         sum_3.v1 = v_f32_add_vb(sum_3.v1, weight_7.v1, 0, sum_3.v1, p_28_v1, 0);
                         sum_3.v2 = v_f32_add_vb(sum_3.v2, weight_7.v2, 0, sum_3.v2, p_28_v2, 0);
@@ -563,8 +540,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_34_v2 = p_33_v2 & p_11_v2;
                         bool64 p_35_v1 = p_34_v1 & p_13_v1;
                         bool64 p_35_v2 = p_34_v2 & p_13_v2;
-                        float128 t_92 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_16 = v_f32_sub_x2_b(t_92, largest_8, largest_8);
+                        float128 t_59 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_16 = v_f32_sub_x2_b(t_59, largest_12, largest_12);
                         float128 weight_8 = exp_nonpositive_pair(below_max_16);
                         sum_4.v1 = v_f32_add_vb(sum_4.v1, weight_8.v1, 0, sum_4.v1, p_35_v1, 0);
                         sum_4.v2 = v_f32_add_vb(sum_4.v2, weight_8.v2, 0, sum_4.v2, p_35_v2, 0);
@@ -581,8 +558,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     float128 s_dot_b_8;
                     s_dot_b_8.v1 = v_f32_ld_tnsr_b(at_10, S_dot_b);
                     s_dot_b_8.v2 = v_f32_ld_tnsr_b(at_11, S_dot_b);
-                    float128 t_41 = v_f32_mul_x2_b(s_dot_b_5, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max = v_f32_sub_x2_b(t_41, largest_2, largest_2);
+                    float128 t_25 = v_f32_mul_x2_b(s_dot_b_5, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max = v_f32_sub_x2_b(t_25, largest_3, largest_3);
                     float128 bounded;
                     bounded.v1 = v_f32_sel_less_f32_b(below_max.v1, -88.0f, -88.0f, below_max.v1);
                     bounded.v2 = v_f32_sel_less_f32_b(below_max.v2, -88.0f, -88.0f, below_max.v2);
@@ -593,8 +570,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     int128 scale;
                     scale.v1 = v_i32_shl_b(as_int64(shifted.v1), 23);
                     scale.v2 = v_i32_shl_b(as_int64(shifted.v2), 23);
-                    float128 t_43 = v_f32_mul_x2_b(s_dot_b_6, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_2 = v_f32_sub_x2_b(t_43, largest_4, largest_4);
+                    float128 t_27 = v_f32_mul_x2_b(s_dot_b_6, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_2 = v_f32_sub_x2_b(t_27, largest_6, largest_6);
                     float128 bounded_2;
                     bounded_2.v1 = v_f32_sel_less_f32_b(below_max_2.v1, -88.0f, -88.0f, below_max_2.v1);
                     bounded_2.v2 = v_f32_sel_less_f32_b(below_max_2.v2, -88.0f, -88.0f, below_max_2.v2);
@@ -605,8 +582,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     int128 scale_2;
                     scale_2.v1 = v_i32_shl_b(as_int64(shifted_2.v1), 23);
                     scale_2.v2 = v_i32_shl_b(as_int64(shifted_2.v2), 23);
-                    float128 t_45 = v_f32_mul_x2_b(s_dot_b_7, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_3 = v_f32_sub_x2_b(t_45, largest_6, largest_6);
+                    float128 t_29 = v_f32_mul_x2_b(s_dot_b_7, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_3 = v_f32_sub_x2_b(t_29, largest_9, largest_9);
                     float128 bounded_3;
                     bounded_3.v1 = v_f32_sel_less_f32_b(below_max_3.v1, -88.0f, -88.0f, below_max_3.v1);
                     bounded_3.v2 = v_f32_sel_less_f32_b(below_max_3.v2, -88.0f, -88.0f, below_max_3.v2);
@@ -617,8 +594,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     int128 scale_3;
                     scale_3.v1 = v_i32_shl_b(as_int64(shifted_3.v1), 23);
                     scale_3.v2 = v_i32_shl_b(as_int64(shifted_3.v2), 23);
-                    float128 t_47 = v_f32_mul_x2_b(s_dot_b_8, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_4 = v_f32_sub_x2_b(t_47, largest_8, largest_8);
+                    float128 t_31 = v_f32_mul_x2_b(s_dot_b_8, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_4 = v_f32_sub_x2_b(t_31, largest_12, largest_12);
                     float128 bounded_4;
                     bounded_4.v1 = v_f32_sel_less_f32_b(below_max_4.v1, -88.0f, -88.0f, below_max_4.v1);
                     bounded_4.v2 = v_f32_sel_less_f32_b(below_max_4.v2, -88.0f, -88.0f, below_max_4.v2);
@@ -686,8 +663,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         at_28[0] += 64;
                         s_dot_b_16.v2 = v_f32_ld_tnsr_b(at_28, S_dot_b);
                         at_28[0] += 64;
-                        float128 t_93 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_13 = v_f32_sub_x2_b(t_93, largest_2, largest_2);
+                        float128 t_60 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_13 = v_f32_sub_x2_b(t_60, largest_3, largest_3);
                         float128 bounded_9;
                         bounded_9.v1 = v_f32_sel_less_f32_b(below_max_13.v1, -88.0f, -88.0f, below_max_13.v1);
                         bounded_9.v2 = v_f32_sel_less_f32_b(below_max_13.v2, -88.0f, -88.0f, below_max_13.v2);
@@ -697,8 +674,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         minus_f_2 = v_f32_madd_x2_b(bounded_9, 1.925963e-08f, minus_f_17, 1.925963e-08f, SW_NEG);
                         scale.v1 = v_i32_shl_b(as_int64(shifted_9.v1), 23);
                         scale.v2 = v_i32_shl_b(as_int64(shifted_9.v2), 23);
-                        float128 t_95 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_14 = v_f32_sub_x2_b(t_95, largest_4, largest_4);
+                        float128 t_62 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_14 = v_f32_sub_x2_b(t_62, largest_6, largest_6);
                         float128 bounded_10;
                         bounded_10.v1 = v_f32_sel_less_f32_b(below_max_14.v1, -88.0f, -88.0f, below_max_14.v1);
                         bounded_10.v2 = v_f32_sel_less_f32_b(below_max_14.v2, -88.0f, -88.0f, below_max_14.v2);
@@ -708,8 +685,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         minus_f_4 = v_f32_madd_x2_b(bounded_10, 1.925963e-08f, minus_f_18, 1.925963e-08f, SW_NEG);
                         scale_2.v1 = v_i32_shl_b(as_int64(shifted_10.v1), 23);
                         scale_2.v2 = v_i32_shl_b(as_int64(shifted_10.v2), 23);
-                        float128 t_97 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_15 = v_f32_sub_x2_b(t_97, largest_6, largest_6);
+                        float128 t_64 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_15 = v_f32_sub_x2_b(t_64, largest_9, largest_9);
                         float128 bounded_11;
                         bounded_11.v1 = v_f32_sel_less_f32_b(below_max_15.v1, -88.0f, -88.0f, below_max_15.v1);
                         bounded_11.v2 = v_f32_sel_less_f32_b(below_max_15.v2, -88.0f, -88.0f, below_max_15.v2);
@@ -719,8 +696,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         minus_f_6 = v_f32_madd_x2_b(bounded_11, 1.925963e-08f, minus_f_19, 1.925963e-08f, SW_NEG);
                         scale_3.v1 = v_i32_shl_b(as_int64(shifted_11.v1), 23);
                         scale_3.v2 = v_i32_shl_b(as_int64(shifted_11.v2), 23);
-                        float128 t_99 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_16 = v_f32_sub_x2_b(t_99, largest_8, largest_8);
+                        float128 t_66 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_16 = v_f32_sub_x2_b(t_66, largest_12, largest_12);
                         float128 bounded_12;
                         bounded_12.v1 = v_f32_sel_less_f32_b(below_max_16.v1, -88.0f, -88.0f, below_max_16.v1);
                         bounded_12.v2 = v_f32_sel_less_f32_b(below_max_16.v2, -88.0f, -88.0f, below_max_16.v2);
@@ -776,8 +753,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_13_v2 = v_i32_cmp_less_b(lane.v2, W + 63 - j);
                         bool64 p_14_v1 = p_12_v1 & p_13_v1;
                         bool64 p_14_v2 = p_12_v2 & p_13_v2;
-                        float128 t_89 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_13 = v_f32_sub_x2_b(t_89, largest_2, largest_2);
+                        float128 t_56 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_13 = v_f32_sub_x2_b(t_56, largest_3, largest_3);
                         float128 weight_5 = exp_nonpositive_pair(below_max_13);
                         sum.v1 = v_f32_add_vb(sum.v1, weight_5.v1, 0, sum.v1, p_14_v1, 0);
                         sum.v2 = v_f32_add_vb(sum.v2, weight_5.v2, 0, sum.v2, p_14_v2, 0);
@@ -795,8 +772,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_20_v2 = p_19_v2 & p_11_v2;
                         bool64 p_21_v1 = p_20_v1 & p_13_v1;
                         bool64 p_21_v2 = p_20_v2 & p_13_v2;
-                        float128 t_90 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_14 = v_f32_sub_x2_b(t_90, largest_4, largest_4);
+                        float128 t_57 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_14 = v_f32_sub_x2_b(t_57, largest_6, largest_6);
                         float128 weight_6 = exp_nonpositive_pair(below_max_14);
                         sum_2.v1 = v_f32_add_vb(sum_2.v1, weight_6.v1, 0, sum_2.v1, p_21_v1, 0);
                         sum_2.v2 = v_f32_add_vb(sum_2.v2, weight_6.v2, 0, sum_2.v2, p_21_v2, 0);
@@ -814,8 +791,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_27_v2 = p_26_v2 & p_11_v2;
                         bool64 p_28_v1 = p_27_v1 & p_13_v1;
                         bool64 p_28_v2 = p_27_v2 & p_13_v2;
-                        float128 t_91 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_15 = v_f32_sub_x2_b(t_91, largest_6, largest_6);
+                        float128 t_58 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_15 = v_f32_sub_x2_b(t_58, largest_9, largest_9);
                         float128 weight_7 = exp_nonpositive_pair(below_max_15);
                         sum_3.v1 = v_f32_add_vb(sum_3.v1, weight_7.v1, 0, sum_3.v1, p_28_v1, 0);
                         sum_3.v2 = v_f32_add_vb(sum_3.v2, weight_7.v2, 0, sum_3.v2, p_28_v2, 0);
@@ -833,92 +810,73 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_34_v2 = p_33_v2 & p_11_v2;
                         bool64 p_35_v1 = p_34_v1 & p_13_v1;
                         bool64 p_35_v2 = p_34_v2 & p_13_v2;
-                        float128 t_92 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_16 = v_f32_sub_x2_b(t_92, largest_8, largest_8);
+                        float128 t_59 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_16 = v_f32_sub_x2_b(t_59, largest_12, largest_12);
                         float128 weight_8 = exp_nonpositive_pair(below_max_16);
                         sum_4.v1 = v_f32_add_vb(sum_4.v1, weight_8.v1, 0, sum_4.v1, p_35_v1, 0);
                         sum_4.v2 = v_f32_add_vb(sum_4.v2, weight_8.v2, 0, sum_4.v2, p_35_v2, 0);
                     }
-                    float64 t_49 = sum.v1;
-                    float64 t_50 = sum.v2;
-                    float64 sum_5 = t_49;
-                    sum_5 = v_f32_add_b(sum_5, t_50);
-                    float64 t_51 = v_f32_mov_dual_group_all_b(sum_5, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_5);
-                    sum_5 = v_f32_add_b(sum_5, t_51);
-                    float64 t_52 = v_f32_mov_dual_group_all_b(sum_5, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_5);
-                    sum_5 = v_f32_add_b(sum_5, t_52);
-                    float64 t_53 = v_f32_mov_group_b(sum_5, 0xFFFFFFFF, ALL_GROUPS, sum_5);
-                    sum_5 = v_f32_add_b(sum_5, t_53);
-                    float64 t_54 = v_f32_shuffle_b(sum_5, exchange_1, 0, sum_5);
-                    sum_5 = v_f32_add_b(sum_5, t_54);
-                    float64 t_55 = v_f32_shuffle_b(sum_5, exchange_2, 0, sum_5);
-                    sum_5 = v_f32_add_b(sum_5, t_55);
-                    float64 t_56 = v_f32_shuffle_b(sum_5, exchange_4, 0, sum_5);
-                    sum_5 = v_f32_add_b(sum_5, t_56);
-                    float64 t_57 = sum_2.v1;
-                    float64 t_58 = sum_2.v2;
-                    float64 sum_6 = t_57;
-                    sum_6 = v_f32_add_b(sum_6, t_58);
-                    float64 t_59 = v_f32_mov_dual_group_all_b(sum_6, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_6);
-                    sum_6 = v_f32_add_b(sum_6, t_59);
-                    float64 t_60 = v_f32_mov_dual_group_all_b(sum_6, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_6);
-                    sum_6 = v_f32_add_b(sum_6, t_60);
-                    float64 t_61 = v_f32_mov_group_b(sum_6, 0xFFFFFFFF, ALL_GROUPS, sum_6);
-                    sum_6 = v_f32_add_b(sum_6, t_61);
-                    float64 t_62 = v_f32_shuffle_b(sum_6, exchange_1, 0, sum_6);
-                    sum_6 = v_f32_add_b(sum_6, t_62);
-                    float64 t_63 = v_f32_shuffle_b(sum_6, exchange_2, 0, sum_6);
-                    sum_6 = v_f32_add_b(sum_6, t_63);
-                    float64 t_64 = v_f32_shuffle_b(sum_6, exchange_4, 0, sum_6);
-                    sum_6 = v_f32_add_b(sum_6, t_64);
-                    float64 t_65 = sum_3.v1;
-                    float64 t_66 = sum_3.v2;
-                    float64 sum_7 = t_65;
-                    sum_7 = v_f32_add_b(sum_7, t_66);
-                    float64 t_67 = v_f32_mov_dual_group_all_b(sum_7, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_7);
-                    sum_7 = v_f32_add_b(sum_7, t_67);
-                    float64 t_68 = v_f32_mov_dual_group_all_b(sum_7, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_7);
-                    sum_7 = v_f32_add_b(sum_7, t_68);
-                    float64 t_69 = v_f32_mov_group_b(sum_7, 0xFFFFFFFF, ALL_GROUPS, sum_7);
-                    sum_7 = v_f32_add_b(sum_7, t_69);
-                    float64 t_70 = v_f32_shuffle_b(sum_7, exchange_1, 0, sum_7);
-                    sum_7 = v_f32_add_b(sum_7, t_70);
-                    float64 t_71 = v_f32_shuffle_b(sum_7, exchange_2, 0, sum_7);
-                    sum_7 = v_f32_add_b(sum_7, t_71);
-                    float64 t_72 = v_f32_shuffle_b(sum_7, exchange_4, 0, sum_7);
-                    sum_7 = v_f32_add_b(sum_7, t_72);
-                    float64 t_73 = sum_4.v1;
-                    float64 t_74 = sum_4.v2;
-                    float64 sum_8 = t_73;
-                    sum_8 = v_f32_add_b(sum_8, t_74);
-                    float64 t_75 = v_f32_mov_dual_group_all_b(sum_8, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_8);
-                    sum_8 = v_f32_add_b(sum_8, t_75);
-                    float64 t_76 = v_f32_mov_dual_group_all_b(sum_8, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_8);
-                    sum_8 = v_f32_add_b(sum_8, t_76);
-                    float64 t_77 = v_f32_mov_group_b(sum_8, 0xFFFFFFFF, ALL_GROUPS, sum_8);
-                    sum_8 = v_f32_add_b(sum_8, t_77);
-                    float64 t_78 = v_f32_shuffle_b(sum_8, exchange_1, 0, sum_8);
-                    sum_8 = v_f32_add_b(sum_8, t_78);
-                    float64 t_79 = v_f32_shuffle_b(sum_8, exchange_2, 0, sum_8);
-                    sum_8 = v_f32_add_b(sum_8, t_79);
-                    float64 t_80 = v_f32_shuffle_b(sum_8, exchange_4, 0, sum_8);
-                    sum_8 = v_f32_add_b(sum_8, t_80);
-                    float64 below_max_5 = v_f32_sub_b(snk_v, largest_2);
+                    float64 t_33 = sum.v1;
+                    float64 t_34 = sum.v2;
+                    float64 sum_5 = t_33;
+                    sum_5 = v_f32_add_b(sum_5, t_34);
+                    float64 t_35 = sum_2.v1;
+                    float64 t_36 = sum_2.v2;
+                    float64 sum_6 = t_35;
+                    sum_6 = v_f32_add_b(sum_6, t_36);
+                    float64 t_37 = sum_3.v1;
+                    float64 t_38 = sum_3.v2;
+                    float64 sum_7 = t_37;
+                    sum_7 = v_f32_add_b(sum_7, t_38);
+                    float64 t_39 = sum_4.v1;
+                    float64 t_40 = sum_4.v2;
+                    float64 sum_8 = t_39;
+                    sum_8 = v_f32_add_b(sum_8, t_40);
+                    float64 both_4 = v_f32_mov_dual_group_all_b(sum_6, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3),
+                            sum_5);
+                    float64 t_41 = v_f32_mov_dual_group_all_b(sum_5, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0), sum_6);
+                    both_4 = v_f32_add_b(both_4, t_41);
+                    float64 both_5 = v_f32_mov_dual_group_all_b(sum_8, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3),
+                            sum_7);
+                    float64 t_42 = v_f32_mov_dual_group_all_b(sum_7, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0), sum_8);
+                    both_5 = v_f32_add_b(both_5, t_42);
+                    float64 both_6 = v_f32_mov_dual_group_all_b(both_5, 0xFFFFFFFF, 0, 0, 0, 1, MkWrA(0, 0, 3, 3),
+                            both_4);
+                    float64 t_43 = v_f32_mov_dual_group_all_b(both_4, 0xFFFFFFFF, 2, 3, 0, 0, MkWrA(3, 3, 0, 0),
+                            both_5);
+                    both_6 = v_f32_add_b(both_6, t_43);
+                    float64 t_44 = v_f32_mov_group_b(both_6, 0xFFFFFFFF, ALL_GROUPS, both_6);
+                    both_6 = v_f32_add_b(both_6, t_44);
+                    float64 t_45 = v_f32_shuffle_b(both_6, exchange_1, 0, both_6);
+                    both_6 = v_f32_add_b(both_6, t_45);
+                    float64 t_46 = v_f32_shuffle_b(both_6, exchange_2, 0, both_6);
+                    both_6 = v_f32_add_b(both_6, t_46);
+                    float64 t_47 = v_f32_shuffle_b(both_6, exchange_4, 0, both_6);
+                    both_6 = v_f32_add_b(both_6, t_47);
+                    float64 below_max_5 = v_f32_sub_b(snk_v, largest_3);
                     float64 weight = exp_nonpositive(below_max_5);
-                    float64 total = v_f32_add_b(sum_5, weight);
+                    float64 total = v_f32_add_b(both_6, weight);
                     float64 inverse = recip_positive(total);
-                    float64 below_max_6 = v_f32_sub_b(snk_v, largest_4);
+                    float64 inverse_2 = v_f32_mov_dual_group_all_b(inverse, 0xFFFFFFFF, 0, 0, 0, 0, ALL_DUAL_GROUPS,
+                            inverse);
+                    float64 below_max_6 = v_f32_sub_b(snk_v, largest_6);
                     float64 weight_2 = exp_nonpositive(below_max_6);
-                    float64 total_2 = v_f32_add_b(sum_6, weight_2);
-                    float64 inverse_2 = recip_positive(total_2);
-                    float64 below_max_7 = v_f32_sub_b(snk_v, largest_6);
+                    float64 total_2 = v_f32_add_b(both_6, weight_2);
+                    float64 inverse_3 = recip_positive(total_2);
+                    float64 inverse_4 = v_f32_mov_dual_group_all_b(inverse_3, 0xFFFFFFFF, 1, 1, 1, 1, ALL_DUAL_GROUPS,
+                            inverse_3);
+                    float64 below_max_7 = v_f32_sub_b(snk_v, largest_9);
                     float64 weight_3 = exp_nonpositive(below_max_7);
-                    float64 total_3 = v_f32_add_b(sum_7, weight_3);
-                    float64 inverse_3 = recip_positive(total_3);
-                    float64 below_max_8 = v_f32_sub_b(snk_v, largest_8);
+                    float64 total_3 = v_f32_add_b(both_6, weight_3);
+                    float64 inverse_5 = recip_positive(total_3);
+                    float64 inverse_6 = v_f32_mov_dual_group_all_b(inverse_5, 0xFFFFFFFF, 2, 2, 2, 2, ALL_DUAL_GROUPS,
+                            inverse_5);
+                    float64 below_max_8 = v_f32_sub_b(snk_v, largest_12);
                     float64 weight_4 = exp_nonpositive(below_max_8);
-                    float64 total_4 = v_f32_add_b(sum_8, weight_4);
-                    float64 inverse_4 = recip_positive(total_4);
+                    float64 total_4 = v_f32_add_b(both_6, weight_4);
+                    float64 inverse_7 = recip_positive(total_4);
+                    float64 inverse_8 = v_f32_mov_dual_group_all_b(inverse_7, 0xFFFFFFFF, 3, 3, 3, 3, ALL_DUAL_GROUPS,
+                            inverse_7);
 
                     // window.dsl:8  P_b[b, h, n, i, j]
                     const int j_begin_2 = s_i32_max(i, s_i32_max(W - 64 * n - 1, 0));
@@ -995,10 +953,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_11_v2 = v_i32_cmp_leq_b(lane.v2, i + W - j - 1);
                         bool64 p_12_v1 = p_10_v1 & p_11_v1;
                         bool64 p_12_v2 = p_10_v2 & p_11_v2;
-                        float128 t_89 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_13 = v_f32_sub_x2_b(t_89, largest_2, largest_2);
+                        float128 t_56 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_13 = v_f32_sub_x2_b(t_56, largest_3, largest_3);
                         float128 weight_5 = exp_nonpositive_pair(below_max_13);
-                        float128 p_b = v_f32_mul_x2_b(weight_5, inverse, inverse);
+                        float128 p_b = v_f32_mul_x2_b(weight_5, inverse_2, inverse_2);
                         float128 p_b_2;
                         p_b_2.v1 = 0.0f;
                         p_b_2.v2 = 0.0f;
@@ -1016,10 +974,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_17_v2 = v_i32_cmp_leq_b(lane.v2, i + W - j);
                         bool64 p_18_v1 = p_16_v1 & p_17_v1;
                         bool64 p_18_v2 = p_16_v2 & p_17_v2;
-                        float128 t_90 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_14 = v_f32_sub_x2_b(t_90, largest_4, largest_4);
+                        float128 t_57 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_14 = v_f32_sub_x2_b(t_57, largest_6, largest_6);
                         float128 weight_6 = exp_nonpositive_pair(below_max_14);
-                        float128 p_b_3 = v_f32_mul_x2_b(weight_6, inverse_2, inverse_2);
+                        float128 p_b_3 = v_f32_mul_x2_b(weight_6, inverse_4, inverse_4);
                         float128 p_b_4;
                         p_b_4.v1 = 0.0f;
                         p_b_4.v2 = 0.0f;
@@ -1037,10 +995,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_23_v2 = v_i32_cmp_leq_b(lane.v2, i + W + 1 - j);
                         bool64 p_24_v1 = p_22_v1 & p_23_v1;
                         bool64 p_24_v2 = p_22_v2 & p_23_v2;
-                        float128 t_91 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_15 = v_f32_sub_x2_b(t_91, largest_6, largest_6);
+                        float128 t_58 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_15 = v_f32_sub_x2_b(t_58, largest_9, largest_9);
                         float128 weight_7 = exp_nonpositive_pair(below_max_15);
-                        float128 p_b_5 = v_f32_mul_x2_b(weight_7, inverse_3, inverse_3);
+                        float128 p_b_5 = v_f32_mul_x2_b(weight_7, inverse_6, inverse_6);
                         float128 p_b_6;
                         p_b_6.v1 = 0.0f;
                         p_b_6.v2 = 0.0f;
@@ -1058,10 +1016,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_29_v2 = v_i32_cmp_leq_b(lane.v2, i + W + 2 - j);
                         bool64 p_30_v1 = p_28_v1 & p_29_v1;
                         bool64 p_30_v2 = p_28_v2 & p_29_v2;
-                        float128 t_92 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_16 = v_f32_sub_x2_b(t_92, largest_8, largest_8);
+                        float128 t_59 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_16 = v_f32_sub_x2_b(t_59, largest_12, largest_12);
                         float128 weight_8 = exp_nonpositive_pair(below_max_16);
-                        float128 p_b_7 = v_f32_mul_x2_b(weight_8, inverse_4, inverse_4);
+                        float128 p_b_7 = v_f32_mul_x2_b(weight_8, inverse_8, inverse_8);
                         float128 p_b_8;
                         p_b_8.v1 = 0.0f;
                         p_b_8.v2 = 0.0f;
@@ -1107,8 +1065,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     float128 s_dot_b_12;
                     s_dot_b_12.v1 = v_f32_ld_tnsr_b(at_51, S_dot_b);
                     s_dot_b_12.v2 = v_f32_ld_tnsr_b(at_52, S_dot_b);
-                    float128 t_81 = v_f32_mul_x2_b(s_dot_b_9, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_9 = v_f32_sub_x2_b(t_81, largest_2, largest_2);
+                    float128 t_48 = v_f32_mul_x2_b(s_dot_b_9, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_9 = v_f32_sub_x2_b(t_48, largest_3, largest_3);
                     float128 bounded_5;
                     bounded_5.v1 = v_f32_sel_less_f32_b(below_max_9.v1, -88.0f, -88.0f, below_max_9.v1);
                     bounded_5.v2 = v_f32_sel_less_f32_b(below_max_9.v2, -88.0f, -88.0f, below_max_9.v2);
@@ -1119,8 +1077,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     int128 scale_5;
                     scale_5.v1 = v_i32_shl_b(as_int64(shifted_5.v1), 23);
                     scale_5.v2 = v_i32_shl_b(as_int64(shifted_5.v2), 23);
-                    float128 t_83 = v_f32_mul_x2_b(s_dot_b_10, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_10 = v_f32_sub_x2_b(t_83, largest_4, largest_4);
+                    float128 t_50 = v_f32_mul_x2_b(s_dot_b_10, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_10 = v_f32_sub_x2_b(t_50, largest_6, largest_6);
                     float128 bounded_6;
                     bounded_6.v1 = v_f32_sel_less_f32_b(below_max_10.v1, -88.0f, -88.0f, below_max_10.v1);
                     bounded_6.v2 = v_f32_sel_less_f32_b(below_max_10.v2, -88.0f, -88.0f, below_max_10.v2);
@@ -1131,8 +1089,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     int128 scale_6;
                     scale_6.v1 = v_i32_shl_b(as_int64(shifted_6.v1), 23);
                     scale_6.v2 = v_i32_shl_b(as_int64(shifted_6.v2), 23);
-                    float128 t_85 = v_f32_mul_x2_b(s_dot_b_11, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_11 = v_f32_sub_x2_b(t_85, largest_6, largest_6);
+                    float128 t_52 = v_f32_mul_x2_b(s_dot_b_11, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_11 = v_f32_sub_x2_b(t_52, largest_9, largest_9);
                     float128 bounded_7;
                     bounded_7.v1 = v_f32_sel_less_f32_b(below_max_11.v1, -88.0f, -88.0f, below_max_11.v1);
                     bounded_7.v2 = v_f32_sel_less_f32_b(below_max_11.v2, -88.0f, -88.0f, below_max_11.v2);
@@ -1143,8 +1101,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     int128 scale_7;
                     scale_7.v1 = v_i32_shl_b(as_int64(shifted_7.v1), 23);
                     scale_7.v2 = v_i32_shl_b(as_int64(shifted_7.v2), 23);
-                    float128 t_87 = v_f32_mul_x2_b(s_dot_b_12, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_12 = v_f32_sub_x2_b(t_87, largest_8, largest_8);
+                    float128 t_54 = v_f32_mul_x2_b(s_dot_b_12, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_12 = v_f32_sub_x2_b(t_54, largest_12, largest_12);
                     float128 bounded_8;
                     bounded_8.v1 = v_f32_sel_less_f32_b(below_max_12.v1, -88.0f, -88.0f, below_max_12.v1);
                     bounded_8.v2 = v_f32_sel_less_f32_b(below_max_12.v2, -88.0f, -88.0f, below_max_12.v2);
@@ -1171,7 +1129,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         float128 p_9 = v_f32_madd_x2_vvsv_b(p_8, minus_f_10.v1, -0.6931472f, minus_f_10.v2);
                         float128 p_10 = v_f32_madd_x2_vvsv_b(p_9, minus_f_10.v1, 1.0f, minus_f_10.v2);
                         float128 weight_5 = v_f32_mul_x2_b(p_10, as_float64(scale_5.v1), as_float64(scale_5.v2));
-                        float128 p_b = v_f32_mul_x2_b(weight_5, inverse, inverse);
+                        float128 p_b = v_f32_mul_x2_b(weight_5, inverse_2, inverse_2);
                         float128 p_11 = v_f32_madd_x2_vvsv_b(minus_f_12, 0.0001535336f, -0.0013398875f, 0.0001535336f);
                         float128 p_12 = v_f32_madd_x2_vvsv_b(p_11, minus_f_12.v1, 0.009618437f, minus_f_12.v2);
                         float128 p_13 = v_f32_madd_x2_vvsv_b(p_12, minus_f_12.v1, -0.055503324f, minus_f_12.v2);
@@ -1179,7 +1137,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         float128 p_15 = v_f32_madd_x2_vvsv_b(p_14, minus_f_12.v1, -0.6931472f, minus_f_12.v2);
                         float128 p_16 = v_f32_madd_x2_vvsv_b(p_15, minus_f_12.v1, 1.0f, minus_f_12.v2);
                         float128 weight_6 = v_f32_mul_x2_b(p_16, as_float64(scale_6.v1), as_float64(scale_6.v2));
-                        float128 p_b_2 = v_f32_mul_x2_b(weight_6, inverse_2, inverse_2);
+                        float128 p_b_2 = v_f32_mul_x2_b(weight_6, inverse_4, inverse_4);
                         float128 p_17 = v_f32_madd_x2_vvsv_b(minus_f_14, 0.0001535336f, -0.0013398875f, 0.0001535336f);
                         float128 p_18 = v_f32_madd_x2_vvsv_b(p_17, minus_f_14.v1, 0.009618437f, minus_f_14.v2);
                         float128 p_19 = v_f32_madd_x2_vvsv_b(p_18, minus_f_14.v1, -0.055503324f, minus_f_14.v2);
@@ -1187,7 +1145,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         float128 p_21 = v_f32_madd_x2_vvsv_b(p_20, minus_f_14.v1, -0.6931472f, minus_f_14.v2);
                         float128 p_22 = v_f32_madd_x2_vvsv_b(p_21, minus_f_14.v1, 1.0f, minus_f_14.v2);
                         float128 weight_7 = v_f32_mul_x2_b(p_22, as_float64(scale_7.v1), as_float64(scale_7.v2));
-                        float128 p_b_3 = v_f32_mul_x2_b(weight_7, inverse_3, inverse_3);
+                        float128 p_b_3 = v_f32_mul_x2_b(weight_7, inverse_6, inverse_6);
                         float128 p_23 = v_f32_madd_x2_vvsv_b(minus_f_16, 0.0001535336f, -0.0013398875f, 0.0001535336f);
                         float128 p_24 = v_f32_madd_x2_vvsv_b(p_23, minus_f_16.v1, 0.009618437f, minus_f_16.v2);
                         float128 p_25 = v_f32_madd_x2_vvsv_b(p_24, minus_f_16.v1, -0.055503324f, minus_f_16.v2);
@@ -1195,7 +1153,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         float128 p_27 = v_f32_madd_x2_vvsv_b(p_26, minus_f_16.v1, -0.6931472f, minus_f_16.v2);
                         float128 p_28 = v_f32_madd_x2_vvsv_b(p_27, minus_f_16.v1, 1.0f, minus_f_16.v2);
                         float128 weight_8 = v_f32_mul_x2_b(p_28, as_float64(scale_8.v1), as_float64(scale_8.v2));
-                        float128 p_b_4 = v_f32_mul_x2_b(weight_8, inverse_4, inverse_4);
+                        float128 p_b_4 = v_f32_mul_x2_b(weight_8, inverse_8, inverse_8);
                         v_f32_st_tnsr(at_53, P_b, p_b.v1);
                         at_53[0] += 64;
                         v_f32_st_tnsr(at_53, P_b, p_b.v2);
@@ -1232,8 +1190,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         at_60[0] += 64;
                         s_dot_b_16.v2 = v_f32_ld_tnsr_b(at_60, S_dot_b);
                         at_60[0] += 64;
-                        float128 t_93 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_13 = v_f32_sub_x2_b(t_93, largest_2, largest_2);
+                        float128 t_60 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_13 = v_f32_sub_x2_b(t_60, largest_3, largest_3);
                         float128 bounded_9;
                         bounded_9.v1 = v_f32_sel_less_f32_b(below_max_13.v1, -88.0f, -88.0f, below_max_13.v1);
                         bounded_9.v2 = v_f32_sel_less_f32_b(below_max_13.v2, -88.0f, -88.0f, below_max_13.v2);
@@ -1243,8 +1201,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         minus_f_10 = v_f32_madd_x2_b(bounded_9, 1.925963e-08f, minus_f_17, 1.925963e-08f, SW_NEG);
                         scale_5.v1 = v_i32_shl_b(as_int64(shifted_9.v1), 23);
                         scale_5.v2 = v_i32_shl_b(as_int64(shifted_9.v2), 23);
-                        float128 t_95 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_14 = v_f32_sub_x2_b(t_95, largest_4, largest_4);
+                        float128 t_62 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_14 = v_f32_sub_x2_b(t_62, largest_6, largest_6);
                         float128 bounded_10;
                         bounded_10.v1 = v_f32_sel_less_f32_b(below_max_14.v1, -88.0f, -88.0f, below_max_14.v1);
                         bounded_10.v2 = v_f32_sel_less_f32_b(below_max_14.v2, -88.0f, -88.0f, below_max_14.v2);
@@ -1254,8 +1212,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         minus_f_12 = v_f32_madd_x2_b(bounded_10, 1.925963e-08f, minus_f_18, 1.925963e-08f, SW_NEG);
                         scale_6.v1 = v_i32_shl_b(as_int64(shifted_10.v1), 23);
                         scale_6.v2 = v_i32_shl_b(as_int64(shifted_10.v2), 23);
-                        float128 t_97 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_15 = v_f32_sub_x2_b(t_97, largest_6, largest_6);
+                        float128 t_64 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_15 = v_f32_sub_x2_b(t_64, largest_9, largest_9);
                         float128 bounded_11;
                         bounded_11.v1 = v_f32_sel_less_f32_b(below_max_15.v1, -88.0f, -88.0f, below_max_15.v1);
                         bounded_11.v2 = v_f32_sel_less_f32_b(below_max_15.v2, -88.0f, -88.0f, below_max_15.v2);
@@ -1265,8 +1223,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         minus_f_14 = v_f32_madd_x2_b(bounded_11, 1.925963e-08f, minus_f_19, 1.925963e-08f, SW_NEG);
                         scale_7.v1 = v_i32_shl_b(as_int64(shifted_11.v1), 23);
                         scale_7.v2 = v_i32_shl_b(as_int64(shifted_11.v2), 23);
-                        float128 t_99 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_16 = v_f32_sub_x2_b(t_99, largest_8, largest_8);
+                        float128 t_66 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_16 = v_f32_sub_x2_b(t_66, largest_12, largest_12);
                         float128 bounded_12;
                         bounded_12.v1 = v_f32_sel_less_f32_b(below_max_16.v1, -88.0f, -88.0f, below_max_16.v1);
                         bounded_12.v2 = v_f32_sel_less_f32_b(below_max_16.v2, -88.0f, -88.0f, below_max_16.v2);
@@ -1322,10 +1280,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_11_v2 = v_i32_cmp_leq_b(lane.v2, i + W - j - 1);
                         bool64 p_12_v1 = p_10_v1 & p_11_v1;
                         bool64 p_12_v2 = p_10_v2 & p_11_v2;
-                        float128 t_89 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_13 = v_f32_sub_x2_b(t_89, largest_2, largest_2);
+                        float128 t_56 = v_f32_mul_x2_b(s_dot_b_13, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_13 = v_f32_sub_x2_b(t_56, largest_3, largest_3);
                         float128 weight_5 = exp_nonpositive_pair(below_max_13);
-                        float128 p_b = v_f32_mul_x2_b(weight_5, inverse, inverse);
+                        float128 p_b = v_f32_mul_x2_b(weight_5, inverse_2, inverse_2);
                         float128 p_b_2;
                         p_b_2.v1 = 0.0f;
                         p_b_2.v2 = 0.0f;
@@ -1343,10 +1301,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_17_v2 = v_i32_cmp_leq_b(lane.v2, i + W - j);
                         bool64 p_18_v1 = p_16_v1 & p_17_v1;
                         bool64 p_18_v2 = p_16_v2 & p_17_v2;
-                        float128 t_90 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_14 = v_f32_sub_x2_b(t_90, largest_4, largest_4);
+                        float128 t_57 = v_f32_mul_x2_b(s_dot_b_14, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_14 = v_f32_sub_x2_b(t_57, largest_6, largest_6);
                         float128 weight_6 = exp_nonpositive_pair(below_max_14);
-                        float128 p_b_3 = v_f32_mul_x2_b(weight_6, inverse_2, inverse_2);
+                        float128 p_b_3 = v_f32_mul_x2_b(weight_6, inverse_4, inverse_4);
                         float128 p_b_4;
                         p_b_4.v1 = 0.0f;
                         p_b_4.v2 = 0.0f;
@@ -1364,10 +1322,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_23_v2 = v_i32_cmp_leq_b(lane.v2, i + W + 1 - j);
                         bool64 p_24_v1 = p_22_v1 & p_23_v1;
                         bool64 p_24_v2 = p_22_v2 & p_23_v2;
-                        float128 t_91 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_15 = v_f32_sub_x2_b(t_91, largest_6, largest_6);
+                        float128 t_58 = v_f32_mul_x2_b(s_dot_b_15, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_15 = v_f32_sub_x2_b(t_58, largest_9, largest_9);
                         float128 weight_7 = exp_nonpositive_pair(below_max_15);
-                        float128 p_b_5 = v_f32_mul_x2_b(weight_7, inverse_3, inverse_3);
+                        float128 p_b_5 = v_f32_mul_x2_b(weight_7, inverse_6, inverse_6);
                         float128 p_b_6;
                         p_b_6.v1 = 0.0f;
                         p_b_6.v2 = 0.0f;
@@ -1385,10 +1343,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         bool64 p_29_v2 = v_i32_cmp_leq_b(lane.v2, i + W + 2 - j);
                         bool64 p_30_v1 = p_28_v1 & p_29_v1;
                         bool64 p_30_v2 = p_28_v2 & p_29_v2;
-                        float128 t_92 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
-                        float128 below_max_16 = v_f32_sub_x2_b(t_92, largest_8, largest_8);
+                        float128 t_59 = v_f32_mul_x2_b(s_dot_b_16, rsqrt_D_v, rsqrt_D_v);
+                        float128 below_max_16 = v_f32_sub_x2_b(t_59, largest_12, largest_12);
                         float128 weight_8 = exp_nonpositive_pair(below_max_16);
-                        float128 p_b_7 = v_f32_mul_x2_b(weight_8, inverse_4, inverse_4);
+                        float128 p_b_7 = v_f32_mul_x2_b(weight_8, inverse_8, inverse_8);
                         float128 p_b_8;
                         p_b_8.v1 = 0.0f;
                         p_b_8.v2 = 0.0f;

@@ -6,6 +6,8 @@
 #define ALL_DUAL_GROUPS MkWrA(3, 3, 3, 3)
 #define ALL_GROUPS (SW_GROUP0_EN | SW_GROUP1_EN | SW_DUAL_GROUP0_EN | SW_DUAL_GROUP1_EN | SW_DUAL_GROUP2_EN | \
                     SW_DUAL_GROUP3_EN)
+#define FIRST_GROUPS (ALL_GROUPS & ~SW_GROUP1_EN)
+#define SECOND_GROUPS (ALL_GROUPS & ~SW_GROUP0_EN)
 
 // Control of SHUFFLE: element (lane & 7) ^ distance of the lane's own group, in every byte of the lane.
 inline uchar256 exchange(const int distance)
@@ -17,6 +19,7 @@ inline uchar256 exchange(const int distance)
     control = v_i32_or_b(control, v_i32_shl_b(control, 16));
     return (uchar256)control;
 }
+__local__ float64 row_cache[256];
 
 inline float128 exp_nonpositive_pair(float128 x)
 {
@@ -295,77 +298,47 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                 float64 t_2 = row_max.v2;
                 float64 row_max_5 = t;
                 row_max_5 = v_f32_max_b(row_max_5, t_2);
-                float64 t_3 = v_f32_mov_dual_group_all_b(row_max_5, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, row_max_5);
-                row_max_5 = v_f32_max_b(row_max_5, t_3);
-                float64 t_4 = v_f32_mov_dual_group_all_b(row_max_5, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, row_max_5);
-                row_max_5 = v_f32_max_b(row_max_5, t_4);
-                float64 t_5 = v_f32_mov_group_b(row_max_5, 0xFFFFFFFF, ALL_GROUPS, row_max_5);
-                row_max_5 = v_f32_max_b(row_max_5, t_5);
-                float64 t_6 = v_f32_shuffle_b(row_max_5, exchange_1, 0, row_max_5);
-                row_max_5 = v_f32_max_b(row_max_5, t_6);
-                float64 t_7 = v_f32_shuffle_b(row_max_5, exchange_2, 0, row_max_5);
-                row_max_5 = v_f32_max_b(row_max_5, t_7);
-                float64 t_8 = v_f32_shuffle_b(row_max_5, exchange_4, 0, row_max_5);
-                row_max_5 = v_f32_max_b(row_max_5, t_8);
-                float64 t_9 = row_max_2.v1;
-                float64 t_10 = row_max_2.v2;
-                float64 row_max_6 = t_9;
-                row_max_6 = v_f32_max_b(row_max_6, t_10);
-                float64 t_11 = v_f32_mov_dual_group_all_b(row_max_6, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                float64 t_3 = row_max_2.v1;
+                float64 t_4 = row_max_2.v2;
+                float64 row_max_6 = t_3;
+                row_max_6 = v_f32_max_b(row_max_6, t_4);
+                float64 t_5 = row_max_3.v1;
+                float64 t_6 = row_max_3.v2;
+                float64 row_max_7 = t_5;
+                row_max_7 = v_f32_max_b(row_max_7, t_6);
+                float64 t_7 = row_max_4.v1;
+                float64 t_8 = row_max_4.v2;
+                float64 row_max_8 = t_7;
+                row_max_8 = v_f32_max_b(row_max_8, t_8);
+                float64 both = v_f32_mov_dual_group_all_b(row_max_6, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3),
+                        row_max_5);
+                float64 t_9 = v_f32_mov_dual_group_all_b(row_max_5, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0),
                         row_max_6);
-                row_max_6 = v_f32_max_b(row_max_6, t_11);
-                float64 t_12 = v_f32_mov_dual_group_all_b(row_max_6, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                        row_max_6);
-                row_max_6 = v_f32_max_b(row_max_6, t_12);
-                float64 t_13 = v_f32_mov_group_b(row_max_6, 0xFFFFFFFF, ALL_GROUPS, row_max_6);
-                row_max_6 = v_f32_max_b(row_max_6, t_13);
-                float64 t_14 = v_f32_shuffle_b(row_max_6, exchange_1, 0, row_max_6);
-                row_max_6 = v_f32_max_b(row_max_6, t_14);
-                float64 t_15 = v_f32_shuffle_b(row_max_6, exchange_2, 0, row_max_6);
-                row_max_6 = v_f32_max_b(row_max_6, t_15);
-                float64 t_16 = v_f32_shuffle_b(row_max_6, exchange_4, 0, row_max_6);
-                row_max_6 = v_f32_max_b(row_max_6, t_16);
-                float64 t_17 = row_max_3.v1;
-                float64 t_18 = row_max_3.v2;
-                float64 row_max_7 = t_17;
-                row_max_7 = v_f32_max_b(row_max_7, t_18);
-                float64 t_19 = v_f32_mov_dual_group_all_b(row_max_7, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                both = v_f32_max_b(both, t_9);
+                float64 both_2 = v_f32_mov_dual_group_all_b(row_max_8, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3),
                         row_max_7);
-                row_max_7 = v_f32_max_b(row_max_7, t_19);
-                float64 t_20 = v_f32_mov_dual_group_all_b(row_max_7, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                        row_max_7);
-                row_max_7 = v_f32_max_b(row_max_7, t_20);
-                float64 t_21 = v_f32_mov_group_b(row_max_7, 0xFFFFFFFF, ALL_GROUPS, row_max_7);
-                row_max_7 = v_f32_max_b(row_max_7, t_21);
-                float64 t_22 = v_f32_shuffle_b(row_max_7, exchange_1, 0, row_max_7);
-                row_max_7 = v_f32_max_b(row_max_7, t_22);
-                float64 t_23 = v_f32_shuffle_b(row_max_7, exchange_2, 0, row_max_7);
-                row_max_7 = v_f32_max_b(row_max_7, t_23);
-                float64 t_24 = v_f32_shuffle_b(row_max_7, exchange_4, 0, row_max_7);
-                row_max_7 = v_f32_max_b(row_max_7, t_24);
-                float64 t_25 = row_max_4.v1;
-                float64 t_26 = row_max_4.v2;
-                float64 row_max_8 = t_25;
-                row_max_8 = v_f32_max_b(row_max_8, t_26);
-                float64 t_27 = v_f32_mov_dual_group_all_b(row_max_8, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS,
+                float64 t_10 = v_f32_mov_dual_group_all_b(row_max_7, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0),
                         row_max_8);
-                row_max_8 = v_f32_max_b(row_max_8, t_27);
-                float64 t_28 = v_f32_mov_dual_group_all_b(row_max_8, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS,
-                        row_max_8);
-                row_max_8 = v_f32_max_b(row_max_8, t_28);
-                float64 t_29 = v_f32_mov_group_b(row_max_8, 0xFFFFFFFF, ALL_GROUPS, row_max_8);
-                row_max_8 = v_f32_max_b(row_max_8, t_29);
-                float64 t_30 = v_f32_shuffle_b(row_max_8, exchange_1, 0, row_max_8);
-                row_max_8 = v_f32_max_b(row_max_8, t_30);
-                float64 t_31 = v_f32_shuffle_b(row_max_8, exchange_2, 0, row_max_8);
-                row_max_8 = v_f32_max_b(row_max_8, t_31);
-                float64 t_32 = v_f32_shuffle_b(row_max_8, exchange_4, 0, row_max_8);
-                row_max_8 = v_f32_max_b(row_max_8, t_32);
-                float64 t_33 = v_f32_mul_b(rsqrt_D_v, row_max_5);
+                both_2 = v_f32_max_b(both_2, t_10);
+                float64 both_3 = v_f32_mov_dual_group_all_b(both_2, 0xFFFFFFFF, 0, 0, 0, 1, MkWrA(0, 0, 3, 3), both);
+                float64 t_11 = v_f32_mov_dual_group_all_b(both, 0xFFFFFFFF, 2, 3, 0, 0, MkWrA(3, 3, 0, 0), both_2);
+                both_3 = v_f32_max_b(both_3, t_11);
+                float64 t_12 = v_f32_mov_group_b(both_3, 0xFFFFFFFF, ALL_GROUPS, both_3);
+                both_3 = v_f32_max_b(both_3, t_12);
+                float64 t_13 = v_f32_shuffle_b(both_3, exchange_1, 0, both_3);
+                both_3 = v_f32_max_b(both_3, t_13);
+                float64 t_14 = v_f32_shuffle_b(both_3, exchange_2, 0, both_3);
+                both_3 = v_f32_max_b(both_3, t_14);
+                float64 t_15 = v_f32_shuffle_b(both_3, exchange_4, 0, both_3);
+                both_3 = v_f32_max_b(both_3, t_15);
+                float64 t_16 = v_f32_mul_b(rsqrt_D_v, both_3);
+                float64 t_17 = v_f32_mov_dual_group_all_b(t_16, 0xFFFFFFFF, 0, 0, 0, 0, ALL_DUAL_GROUPS, t_16);
                 const int5 at_20 = {h, 0, 0, 0, 0};
                 float64 snk_v = v_f32_ld_g(gen_addr(at_20, snk));
-                float64 largest = v_f32_sel_geq_f32_b(t_33, snk_v, t_33, snk_v);
-                float64 largest_2 = v_f32_sel_eq_f32_b(t_33, t_33, largest, t_33);
+                float64 largest = v_f32_sel_geq_f32_b(t_17, snk_v, t_17, snk_v);
+                float64 largest_2 = v_f32_sel_eq_f32_b(t_16, t_16, largest, t_16);
+                float64 largest_3 = v_f32_mov_dual_group_all_b(largest_2, 0xFFFFFFFF, 0, 0, 0, 0, ALL_DUAL_GROUPS,
+                        largest_2);
 
                 // window.dsl:8  sum over k
                 float128 sum;
@@ -380,15 +353,21 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                 float128 sum_4;
                 sum_4.v1 = 0.0f;
                 sum_4.v2 = 0.0f;
-                float64 t_34 = v_f32_mul_b(rsqrt_D_v, row_max_6);
-                float64 largest_3 = v_f32_sel_geq_f32_b(t_34, snk_v, t_34, snk_v);
-                float64 largest_4 = v_f32_sel_eq_f32_b(t_34, t_34, largest_3, t_34);
-                float64 t_35 = v_f32_mul_b(rsqrt_D_v, row_max_7);
-                float64 largest_5 = v_f32_sel_geq_f32_b(t_35, snk_v, t_35, snk_v);
-                float64 largest_6 = v_f32_sel_eq_f32_b(t_35, t_35, largest_5, t_35);
-                float64 t_36 = v_f32_mul_b(rsqrt_D_v, row_max_8);
-                float64 largest_7 = v_f32_sel_geq_f32_b(t_36, snk_v, t_36, snk_v);
-                float64 largest_8 = v_f32_sel_eq_f32_b(t_36, t_36, largest_7, t_36);
+                float64 t_18 = v_f32_mov_dual_group_all_b(t_16, 0xFFFFFFFF, 1, 1, 1, 1, ALL_DUAL_GROUPS, t_16);
+                float64 largest_4 = v_f32_sel_geq_f32_b(t_18, snk_v, t_18, snk_v);
+                float64 largest_5 = v_f32_sel_eq_f32_b(t_16, t_16, largest_4, t_16);
+                float64 largest_6 = v_f32_mov_dual_group_all_b(largest_5, 0xFFFFFFFF, 1, 1, 1, 1, ALL_DUAL_GROUPS,
+                        largest_5);
+                float64 t_19 = v_f32_mov_dual_group_all_b(t_16, 0xFFFFFFFF, 2, 2, 2, 2, ALL_DUAL_GROUPS, t_16);
+                float64 largest_7 = v_f32_sel_geq_f32_b(t_19, snk_v, t_19, snk_v);
+                float64 largest_8 = v_f32_sel_eq_f32_b(t_16, t_16, largest_7, t_16);
+                float64 largest_9 = v_f32_mov_dual_group_all_b(largest_8, 0xFFFFFFFF, 2, 2, 2, 2, ALL_DUAL_GROUPS,
+                        largest_8);
+                float64 t_20 = v_f32_mov_dual_group_all_b(t_16, 0xFFFFFFFF, 3, 3, 3, 3, ALL_DUAL_GROUPS, t_16);
+                float64 largest_10 = v_f32_sel_geq_f32_b(t_20, snk_v, t_20, snk_v);
+                float64 largest_11 = v_f32_sel_eq_f32_b(t_16, t_16, largest_10, t_16);
+                float64 largest_12 = v_f32_mov_dual_group_all_b(largest_11, 0xFFFFFFFF, 3, 3, 3, 3, ALL_DUAL_GROUPS,
+                        largest_11);
                 int5 at_21 = {k_first, q, h, b, 0};
                 int5 at_22 = {k_first, q + 1, h, b, 0};
                 int5 at_23 = {k_first, q + 2, h, b, 0};
@@ -424,8 +403,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_4_v2 = v_i32_cmp_less_b(lane.v2, N - k);
                     bool64 p_5_v1 = p_3_v1 & p_4_v1;
                     bool64 p_5_v2 = p_3_v2 & p_4_v2;
-                    float128 t_85 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_13 = v_f32_sub_x2_b(t_85, largest_2, largest_2);
+                    float128 t_52 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_13 = v_f32_sub_x2_b(t_52, largest_3, largest_3);
                     float128 weight_5 = exp_nonpositive_pair(below_max_13);
                     sum.v1 = v_f32_add_vb(sum.v1, weight_5.v1, 0, sum.v1, p_5_v1, 0);
                     sum.v2 = v_f32_add_vb(sum.v2, weight_5.v2, 0, sum.v2, p_5_v2, 0);
@@ -437,8 +416,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_8_v2 = p_6_v2 & p_7_v2;
                     bool64 p_9_v1 = p_8_v1 & p_4_v1;
                     bool64 p_9_v2 = p_8_v2 & p_4_v2;
-                    float128 t_86 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_14 = v_f32_sub_x2_b(t_86, largest_4, largest_4);
+                    float128 t_53 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_14 = v_f32_sub_x2_b(t_53, largest_6, largest_6);
                     float128 weight_6 = exp_nonpositive_pair(below_max_14);
                     sum_2.v1 = v_f32_add_vb(sum_2.v1, weight_6.v1, 0, sum_2.v1, p_9_v1, 0);
                     sum_2.v2 = v_f32_add_vb(sum_2.v2, weight_6.v2, 0, sum_2.v2, p_9_v2, 0);
@@ -450,8 +429,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_12_v2 = p_10_v2 & p_11_v2;
                     bool64 p_13_v1 = p_12_v1 & p_4_v1;
                     bool64 p_13_v2 = p_12_v2 & p_4_v2;
-                    float128 t_87 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_15 = v_f32_sub_x2_b(t_87, largest_6, largest_6);
+                    float128 t_54 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_15 = v_f32_sub_x2_b(t_54, largest_9, largest_9);
                     float128 weight_7 = exp_nonpositive_pair(below_max_15);
                     sum_3.v1 = v_f32_add_vb(sum_3.v1, weight_7.v1, 0, sum_3.v1, p_13_v1, 0);
                     sum_3.v2 = v_f32_add_vb(sum_3.v2, weight_7.v2, 0, sum_3.v2, p_13_v2, 0);
@@ -463,8 +442,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_16_v2 = p_14_v2 & p_15_v2;
                     bool64 p_17_v1 = p_16_v1 & p_4_v1;
                     bool64 p_17_v2 = p_16_v2 & p_4_v2;
-                    float128 t_88 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_16 = v_f32_sub_x2_b(t_88, largest_8, largest_8);
+                    float128 t_55 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_16 = v_f32_sub_x2_b(t_55, largest_12, largest_12);
                     float128 weight_8 = exp_nonpositive_pair(below_max_16);
                     sum_4.v1 = v_f32_add_vb(sum_4.v1, weight_8.v1, 0, sum_4.v1, p_17_v1, 0);
                     sum_4.v2 = v_f32_add_vb(sum_4.v2, weight_8.v2, 0, sum_4.v2, p_17_v2, 0);
@@ -481,8 +460,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                 float128 s_dot_8;
                 s_dot_8.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
                 s_dot_8.v2 = v_f32_ld_tnsr_b(at_11, S_dot);
-                float128 t_37 = v_f32_mul_x2_b(s_dot_5, rsqrt_D_v, rsqrt_D_v);
-                float128 below_max = v_f32_sub_x2_b(t_37, largest_2, largest_2);
+                float128 t_21 = v_f32_mul_x2_b(s_dot_5, rsqrt_D_v, rsqrt_D_v);
+                float128 below_max = v_f32_sub_x2_b(t_21, largest_3, largest_3);
                 float128 bounded;
                 bounded.v1 = v_f32_sel_less_f32_b(below_max.v1, -88.0f, -88.0f, below_max.v1);
                 bounded.v2 = v_f32_sel_less_f32_b(below_max.v2, -88.0f, -88.0f, below_max.v2);
@@ -493,8 +472,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                 int128 scale;
                 scale.v1 = v_i32_shl_b(as_int64(shifted.v1), 23);
                 scale.v2 = v_i32_shl_b(as_int64(shifted.v2), 23);
-                float128 t_39 = v_f32_mul_x2_b(s_dot_6, rsqrt_D_v, rsqrt_D_v);
-                float128 below_max_2 = v_f32_sub_x2_b(t_39, largest_4, largest_4);
+                float128 t_23 = v_f32_mul_x2_b(s_dot_6, rsqrt_D_v, rsqrt_D_v);
+                float128 below_max_2 = v_f32_sub_x2_b(t_23, largest_6, largest_6);
                 float128 bounded_2;
                 bounded_2.v1 = v_f32_sel_less_f32_b(below_max_2.v1, -88.0f, -88.0f, below_max_2.v1);
                 bounded_2.v2 = v_f32_sel_less_f32_b(below_max_2.v2, -88.0f, -88.0f, below_max_2.v2);
@@ -505,8 +484,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                 int128 scale_2;
                 scale_2.v1 = v_i32_shl_b(as_int64(shifted_2.v1), 23);
                 scale_2.v2 = v_i32_shl_b(as_int64(shifted_2.v2), 23);
-                float128 t_41 = v_f32_mul_x2_b(s_dot_7, rsqrt_D_v, rsqrt_D_v);
-                float128 below_max_3 = v_f32_sub_x2_b(t_41, largest_6, largest_6);
+                float128 t_25 = v_f32_mul_x2_b(s_dot_7, rsqrt_D_v, rsqrt_D_v);
+                float128 below_max_3 = v_f32_sub_x2_b(t_25, largest_9, largest_9);
                 float128 bounded_3;
                 bounded_3.v1 = v_f32_sel_less_f32_b(below_max_3.v1, -88.0f, -88.0f, below_max_3.v1);
                 bounded_3.v2 = v_f32_sel_less_f32_b(below_max_3.v2, -88.0f, -88.0f, below_max_3.v2);
@@ -517,8 +496,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                 int128 scale_3;
                 scale_3.v1 = v_i32_shl_b(as_int64(shifted_3.v1), 23);
                 scale_3.v2 = v_i32_shl_b(as_int64(shifted_3.v2), 23);
-                float128 t_43 = v_f32_mul_x2_b(s_dot_8, rsqrt_D_v, rsqrt_D_v);
-                float128 below_max_4 = v_f32_sub_x2_b(t_43, largest_8, largest_8);
+                float128 t_27 = v_f32_mul_x2_b(s_dot_8, rsqrt_D_v, rsqrt_D_v);
+                float128 below_max_4 = v_f32_sub_x2_b(t_27, largest_12, largest_12);
                 float128 bounded_4;
                 bounded_4.v1 = v_f32_sel_less_f32_b(below_max_4.v1, -88.0f, -88.0f, below_max_4.v1);
                 bounded_4.v2 = v_f32_sel_less_f32_b(below_max_4.v2, -88.0f, -88.0f, below_max_4.v2);
@@ -586,8 +565,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     at_28[0] += 64;
                     s_dot_16.v2 = v_f32_ld_tnsr_b(at_28, S_dot);
                     at_28[0] += 64;
-                    float128 t_89 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_13 = v_f32_sub_x2_b(t_89, largest_2, largest_2);
+                    float128 t_56 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_13 = v_f32_sub_x2_b(t_56, largest_3, largest_3);
                     float128 bounded_9;
                     bounded_9.v1 = v_f32_sel_less_f32_b(below_max_13.v1, -88.0f, -88.0f, below_max_13.v1);
                     bounded_9.v2 = v_f32_sel_less_f32_b(below_max_13.v2, -88.0f, -88.0f, below_max_13.v2);
@@ -597,8 +576,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     minus_f_2 = v_f32_madd_x2_b(bounded_9, 1.925963e-08f, minus_f_17, 1.925963e-08f, SW_NEG);
                     scale.v1 = v_i32_shl_b(as_int64(shifted_9.v1), 23);
                     scale.v2 = v_i32_shl_b(as_int64(shifted_9.v2), 23);
-                    float128 t_91 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_14 = v_f32_sub_x2_b(t_91, largest_4, largest_4);
+                    float128 t_58 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_14 = v_f32_sub_x2_b(t_58, largest_6, largest_6);
                     float128 bounded_10;
                     bounded_10.v1 = v_f32_sel_less_f32_b(below_max_14.v1, -88.0f, -88.0f, below_max_14.v1);
                     bounded_10.v2 = v_f32_sel_less_f32_b(below_max_14.v2, -88.0f, -88.0f, below_max_14.v2);
@@ -608,8 +587,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     minus_f_4 = v_f32_madd_x2_b(bounded_10, 1.925963e-08f, minus_f_18, 1.925963e-08f, SW_NEG);
                     scale_2.v1 = v_i32_shl_b(as_int64(shifted_10.v1), 23);
                     scale_2.v2 = v_i32_shl_b(as_int64(shifted_10.v2), 23);
-                    float128 t_93 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_15 = v_f32_sub_x2_b(t_93, largest_6, largest_6);
+                    float128 t_60 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_15 = v_f32_sub_x2_b(t_60, largest_9, largest_9);
                     float128 bounded_11;
                     bounded_11.v1 = v_f32_sel_less_f32_b(below_max_15.v1, -88.0f, -88.0f, below_max_15.v1);
                     bounded_11.v2 = v_f32_sel_less_f32_b(below_max_15.v2, -88.0f, -88.0f, below_max_15.v2);
@@ -619,8 +598,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     minus_f_6 = v_f32_madd_x2_b(bounded_11, 1.925963e-08f, minus_f_19, 1.925963e-08f, SW_NEG);
                     scale_3.v1 = v_i32_shl_b(as_int64(shifted_11.v1), 23);
                     scale_3.v2 = v_i32_shl_b(as_int64(shifted_11.v2), 23);
-                    float128 t_95 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_16 = v_f32_sub_x2_b(t_95, largest_8, largest_8);
+                    float128 t_62 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_16 = v_f32_sub_x2_b(t_62, largest_12, largest_12);
                     float128 bounded_12;
                     bounded_12.v1 = v_f32_sel_less_f32_b(below_max_16.v1, -88.0f, -88.0f, below_max_16.v1);
                     bounded_12.v2 = v_f32_sel_less_f32_b(below_max_16.v2, -88.0f, -88.0f, below_max_16.v2);
@@ -666,8 +645,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_4_v2 = v_i32_cmp_less_b(lane.v2, N - k);
                     bool64 p_5_v1 = p_3_v1 & p_4_v1;
                     bool64 p_5_v2 = p_3_v2 & p_4_v2;
-                    float128 t_85 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_13 = v_f32_sub_x2_b(t_85, largest_2, largest_2);
+                    float128 t_52 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_13 = v_f32_sub_x2_b(t_52, largest_3, largest_3);
                     float128 weight_5 = exp_nonpositive_pair(below_max_13);
                     sum.v1 = v_f32_add_vb(sum.v1, weight_5.v1, 0, sum.v1, p_5_v1, 0);
                     sum.v2 = v_f32_add_vb(sum.v2, weight_5.v2, 0, sum.v2, p_5_v2, 0);
@@ -679,8 +658,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_8_v2 = p_6_v2 & p_7_v2;
                     bool64 p_9_v1 = p_8_v1 & p_4_v1;
                     bool64 p_9_v2 = p_8_v2 & p_4_v2;
-                    float128 t_86 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_14 = v_f32_sub_x2_b(t_86, largest_4, largest_4);
+                    float128 t_53 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_14 = v_f32_sub_x2_b(t_53, largest_6, largest_6);
                     float128 weight_6 = exp_nonpositive_pair(below_max_14);
                     sum_2.v1 = v_f32_add_vb(sum_2.v1, weight_6.v1, 0, sum_2.v1, p_9_v1, 0);
                     sum_2.v2 = v_f32_add_vb(sum_2.v2, weight_6.v2, 0, sum_2.v2, p_9_v2, 0);
@@ -692,8 +671,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_12_v2 = p_10_v2 & p_11_v2;
                     bool64 p_13_v1 = p_12_v1 & p_4_v1;
                     bool64 p_13_v2 = p_12_v2 & p_4_v2;
-                    float128 t_87 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_15 = v_f32_sub_x2_b(t_87, largest_6, largest_6);
+                    float128 t_54 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_15 = v_f32_sub_x2_b(t_54, largest_9, largest_9);
                     float128 weight_7 = exp_nonpositive_pair(below_max_15);
                     sum_3.v1 = v_f32_add_vb(sum_3.v1, weight_7.v1, 0, sum_3.v1, p_13_v1, 0);
                     sum_3.v2 = v_f32_add_vb(sum_3.v2, weight_7.v2, 0, sum_3.v2, p_13_v2, 0);
@@ -705,92 +684,69 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_16_v2 = p_14_v2 & p_15_v2;
                     bool64 p_17_v1 = p_16_v1 & p_4_v1;
                     bool64 p_17_v2 = p_16_v2 & p_4_v2;
-                    float128 t_88 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_16 = v_f32_sub_x2_b(t_88, largest_8, largest_8);
+                    float128 t_55 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_16 = v_f32_sub_x2_b(t_55, largest_12, largest_12);
                     float128 weight_8 = exp_nonpositive_pair(below_max_16);
                     sum_4.v1 = v_f32_add_vb(sum_4.v1, weight_8.v1, 0, sum_4.v1, p_17_v1, 0);
                     sum_4.v2 = v_f32_add_vb(sum_4.v2, weight_8.v2, 0, sum_4.v2, p_17_v2, 0);
                 }
-                float64 t_45 = sum.v1;
-                float64 t_46 = sum.v2;
-                float64 sum_5 = t_45;
-                sum_5 = v_f32_add_b(sum_5, t_46);
-                float64 t_47 = v_f32_mov_dual_group_all_b(sum_5, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_5);
-                sum_5 = v_f32_add_b(sum_5, t_47);
-                float64 t_48 = v_f32_mov_dual_group_all_b(sum_5, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_5);
-                sum_5 = v_f32_add_b(sum_5, t_48);
-                float64 t_49 = v_f32_mov_group_b(sum_5, 0xFFFFFFFF, ALL_GROUPS, sum_5);
-                sum_5 = v_f32_add_b(sum_5, t_49);
-                float64 t_50 = v_f32_shuffle_b(sum_5, exchange_1, 0, sum_5);
-                sum_5 = v_f32_add_b(sum_5, t_50);
-                float64 t_51 = v_f32_shuffle_b(sum_5, exchange_2, 0, sum_5);
-                sum_5 = v_f32_add_b(sum_5, t_51);
-                float64 t_52 = v_f32_shuffle_b(sum_5, exchange_4, 0, sum_5);
-                sum_5 = v_f32_add_b(sum_5, t_52);
-                float64 t_53 = sum_2.v1;
-                float64 t_54 = sum_2.v2;
-                float64 sum_6 = t_53;
-                sum_6 = v_f32_add_b(sum_6, t_54);
-                float64 t_55 = v_f32_mov_dual_group_all_b(sum_6, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_6);
-                sum_6 = v_f32_add_b(sum_6, t_55);
-                float64 t_56 = v_f32_mov_dual_group_all_b(sum_6, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_6);
-                sum_6 = v_f32_add_b(sum_6, t_56);
-                float64 t_57 = v_f32_mov_group_b(sum_6, 0xFFFFFFFF, ALL_GROUPS, sum_6);
-                sum_6 = v_f32_add_b(sum_6, t_57);
-                float64 t_58 = v_f32_shuffle_b(sum_6, exchange_1, 0, sum_6);
-                sum_6 = v_f32_add_b(sum_6, t_58);
-                float64 t_59 = v_f32_shuffle_b(sum_6, exchange_2, 0, sum_6);
-                sum_6 = v_f32_add_b(sum_6, t_59);
-                float64 t_60 = v_f32_shuffle_b(sum_6, exchange_4, 0, sum_6);
-                sum_6 = v_f32_add_b(sum_6, t_60);
-                float64 t_61 = sum_3.v1;
-                float64 t_62 = sum_3.v2;
-                float64 sum_7 = t_61;
-                sum_7 = v_f32_add_b(sum_7, t_62);
-                float64 t_63 = v_f32_mov_dual_group_all_b(sum_7, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_7);
-                sum_7 = v_f32_add_b(sum_7, t_63);
-                float64 t_64 = v_f32_mov_dual_group_all_b(sum_7, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_7);
-                sum_7 = v_f32_add_b(sum_7, t_64);
-                float64 t_65 = v_f32_mov_group_b(sum_7, 0xFFFFFFFF, ALL_GROUPS, sum_7);
-                sum_7 = v_f32_add_b(sum_7, t_65);
-                float64 t_66 = v_f32_shuffle_b(sum_7, exchange_1, 0, sum_7);
-                sum_7 = v_f32_add_b(sum_7, t_66);
-                float64 t_67 = v_f32_shuffle_b(sum_7, exchange_2, 0, sum_7);
-                sum_7 = v_f32_add_b(sum_7, t_67);
-                float64 t_68 = v_f32_shuffle_b(sum_7, exchange_4, 0, sum_7);
-                sum_7 = v_f32_add_b(sum_7, t_68);
-                float64 t_69 = sum_4.v1;
-                float64 t_70 = sum_4.v2;
-                float64 sum_8 = t_69;
-                sum_8 = v_f32_add_b(sum_8, t_70);
-                float64 t_71 = v_f32_mov_dual_group_all_b(sum_8, 0xFFFFFFFF, 1, 0, 3, 2, ALL_DUAL_GROUPS, sum_8);
-                sum_8 = v_f32_add_b(sum_8, t_71);
-                float64 t_72 = v_f32_mov_dual_group_all_b(sum_8, 0xFFFFFFFF, 2, 3, 0, 1, ALL_DUAL_GROUPS, sum_8);
-                sum_8 = v_f32_add_b(sum_8, t_72);
-                float64 t_73 = v_f32_mov_group_b(sum_8, 0xFFFFFFFF, ALL_GROUPS, sum_8);
-                sum_8 = v_f32_add_b(sum_8, t_73);
-                float64 t_74 = v_f32_shuffle_b(sum_8, exchange_1, 0, sum_8);
-                sum_8 = v_f32_add_b(sum_8, t_74);
-                float64 t_75 = v_f32_shuffle_b(sum_8, exchange_2, 0, sum_8);
-                sum_8 = v_f32_add_b(sum_8, t_75);
-                float64 t_76 = v_f32_shuffle_b(sum_8, exchange_4, 0, sum_8);
-                sum_8 = v_f32_add_b(sum_8, t_76);
-                float64 below_max_5 = v_f32_sub_b(snk_v, largest_2);
+                float64 t_29 = sum.v1;
+                float64 t_30 = sum.v2;
+                float64 sum_5 = t_29;
+                sum_5 = v_f32_add_b(sum_5, t_30);
+                float64 t_31 = sum_2.v1;
+                float64 t_32 = sum_2.v2;
+                float64 sum_6 = t_31;
+                sum_6 = v_f32_add_b(sum_6, t_32);
+                float64 t_33 = sum_3.v1;
+                float64 t_34 = sum_3.v2;
+                float64 sum_7 = t_33;
+                sum_7 = v_f32_add_b(sum_7, t_34);
+                float64 t_35 = sum_4.v1;
+                float64 t_36 = sum_4.v2;
+                float64 sum_8 = t_35;
+                sum_8 = v_f32_add_b(sum_8, t_36);
+                float64 both_4 = v_f32_mov_dual_group_all_b(sum_6, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3), sum_5);
+                float64 t_37 = v_f32_mov_dual_group_all_b(sum_5, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0), sum_6);
+                both_4 = v_f32_add_b(both_4, t_37);
+                float64 both_5 = v_f32_mov_dual_group_all_b(sum_8, 0xFFFFFFFF, 0, 0, 0, 2, MkWrA(0, 3, 0, 3), sum_7);
+                float64 t_38 = v_f32_mov_dual_group_all_b(sum_7, 0xFFFFFFFF, 1, 0, 3, 0, MkWrA(3, 0, 3, 0), sum_8);
+                both_5 = v_f32_add_b(both_5, t_38);
+                float64 both_6 = v_f32_mov_dual_group_all_b(both_5, 0xFFFFFFFF, 0, 0, 0, 1, MkWrA(0, 0, 3, 3), both_4);
+                float64 t_39 = v_f32_mov_dual_group_all_b(both_4, 0xFFFFFFFF, 2, 3, 0, 0, MkWrA(3, 3, 0, 0), both_5);
+                both_6 = v_f32_add_b(both_6, t_39);
+                float64 t_40 = v_f32_mov_group_b(both_6, 0xFFFFFFFF, ALL_GROUPS, both_6);
+                both_6 = v_f32_add_b(both_6, t_40);
+                float64 t_41 = v_f32_shuffle_b(both_6, exchange_1, 0, both_6);
+                both_6 = v_f32_add_b(both_6, t_41);
+                float64 t_42 = v_f32_shuffle_b(both_6, exchange_2, 0, both_6);
+                both_6 = v_f32_add_b(both_6, t_42);
+                float64 t_43 = v_f32_shuffle_b(both_6, exchange_4, 0, both_6);
+                both_6 = v_f32_add_b(both_6, t_43);
+                float64 below_max_5 = v_f32_sub_b(snk_v, largest_3);
                 float64 weight = exp_nonpositive(below_max_5);
-                float64 total = v_f32_add_b(sum_5, weight);
+                float64 total = v_f32_add_b(both_6, weight);
                 float64 inverse = recip_positive(total);
-                float64 below_max_6 = v_f32_sub_b(snk_v, largest_4);
+                float64 inverse_2 = v_f32_mov_dual_group_all_b(inverse, 0xFFFFFFFF, 0, 0, 0, 0, ALL_DUAL_GROUPS,
+                        inverse);
+                float64 below_max_6 = v_f32_sub_b(snk_v, largest_6);
                 float64 weight_2 = exp_nonpositive(below_max_6);
-                float64 total_2 = v_f32_add_b(sum_6, weight_2);
-                float64 inverse_2 = recip_positive(total_2);
-                float64 below_max_7 = v_f32_sub_b(snk_v, largest_6);
+                float64 total_2 = v_f32_add_b(both_6, weight_2);
+                float64 inverse_3 = recip_positive(total_2);
+                float64 inverse_4 = v_f32_mov_dual_group_all_b(inverse_3, 0xFFFFFFFF, 1, 1, 1, 1, ALL_DUAL_GROUPS,
+                        inverse_3);
+                float64 below_max_7 = v_f32_sub_b(snk_v, largest_9);
                 float64 weight_3 = exp_nonpositive(below_max_7);
-                float64 total_3 = v_f32_add_b(sum_7, weight_3);
-                float64 inverse_3 = recip_positive(total_3);
-                float64 below_max_8 = v_f32_sub_b(snk_v, largest_8);
+                float64 total_3 = v_f32_add_b(both_6, weight_3);
+                float64 inverse_5 = recip_positive(total_3);
+                float64 inverse_6 = v_f32_mov_dual_group_all_b(inverse_5, 0xFFFFFFFF, 2, 2, 2, 2, ALL_DUAL_GROUPS,
+                        inverse_5);
+                float64 below_max_8 = v_f32_sub_b(snk_v, largest_12);
                 float64 weight_4 = exp_nonpositive(below_max_8);
-                float64 total_4 = v_f32_add_b(sum_8, weight_4);
-                float64 inverse_4 = recip_positive(total_4);
+                float64 total_4 = v_f32_add_b(both_6, weight_4);
+                float64 inverse_7 = recip_positive(total_4);
+                float64 inverse_8 = v_f32_mov_dual_group_all_b(inverse_7, 0xFFFFFFFF, 3, 3, 3, 3, ALL_DUAL_GROUPS,
+                        inverse_7);
 
                 // window.dsl:8  P[b, h, q, k]
                 int5 at_33 = {0, q, h, b, 0};
@@ -850,10 +806,10 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_2_v2 = v_i32_cmp_leq_b(lane.v2, q - k);
                     bool64 p_3_v1 = p_v1 & p_2_v1;
                     bool64 p_3_v2 = p_v2 & p_2_v2;
-                    float128 t_85 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_13 = v_f32_sub_x2_b(t_85, largest_2, largest_2);
+                    float128 t_52 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_13 = v_f32_sub_x2_b(t_52, largest_3, largest_3);
                     float128 weight_5 = exp_nonpositive_pair(below_max_13);
-                    float128 p_4 = v_f32_mul_x2_b(weight_5, inverse, inverse);
+                    float128 p_4 = v_f32_mul_x2_b(weight_5, inverse_2, inverse_2);
                     float128 p_5;
                     p_5.v1 = 0.0f;
                     p_5.v2 = 0.0f;
@@ -865,10 +821,10 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_7_v2 = v_i32_cmp_leq_b(lane.v2, q + 1 - k);
                     bool64 p_8_v1 = p_6_v1 & p_7_v1;
                     bool64 p_8_v2 = p_6_v2 & p_7_v2;
-                    float128 t_86 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_14 = v_f32_sub_x2_b(t_86, largest_4, largest_4);
+                    float128 t_53 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_14 = v_f32_sub_x2_b(t_53, largest_6, largest_6);
                     float128 weight_6 = exp_nonpositive_pair(below_max_14);
-                    float128 p_9 = v_f32_mul_x2_b(weight_6, inverse_2, inverse_2);
+                    float128 p_9 = v_f32_mul_x2_b(weight_6, inverse_4, inverse_4);
                     float128 p_10;
                     p_10.v1 = 0.0f;
                     p_10.v2 = 0.0f;
@@ -880,10 +836,10 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_12_v2 = v_i32_cmp_leq_b(lane.v2, q + 2 - k);
                     bool64 p_13_v1 = p_11_v1 & p_12_v1;
                     bool64 p_13_v2 = p_11_v2 & p_12_v2;
-                    float128 t_87 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_15 = v_f32_sub_x2_b(t_87, largest_6, largest_6);
+                    float128 t_54 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_15 = v_f32_sub_x2_b(t_54, largest_9, largest_9);
                     float128 weight_7 = exp_nonpositive_pair(below_max_15);
-                    float128 p_14 = v_f32_mul_x2_b(weight_7, inverse_3, inverse_3);
+                    float128 p_14 = v_f32_mul_x2_b(weight_7, inverse_6, inverse_6);
                     float128 p_15;
                     p_15.v1 = 0.0f;
                     p_15.v2 = 0.0f;
@@ -895,10 +851,10 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_17_v2 = v_i32_cmp_leq_b(lane.v2, q + 3 - k);
                     bool64 p_18_v1 = p_16_v1 & p_17_v1;
                     bool64 p_18_v2 = p_16_v2 & p_17_v2;
-                    float128 t_88 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_16 = v_f32_sub_x2_b(t_88, largest_8, largest_8);
+                    float128 t_55 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_16 = v_f32_sub_x2_b(t_55, largest_12, largest_12);
                     float128 weight_8 = exp_nonpositive_pair(below_max_16);
-                    float128 p_19 = v_f32_mul_x2_b(weight_8, inverse_4, inverse_4);
+                    float128 p_19 = v_f32_mul_x2_b(weight_8, inverse_8, inverse_8);
                     float128 p_20;
                     p_20.v1 = 0.0f;
                     p_20.v2 = 0.0f;
@@ -933,8 +889,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                 float128 s_dot_12;
                 s_dot_12.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
                 s_dot_12.v2 = v_f32_ld_tnsr_b(at_11, S_dot);
-                float128 t_77 = v_f32_mul_x2_b(s_dot_9, rsqrt_D_v, rsqrt_D_v);
-                float128 below_max_9 = v_f32_sub_x2_b(t_77, largest_2, largest_2);
+                float128 t_44 = v_f32_mul_x2_b(s_dot_9, rsqrt_D_v, rsqrt_D_v);
+                float128 below_max_9 = v_f32_sub_x2_b(t_44, largest_3, largest_3);
                 float128 bounded_5;
                 bounded_5.v1 = v_f32_sel_less_f32_b(below_max_9.v1, -88.0f, -88.0f, below_max_9.v1);
                 bounded_5.v2 = v_f32_sel_less_f32_b(below_max_9.v2, -88.0f, -88.0f, below_max_9.v2);
@@ -945,8 +901,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                 int128 scale_5;
                 scale_5.v1 = v_i32_shl_b(as_int64(shifted_5.v1), 23);
                 scale_5.v2 = v_i32_shl_b(as_int64(shifted_5.v2), 23);
-                float128 t_79 = v_f32_mul_x2_b(s_dot_10, rsqrt_D_v, rsqrt_D_v);
-                float128 below_max_10 = v_f32_sub_x2_b(t_79, largest_4, largest_4);
+                float128 t_46 = v_f32_mul_x2_b(s_dot_10, rsqrt_D_v, rsqrt_D_v);
+                float128 below_max_10 = v_f32_sub_x2_b(t_46, largest_6, largest_6);
                 float128 bounded_6;
                 bounded_6.v1 = v_f32_sel_less_f32_b(below_max_10.v1, -88.0f, -88.0f, below_max_10.v1);
                 bounded_6.v2 = v_f32_sel_less_f32_b(below_max_10.v2, -88.0f, -88.0f, below_max_10.v2);
@@ -957,8 +913,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                 int128 scale_6;
                 scale_6.v1 = v_i32_shl_b(as_int64(shifted_6.v1), 23);
                 scale_6.v2 = v_i32_shl_b(as_int64(shifted_6.v2), 23);
-                float128 t_81 = v_f32_mul_x2_b(s_dot_11, rsqrt_D_v, rsqrt_D_v);
-                float128 below_max_11 = v_f32_sub_x2_b(t_81, largest_6, largest_6);
+                float128 t_48 = v_f32_mul_x2_b(s_dot_11, rsqrt_D_v, rsqrt_D_v);
+                float128 below_max_11 = v_f32_sub_x2_b(t_48, largest_9, largest_9);
                 float128 bounded_7;
                 bounded_7.v1 = v_f32_sel_less_f32_b(below_max_11.v1, -88.0f, -88.0f, below_max_11.v1);
                 bounded_7.v2 = v_f32_sel_less_f32_b(below_max_11.v2, -88.0f, -88.0f, below_max_11.v2);
@@ -969,8 +925,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                 int128 scale_7;
                 scale_7.v1 = v_i32_shl_b(as_int64(shifted_7.v1), 23);
                 scale_7.v2 = v_i32_shl_b(as_int64(shifted_7.v2), 23);
-                float128 t_83 = v_f32_mul_x2_b(s_dot_12, rsqrt_D_v, rsqrt_D_v);
-                float128 below_max_12 = v_f32_sub_x2_b(t_83, largest_8, largest_8);
+                float128 t_50 = v_f32_mul_x2_b(s_dot_12, rsqrt_D_v, rsqrt_D_v);
+                float128 below_max_12 = v_f32_sub_x2_b(t_50, largest_12, largest_12);
                 float128 bounded_8;
                 bounded_8.v1 = v_f32_sel_less_f32_b(below_max_12.v1, -88.0f, -88.0f, below_max_12.v1);
                 bounded_8.v2 = v_f32_sel_less_f32_b(below_max_12.v2, -88.0f, -88.0f, below_max_12.v2);
@@ -997,7 +953,7 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     float128 p_5 = v_f32_madd_x2_vvsv_b(p_4, minus_f_10.v1, -0.6931472f, minus_f_10.v2);
                     float128 p_6 = v_f32_madd_x2_vvsv_b(p_5, minus_f_10.v1, 1.0f, minus_f_10.v2);
                     float128 weight_5 = v_f32_mul_x2_b(p_6, as_float64(scale_5.v1), as_float64(scale_5.v2));
-                    float128 p_7 = v_f32_mul_x2_b(weight_5, inverse, inverse);
+                    float128 p_7 = v_f32_mul_x2_b(weight_5, inverse_2, inverse_2);
                     float128 p_8 = v_f32_madd_x2_vvsv_b(minus_f_12, 0.0001535336f, -0.0013398875f, 0.0001535336f);
                     float128 p_9 = v_f32_madd_x2_vvsv_b(p_8, minus_f_12.v1, 0.009618437f, minus_f_12.v2);
                     float128 p_10 = v_f32_madd_x2_vvsv_b(p_9, minus_f_12.v1, -0.055503324f, minus_f_12.v2);
@@ -1005,7 +961,7 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     float128 p_12 = v_f32_madd_x2_vvsv_b(p_11, minus_f_12.v1, -0.6931472f, minus_f_12.v2);
                     float128 p_13 = v_f32_madd_x2_vvsv_b(p_12, minus_f_12.v1, 1.0f, minus_f_12.v2);
                     float128 weight_6 = v_f32_mul_x2_b(p_13, as_float64(scale_6.v1), as_float64(scale_6.v2));
-                    float128 p_14 = v_f32_mul_x2_b(weight_6, inverse_2, inverse_2);
+                    float128 p_14 = v_f32_mul_x2_b(weight_6, inverse_4, inverse_4);
                     float128 p_15 = v_f32_madd_x2_vvsv_b(minus_f_14, 0.0001535336f, -0.0013398875f, 0.0001535336f);
                     float128 p_16 = v_f32_madd_x2_vvsv_b(p_15, minus_f_14.v1, 0.009618437f, minus_f_14.v2);
                     float128 p_17 = v_f32_madd_x2_vvsv_b(p_16, minus_f_14.v1, -0.055503324f, minus_f_14.v2);
@@ -1013,7 +969,7 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     float128 p_19 = v_f32_madd_x2_vvsv_b(p_18, minus_f_14.v1, -0.6931472f, minus_f_14.v2);
                     float128 p_20 = v_f32_madd_x2_vvsv_b(p_19, minus_f_14.v1, 1.0f, minus_f_14.v2);
                     float128 weight_7 = v_f32_mul_x2_b(p_20, as_float64(scale_7.v1), as_float64(scale_7.v2));
-                    float128 p_21 = v_f32_mul_x2_b(weight_7, inverse_3, inverse_3);
+                    float128 p_21 = v_f32_mul_x2_b(weight_7, inverse_6, inverse_6);
                     float128 p_22 = v_f32_madd_x2_vvsv_b(minus_f_16, 0.0001535336f, -0.0013398875f, 0.0001535336f);
                     float128 p_23 = v_f32_madd_x2_vvsv_b(p_22, minus_f_16.v1, 0.009618437f, minus_f_16.v2);
                     float128 p_24 = v_f32_madd_x2_vvsv_b(p_23, minus_f_16.v1, -0.055503324f, minus_f_16.v2);
@@ -1021,7 +977,7 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     float128 p_26 = v_f32_madd_x2_vvsv_b(p_25, minus_f_16.v1, -0.6931472f, minus_f_16.v2);
                     float128 p_27 = v_f32_madd_x2_vvsv_b(p_26, minus_f_16.v1, 1.0f, minus_f_16.v2);
                     float128 weight_8 = v_f32_mul_x2_b(p_27, as_float64(scale_8.v1), as_float64(scale_8.v2));
-                    float128 p_28 = v_f32_mul_x2_b(weight_8, inverse_4, inverse_4);
+                    float128 p_28 = v_f32_mul_x2_b(weight_8, inverse_8, inverse_8);
                     v_f32_st_tnsr(at_45, P, p_7.v1);
                     at_45[0] += 64;
                     v_f32_st_tnsr(at_45, P, p_7.v2);
@@ -1058,8 +1014,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     at_52[0] += 64;
                     s_dot_16.v2 = v_f32_ld_tnsr_b(at_52, S_dot);
                     at_52[0] += 64;
-                    float128 t_89 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_13 = v_f32_sub_x2_b(t_89, largest_2, largest_2);
+                    float128 t_56 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_13 = v_f32_sub_x2_b(t_56, largest_3, largest_3);
                     float128 bounded_9;
                     bounded_9.v1 = v_f32_sel_less_f32_b(below_max_13.v1, -88.0f, -88.0f, below_max_13.v1);
                     bounded_9.v2 = v_f32_sel_less_f32_b(below_max_13.v2, -88.0f, -88.0f, below_max_13.v2);
@@ -1069,8 +1025,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     minus_f_10 = v_f32_madd_x2_b(bounded_9, 1.925963e-08f, minus_f_17, 1.925963e-08f, SW_NEG);
                     scale_5.v1 = v_i32_shl_b(as_int64(shifted_9.v1), 23);
                     scale_5.v2 = v_i32_shl_b(as_int64(shifted_9.v2), 23);
-                    float128 t_91 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_14 = v_f32_sub_x2_b(t_91, largest_4, largest_4);
+                    float128 t_58 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_14 = v_f32_sub_x2_b(t_58, largest_6, largest_6);
                     float128 bounded_10;
                     bounded_10.v1 = v_f32_sel_less_f32_b(below_max_14.v1, -88.0f, -88.0f, below_max_14.v1);
                     bounded_10.v2 = v_f32_sel_less_f32_b(below_max_14.v2, -88.0f, -88.0f, below_max_14.v2);
@@ -1080,8 +1036,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     minus_f_12 = v_f32_madd_x2_b(bounded_10, 1.925963e-08f, minus_f_18, 1.925963e-08f, SW_NEG);
                     scale_6.v1 = v_i32_shl_b(as_int64(shifted_10.v1), 23);
                     scale_6.v2 = v_i32_shl_b(as_int64(shifted_10.v2), 23);
-                    float128 t_93 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_15 = v_f32_sub_x2_b(t_93, largest_6, largest_6);
+                    float128 t_60 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_15 = v_f32_sub_x2_b(t_60, largest_9, largest_9);
                     float128 bounded_11;
                     bounded_11.v1 = v_f32_sel_less_f32_b(below_max_15.v1, -88.0f, -88.0f, below_max_15.v1);
                     bounded_11.v2 = v_f32_sel_less_f32_b(below_max_15.v2, -88.0f, -88.0f, below_max_15.v2);
@@ -1091,8 +1047,8 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     minus_f_14 = v_f32_madd_x2_b(bounded_11, 1.925963e-08f, minus_f_19, 1.925963e-08f, SW_NEG);
                     scale_7.v1 = v_i32_shl_b(as_int64(shifted_11.v1), 23);
                     scale_7.v2 = v_i32_shl_b(as_int64(shifted_11.v2), 23);
-                    float128 t_95 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_16 = v_f32_sub_x2_b(t_95, largest_8, largest_8);
+                    float128 t_62 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_16 = v_f32_sub_x2_b(t_62, largest_12, largest_12);
                     float128 bounded_12;
                     bounded_12.v1 = v_f32_sel_less_f32_b(below_max_16.v1, -88.0f, -88.0f, below_max_16.v1);
                     bounded_12.v2 = v_f32_sel_less_f32_b(below_max_16.v2, -88.0f, -88.0f, below_max_16.v2);
@@ -1138,10 +1094,10 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_2_v2 = v_i32_cmp_leq_b(lane.v2, q - k);
                     bool64 p_3_v1 = p_v1 & p_2_v1;
                     bool64 p_3_v2 = p_v2 & p_2_v2;
-                    float128 t_85 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_13 = v_f32_sub_x2_b(t_85, largest_2, largest_2);
+                    float128 t_52 = v_f32_mul_x2_b(s_dot_13, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_13 = v_f32_sub_x2_b(t_52, largest_3, largest_3);
                     float128 weight_5 = exp_nonpositive_pair(below_max_13);
-                    float128 p_4 = v_f32_mul_x2_b(weight_5, inverse, inverse);
+                    float128 p_4 = v_f32_mul_x2_b(weight_5, inverse_2, inverse_2);
                     float128 p_5;
                     p_5.v1 = 0.0f;
                     p_5.v2 = 0.0f;
@@ -1153,10 +1109,10 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_7_v2 = v_i32_cmp_leq_b(lane.v2, q + 1 - k);
                     bool64 p_8_v1 = p_6_v1 & p_7_v1;
                     bool64 p_8_v2 = p_6_v2 & p_7_v2;
-                    float128 t_86 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_14 = v_f32_sub_x2_b(t_86, largest_4, largest_4);
+                    float128 t_53 = v_f32_mul_x2_b(s_dot_14, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_14 = v_f32_sub_x2_b(t_53, largest_6, largest_6);
                     float128 weight_6 = exp_nonpositive_pair(below_max_14);
-                    float128 p_9 = v_f32_mul_x2_b(weight_6, inverse_2, inverse_2);
+                    float128 p_9 = v_f32_mul_x2_b(weight_6, inverse_4, inverse_4);
                     float128 p_10;
                     p_10.v1 = 0.0f;
                     p_10.v2 = 0.0f;
@@ -1168,10 +1124,10 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_12_v2 = v_i32_cmp_leq_b(lane.v2, q + 2 - k);
                     bool64 p_13_v1 = p_11_v1 & p_12_v1;
                     bool64 p_13_v2 = p_11_v2 & p_12_v2;
-                    float128 t_87 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_15 = v_f32_sub_x2_b(t_87, largest_6, largest_6);
+                    float128 t_54 = v_f32_mul_x2_b(s_dot_15, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_15 = v_f32_sub_x2_b(t_54, largest_9, largest_9);
                     float128 weight_7 = exp_nonpositive_pair(below_max_15);
-                    float128 p_14 = v_f32_mul_x2_b(weight_7, inverse_3, inverse_3);
+                    float128 p_14 = v_f32_mul_x2_b(weight_7, inverse_6, inverse_6);
                     float128 p_15;
                     p_15.v1 = 0.0f;
                     p_15.v2 = 0.0f;
@@ -1183,10 +1139,10 @@ void main(tensor snk, tensor S_dot, tensor P, float rsqrt_D, int N, int W)
                     bool64 p_17_v2 = v_i32_cmp_leq_b(lane.v2, q + 3 - k);
                     bool64 p_18_v1 = p_16_v1 & p_17_v1;
                     bool64 p_18_v2 = p_16_v2 & p_17_v2;
-                    float128 t_88 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
-                    float128 below_max_16 = v_f32_sub_x2_b(t_88, largest_8, largest_8);
+                    float128 t_55 = v_f32_mul_x2_b(s_dot_16, rsqrt_D_v, rsqrt_D_v);
+                    float128 below_max_16 = v_f32_sub_x2_b(t_55, largest_12, largest_12);
                     float128 weight_8 = exp_nonpositive_pair(below_max_16);
-                    float128 p_19 = v_f32_mul_x2_b(weight_8, inverse_4, inverse_4);
+                    float128 p_19 = v_f32_mul_x2_b(weight_8, inverse_8, inverse_8);
                     float128 p_20;
                     p_20.v1 = 0.0f;
                     p_20.v2 = 0.0f;
