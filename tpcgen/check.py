@@ -68,7 +68,8 @@ def check(
         runs = list(_runs(artifact, cases))
         for n, (variant, case, family) in enumerate(runs, start=1):
             progress(f"checking {variant.dtype} {case.name} {family} ({n} of {len(runs)})")
-            outcomes += _check_one(executor, variant, case, family, reports, eager)
+            saving = _saving(artifact, variant)
+            outcomes += _check_one(executor, variant, saving, case, family, reports, eager)
     for guid in {guid for guid, _ in reports} - {guid for guid, report in reports if not report.ok}:
         mark_passed(fingerprint(guid, folder))
     padded, dropped = sum(r.padded_reads for _, r in reports), sum(r.dropped_writes for _, r in reports)
@@ -99,6 +100,7 @@ def _fits_memory(program: ir.Program, case: Case) -> None:
 def _check_one(
     executor: Executor,
     variant: Variant,
+    saving: ir.Program | None,
     case: Case,
     family: Family,
     reports: list[tuple[str, RunReport]],
@@ -108,6 +110,8 @@ def _check_one(
     binding = bind(program, case.values)
     rng = np.random.default_rng([SEED, *family.encode(), *(_bits(v) for v in binding.values.values())])
     inputs = draw(program, binding, rng, family)
+    if saving is not None:
+        inputs |= _saved(saving, program, binding, inputs)
     guids = {k.stage.name: k.glue.guid for k in variant.kernels}
     try:
         results = executor.run(
@@ -129,6 +133,22 @@ def _check_one(
             continue
         verdict = judge(results[name], truth[name], device[name])
         yield Outcome(*where, verdict.error, verdict.device_error, reference, verdict.reason)
+
+
+def _saving(artifact: Artifact, variant: Variant) -> ir.Program | None:
+    """The forward that keeps what a backward takes."""
+    if not artifact.saved or variant.op in (artifact.name, f"{artifact.name}_saving"):
+        return None
+    alike = (v for v in artifact.variants if v.dtype == variant.dtype)
+    return next(v.plan.program for v in alike if v.op == f"{artifact.name}_saving")
+
+
+def _saved(saving: ir.Program, program: ir.Program, binding: Binding, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """What the forward keeps at these inputs: no other values go with them."""
+    attributes = {a.name: binding.values[a.name] for a in program.attributes}
+    found = run(saving, {t.name: inputs[t.name] for t in saving.inputs}, attributes)
+    own = {t.name: t.dtype.numpy for t in program.inputs}
+    return {name: value.astype(own[name]) for name, value in found.items() if name in own}
 
 
 def _bits(value: float) -> int:

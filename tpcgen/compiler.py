@@ -17,16 +17,19 @@ from tpcgen.kernel.ir import Kernel
 from tpcgen.kernel.lower import lower
 from tpcgen.kernel.tpc_c import render
 from tpcgen.machine import Machine, machines
+from tpcgen.partition import keep
 from tpcgen.partition.balance import Balanced, balance
 from tpcgen.partition.cards import Cards, own_sizes
 from tpcgen.partition.choose import Choice
 from tpcgen.partition.plan import TpcStage
 from tpcgen.partition.price import PlanPrice
-from tpcgen.partition.tune import tune
+from tpcgen.partition.tune import Tuned, tune
 from tpcgen.program import Module, load, sizes
 from tpcgen.program.hints import did_you_mean
 from tpcgen.program.ir import Program
+from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.vjp import vjp
+from tpcgen.rewrite.vjp.save import Saving, kept_by_pin, saving
 from tpcgen.version import VERSION
 
 Values = Mapping[str, int | float]
@@ -120,14 +123,21 @@ def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[st
     wanted = next((v for v in module.vjps if v.op == op), None)
     backward = [(dtype, vjp(p, wanted.inputs, wanted.span)) for dtype, p in programs] if wanted is not None else []
     tuned = [c.values for c in (cases[: len(options.binds)] or cases)]
+    machine = known[options.target]
+
+    def tuned_for(program: Program) -> tuple[Tuned, ...]:
+        bound = [sizes.bind(program, v) for v in tuned]
+        return tune(program, options.target, bound, cost=stage_cost, known=known)
+
+    made: list[_Planned] = [_Planned("fwd", dtype, tuned_for(p)) for dtype, p in programs]
+    gradients = [_Planned("bwd", dtype, tuned_for(p)) for dtype, p in backward]
+    savings = [saving(p, g) for (_, p), (_, g) in zip(programs, backward, strict=bool(backward))]
+    kept, gradients, saved = _kept(made, gradients, savings, machine, tuned_for, programs[0][1])
     choices: list[tuple[Choice, ...]] = []
     kernels: list[tuple[Kernel, ...]] = []
     variants: list[Variant] = []
-    for dtype, program in (*programs, *backward):
-        direction = "fwd" if program.name == op else "bwd"
-        for chosen in tune(
-            program, options.target, [sizes.bind(program, v) for v in tuned], cost=stage_cost, known=known
-        ):
+    for direction, dtype, plans in ((x.direction, x.dtype, x.plans) for x in (*made, *kept, *gradients)):
+        for chosen in plans:
             stages = [stage for stage in chosen.plan.stages if isinstance(stage, TpcStage)]
             lowered = [compile_stage(stage, op, dtype, device, direction) for stage in stages]
             choices.append(chosen.choices)
@@ -136,9 +146,74 @@ def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[st
             predicted = tuple(_predicted(choice.price) for choice in chosen.choices)
             variants.append(Variant(dtype, chosen.plan, texts, predicted, tuple(b.values for b in chosen.bindings)))
     wrt = wanted.inputs if wanted is not None else ()
-    artifact = Artifact(op, device.target, options.prefix, file_label(str(path)), VERSION, tuple(variants), wrt)
+    artifact = Artifact(
+        op,
+        device.target,
+        options.prefix,
+        file_label(str(path)),
+        VERSION,
+        tuple(variants),
+        wrt,
+        saved,
+        tuple(backward) if saved else (),
+    )
     specs = {file_label(file): Path(file) for file in module.sources}
     return CompiledOp(artifact, cases, tuple(choices), tuple(kernels), specs)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    direction: Direction
+    dtype: str
+    plans: tuple[Tuned, ...]
+
+    def at(self, binding: Mapping[str, object]) -> Choice:
+        """The choice at sizes and attributes that plans were tuned for."""
+        return next(c for t in self.plans for b, c in zip(t.bindings, t.choices, strict=True) if b.values == binding)
+
+
+def _kept(
+    forward: Sequence[_Planned],
+    gradients: Sequence[_Planned],
+    savings: Sequence[Saving | None],
+    machine: Machine,
+    tuned_for: Callable[[Program], tuple[Tuned, ...]],
+    program: Program,
+) -> tuple[list[_Planned], list[_Planned], tuple[str, ...]]:
+    """Forwards that keep rows for the gradient, where that is worth its price or pinned, the gradients then, and the
+    names of what is kept; the reports of the gradients say what it would take otherwise.
+    """
+    found = [s for s in savings if s is not None]
+    if len(found) < len(gradients) or not found:
+        return [], list(gradients), ()
+    prices: dict[str, list[keep.Kept]] = {}
+    for s, f, g in zip(found, forward, gradients, strict=True):
+        bindings = [b for t in f.plans for b in t.bindings]
+        prices[f.dtype] = [keep.priced(s, f.at(b.values), g.at(b.values), machine, b, stage_cost) for b in bindings]
+    saves = kept_by_pin(program) or keep.is_worth([x for own in prices.values() for x in own])
+    made: list[_Planned] = []
+    planned = list(gradients)
+    if saves:
+        made = [_Planned("sav", f.dtype, tuned_for(s.forward)) for s, f in zip(found, forward, strict=True)]
+        planned = [_Planned("bwd", f.dtype, tuned_for(s.gradient)) for s, f in zip(found, forward, strict=True)]
+    name = "computing rows again" if saves else "saving of rows"
+    told = [_told(g, name, prices[g.dtype], found[0].weights) for g in planned]
+    return made, told, found[0].saved if saves else ()
+
+
+def _told(planned: _Planned, name: str, prices: Sequence[keep.Kept], weights: Sequence[str]) -> _Planned:
+    """With the price of what was not chosen in the report of each choice."""
+    left = iter(prices)
+    plans = [
+        replace(
+            t,
+            choices=tuple(
+                replace(c, refused=(*c.refused, (name, Refused(next(left).text(weights))))) for c in t.choices
+            ),
+        )
+        for t in planned.plans
+    ]
+    return replace(planned, plans=tuple(plans))
 
 
 def balances(

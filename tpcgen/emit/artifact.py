@@ -56,6 +56,9 @@ class Variant:
 class Artifact:
     """`source` is the spec's file name. Of the variants of one op and dtype the last takes all sizes that no other is
     for. The variants of `NAME_vjp`, where there are any, are the backward: gradients of the inputs `wrt`.
+
+    Where the backward takes what a forward keeps for it, `saved`, that forward is `NAME_saving`, and `gradients` are
+    the backward's programs by dtype as functions of the op's inputs and cotangents alone.
     """
 
     name: str
@@ -65,6 +68,8 @@ class Artifact:
     version: str
     variants: tuple[Variant, ...]
     wrt: tuple[str, ...] = ()
+    saved: tuple[str, ...] = ()
+    gradients: tuple[tuple[str, Program], ...] = ()
 
     @property
     def namespace(self) -> str:
@@ -119,10 +124,14 @@ def _device_side(artifact: Artifact, kernels: Sequence[GlueKernel], texts: Mappi
 
 def package(artifact: Artifact) -> torch_package.PackageText:
     """What the importable package is rendered from."""
-    forward = tuple(_composite(own, own[0].dtype) for own in artifact.alike() if own[0].op == artifact.name)
-    backward = tuple(_composite(own, f"bwd_{own[0].dtype}") for own in artifact.alike() if own[0].op != artifact.name)
+    saving_op, alike = f"{artifact.name}_saving", artifact.alike()
+    keeps = bool(artifact.saved)
+    forward = tuple(_composite(own, own[0].dtype) for own in alike if own[0].op == artifact.name)
+    saving = tuple(_composite(own, f"sav_{own[0].dtype}") for own in alike if keeps and own[0].op == saving_op)
+    others = [own for own in alike if own[0].op != artifact.name and not (keeps and own[0].op == saving_op)]
+    backward = tuple(_composite(own, f"bwd_{own[0].dtype}") for own in others)
     return torch_package.PackageText(
-        artifact.name, artifact.namespace, artifact.source, forward, backward, artifact.wrt
+        artifact.name, artifact.namespace, artifact.source, forward, backward, artifact.wrt, saving
     )
 
 
@@ -139,8 +148,14 @@ def _composite(alike: Sequence[Variant], suffix: str) -> torch_package.Variant:
 
 def _reference(artifact: Artifact) -> str:
     """What each composite op computes, as ops of those names in a spec that needs no other."""
-    alike = (own[0] for own in artifact.alike())
-    return "\n".join(text.program(replace(v.plan.program, name=f"{v.op}_{v.dtype}")) for v in alike)
+    whole = dict(artifact.gradients)
+    programs: list[Program] = []
+    for variant in (own[0] for own in artifact.alike()):
+        program = variant.plan.program
+        if variant.dtype in whole and whole[variant.dtype].name == variant.op:
+            program = whole[variant.dtype]
+        programs.append(replace(program, name=f"{variant.op}_{variant.dtype}"))
+    return "\n".join(map(text.program, programs))
 
 
 def _smallest(artifact: Artifact) -> Mapping[str, int | float] | None:

@@ -7,7 +7,8 @@ from typing import Literal
 
 from tpcgen.diagnostics import NOWHERE, Diagnostic, DiagnosticError
 
-Direction = Literal["fwd", "bwd"]
+Direction = Literal["fwd", "sav", "bwd"]
+"""Of an op, of an op that keeps more than its outputs for the gradient, of the gradient."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
@@ -29,7 +30,7 @@ def comment(text: str) -> str:
 
 
 def guid(prefix: str, op: str, stage: str, dtype: str, direction: Direction = "fwd") -> str:
-    """PREFIX_OP_STAGE_fwd_DTYPE or _bwd_ (decisions.md 6).
+    """PREFIX_OP_STAGE_fwd_DTYPE, _sav_ or _bwd_ (decisions.md 6).
 
     DiagnosticError: E510 when it has more than 63 characters, E511 when the prefix is not in lower case.
     """

@@ -22,6 +22,7 @@ _FORMS = {
     "fuse": "fuse INDEX LENGTH|whole;",
     "place": "place TENSOR mme|tpc;",
     "lane": "lane TENSOR INDEX;",
+    "save": "save TENSOR rows|nothing;",
 }
 
 
@@ -54,7 +55,7 @@ def _right(entry: ast.ScheduleEntry, scope: OpScope) -> bool:
         scope.found.error("E236", f"{entry.verb} takes two words, {len(entry.words)} given", entry.span, form)
         return False
     subject, value = entry.words
-    kind = Kind.TENSOR if entry.verb in ("place", "lane") else Kind.INDEX
+    kind = Kind.TENSOR if entry.verb in ("place", "lane", "save") else Kind.INDEX
     if scope.kind_of(subject) is not kind:
         hint = did_you_mean(subject, scope.named(kind)) or form
         place = scope.places.word(entry.span, subject)
@@ -65,6 +66,8 @@ def _right(entry: ast.ScheduleEntry, scope: OpScope) -> bool:
         return _engine(subject, value, place, scope)
     if entry.verb == "lane":
         return _index(value, place, scope)
+    if entry.verb == "save":
+        return _saved(value, place, scope)
     if value == "whole":
         return True
     if entry.verb in _ONLY_WORDS:
@@ -80,6 +83,13 @@ def _only_word(verb: str, value: str, place: Span, scope: OpScope) -> bool:
     if value != word:
         scope.found.error("E236", f"{verb} takes {word} or whole, not {value}", place, _FORMS[verb])
     return value == word
+
+
+def _saved(value: str, place: Span, scope: OpScope) -> bool:
+    known = ("rows", "nothing")
+    if value not in known:
+        scope.found.error("E236", f"save takes {' or '.join(known)}, not {value}", place, _FORMS["save"])
+    return value in known
 
 
 def _index(value: str, place: Span, scope: OpScope) -> bool:

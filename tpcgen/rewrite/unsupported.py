@@ -53,8 +53,8 @@ def _pin(pin: ir.Pin, defined: Mapping[str, ir.Equation], program: ir.Program, f
             if engine == "mme" and not multiplies:
                 hint = "the MME runs sums of products of two tensors only"
                 found.error("E410", f"{name} has no contraction, so nothing of it runs on the MME", pin.span, hint)
-        case "lane" | "tile" | "chunk" | "steps" | "merge" | "sums" | "fuse", _:
-            return  # whether a plan can keep it shows when there are plans
+        case "lane" | "tile" | "chunk" | "steps" | "merge" | "sums" | "fuse" | "save", _:
+            return  # whether a plan can keep it shows when there are plans, or gradients
         case _:
             found.error("E410", f"`{pin.verb}` is not lowered yet: the compiler chooses it alone", pin.span)
 

@@ -75,13 +75,24 @@ def axis_blocks(x: torch.Tensor, axis: int, start: int, count: int, step: int, l
     return whole.unfold(axis, length, step).movedim(-1, axis + 1)
 
 
-def differentiable(op: Any, backward: Any, *, tensors: int, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> None:
-    """Make `backward` the gradient of the custom op `op`: it takes the `tensors` inputs of `op`, the cotangents of its
-    real `outputs`, then its attributes, and returns a gradient for each input of `wrt`. Other inputs get none.
+def differentiable(
+    op: Any,
+    backward: Any,
+    *,
+    tensors: int,
+    wrt: tuple[int, ...],
+    outputs: tuple[int, ...],
+    saved: tuple[int, ...] = (),
+) -> None:
+    """Make `backward` the gradient of the custom op `op`: it takes the `tensors` inputs of `op`, its outputs `saved`,
+    the cotangents of its real `outputs`, then its attributes, and returns a gradient for each input of `wrt`. Other
+    inputs get none, nor do the outputs `saved` have one.
     """
 
-    def keep(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
-        ctx.save_for_backward(*inputs[:tensors])
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        kept = [output[i] for i in saved]
+        ctx.mark_non_differentiable(*kept)
+        ctx.save_for_backward(*inputs[:tensors], *kept)
         ctx.attributes = inputs[tensors:]
 
     def run(ctx: Any, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
