@@ -136,15 +136,17 @@ def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[st
     choices: list[tuple[Choice, ...]] = []
     kernels: list[tuple[Kernel, ...]] = []
     variants: list[Variant] = []
-    for direction, dtype, plans in ((x.direction, x.dtype, x.plans) for x in (*made, *kept, *gradients)):
-        for chosen in plans:
+    for planned in (*made, *kept, *gradients):
+        for chosen in planned.plans:
             stages = [stage for stage in chosen.plan.stages if isinstance(stage, TpcStage)]
-            lowered = [compile_stage(stage, op, dtype, device, direction) for stage in stages]
+            lowered = [compile_stage(stage, op, planned.dtype, device, planned.direction) for stage in stages]
             choices.append(chosen.choices)
             kernels.append(tuple(kernel for kernel, _ in lowered))
             texts = tuple(text for _, text in lowered)
             predicted = tuple(_predicted(choice.price) for choice in chosen.choices)
-            variants.append(Variant(dtype, chosen.plan, texts, predicted, tuple(b.values for b in chosen.bindings)))
+            variants.append(
+                Variant(planned.dtype, chosen.plan, texts, predicted, tuple(b.values for b in chosen.bindings))
+            )
     wrt = wanted.inputs if wanted is not None else ()
     artifact = Artifact(
         op,

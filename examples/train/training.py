@@ -181,7 +181,7 @@ def predictions(attention: Attention, kinds: Sequence[str]) -> str:
 
 
 def predicted(attention: Attention, kind: str, device: str, dtype: str) -> tuple[float, float]:
-    """Seconds of the forward and the backward operator by the plans that the compiler chooses at those sizes."""
+    """Seconds of the forward and the backward operator by the plans of those sizes, where the forward keeps nothing."""
     module = load(HERE / f"{kind}.dsl")
     forward = module.program(f"{kind}_{attention.mask}", T=dtype)
     wanted = next(v for v in module.vjps if v.op == forward.name)
