@@ -15,10 +15,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from pathlib import Path
 
 from assembled import Passed, Totals, UnmatchedError, assembly, totals
+from products import shares
 
 from tpcgen.kernel.cycles import loop_bundles, stage_cost
 from tpcgen.kernel.ir import Kernel
@@ -34,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SPECS = ROOT / "benchmarks" / "kernels"
 PAGE = ROOT / "docs" / "kernels.md"
 BEGIN, END = "<!-- table: benchmarks/kernels.py -->\n", "<!-- end of table -->\n"
+BEGIN_SHARES = "<!-- shares: benchmarks/kernels.py -->\n"
 CYCLES_PER_ACCESS = 4
 """Of a global vector access (tpcgen/machine/tpc.py)."""
 
@@ -90,6 +93,12 @@ ROWS = (
     Row("outer products f32", "outer_products", {**_STATES, "L": 64}, "BCLDE", "64 MACs", 1.25, None, "f32"),
     Row("outer products bf16", "outer_products", {**_STATES, "L": 64}, "BCLDE", "128 MACs", 1.25, None, "bf16"),
 )  # fmt: skip
+_WINDOW = {"B": 1, "H": 1, "N": 4096, "D": 64, "E": 64, "W": 256}
+WINDOWS = tuple(
+    Row(f"windowed attention W=256 D=64, {dtype}", "windowed", _WINDOW, "", f"{lanes} MACs", None, None, dtype)
+    for dtype, lanes in (("bf16", 128), ("f32", 64))
+)
+"""Attention as one kernel; what counts is which share of its bundles multiplies."""
 
 
 @dataclass(frozen=True)
@@ -118,15 +127,14 @@ def measure(compiler: tpc_clang.TpcClang, rows: Sequence[Row], folder: Path) -> 
         yield Measured(row, kernel, found, units, _by_hand(compiler, row, folder))
 
 
-def kernel_of(row: Row) -> tuple[Kernel, Mapping[str, int | float]]:
-    """Of the plan that is compiled for gaudi2 at the row's sizes, with these and the attributes."""
+def kernel_of(row: Row, target: str = "gaudi2") -> tuple[Kernel, Mapping[str, int | float]]:
+    """Of the plan that is compiled at the row's sizes, with these and the attributes."""
     (module,) = (m for m in map(load, map(str, sorted(SPECS.glob("*.dsl")))) if row.op in m.ops)
     program = module.program(row.op, **({} if row.dtype is None else {"T": row.dtype}))
     binding = bind(program, row.sizes)
-    plan = choose(program, "gaudi2", binding, cost=stage_cost).plan
-    (stage,) = plan.stages
-    assert isinstance(stage, TpcStage)
-    return lower(stage, target="gaudi2", name=row.op), binding.values
+    plan = choose(program, target, binding, cost=stage_cost).plan
+    (stage,) = (s for s in plan.stages if isinstance(s, TpcStage))
+    return lower(stage, target=target, name=row.op), binding.values
 
 
 def _by_hand(compiler: tpc_clang.TpcClang, row: Row, folder: Path) -> float | None:
@@ -167,6 +175,21 @@ def _loop(m: Measured, passed: Passed) -> str:
     return f"| {m.row.name} | {passed.iterations:.0f} | {made.words} | {made.idle} | {bound:.0f} | {predicted:.0f} |"
 
 
+def share_table(compiler: tpc_clang.TpcClang, rows: Sequence[Row], folder: Path) -> Iterator[str]:
+    yield "| kernel | target | bundles | innermost loops | complete tiles | whole kernel | useful of executed MACs |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+    for row, target in product(rows, ("gaudi2", "gaudi")):
+        kernel, values = kernel_of(row, target)
+        (tile,) = (a.rows for a in kernel.arrays if a.name == "scores")
+        text = assembly(compiler, kernel, folder)
+        n, w, columns = row.sizes["N"], row.sizes["W"], row.sizes["D"] + row.sizes["E"]
+        visited = sum(min(q + 1, w) for q in range(n)) * columns // int(row.unit.split()[0])
+        found = shares(kernel, text, values, (row.sizes["D"], tile), visited)
+        bundles = totals(kernel, text, values).bundles
+        percent = [f"{x:.0%}" for x in (found.innermost, found.tiles, found.whole, found.useful)]
+        yield f"| {' | '.join([row.name, target, f'{bundles:,.0f}', *percent])} |"
+
+
 def main(arguments: Sequence[str]) -> int:
     compiler = tpc_clang.find()
     if compiler is None:
@@ -175,12 +198,17 @@ def main(arguments: Sequence[str]) -> int:
     wanted = [row for row in ROWS if not arguments or any(a in row.name for a in arguments)]
     with tempfile.TemporaryDirectory() as folder:
         found = list(measure(compiler, wanted, Path(folder)))
+        windows = [row for row in WINDOWS if not arguments or any(a in row.name for a in arguments)]
+        parts = "\n".join(share_table(compiler, windows, Path(folder))) + "\n" if windows else ""
     text = "\n".join([*table(found), "", "Loops without loops inside:", "", *loop_table(found)]) + "\n"
     if arguments:
-        print(text, end="")
+        print(text if found else "", parts, sep="\n", end="")
         return 0
+    page = PAGE.read_text()
+    before, rest = page.split(BEGIN_SHARES)
+    PAGE.write_text(f"{before}{BEGIN_SHARES}\n{compiler.version}, -O2.\n\n{parts}\n{END}{rest.split(END, 1)[1]}")
     before, rest = PAGE.read_text().split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{compiler.version}, -O2, gaudi2.\n\n{text}\n{END}{rest.split(END)[1]}")
+    PAGE.write_text(f"{before}{BEGIN}\n{compiler.version}, -O2, gaudi2.\n\n{text}\n{END}{rest.split(END, 1)[1]}")
     return 0
 
 

@@ -21,7 +21,7 @@ WINDOW = """op window(Q: {t}[B, H, N, D], K: {t}[B, G, N, D], V: {t}[B, G, N, E]
     S[b,h,q,k] = rsqrt(D) * sum[d](Q[b,h,q,d] * K[b, h // R, k, d])
     P[b,h,q,k] = softmax[k where q - W < k <= q](S[b,h,q,k])
     O[b,h,q,e] = sum[k](P[b,h,q,k] * V[b, h // R, k, e])
-    schedule {{ fuse k 48; }}
+    schedule {{ fuse k 72; }}
 }}"""
 LOGITS = """op logits(Q: {t}[H, M, D], K: {t}[H, N, D], V: {t}[H, N, E], bias: {t}[M, N], slope: f32[H], snk: f32[H],
     W: int = 9) -> O: {t}[H, M, E]
@@ -75,7 +75,7 @@ def test_one_kernel_computes_what_the_interpreter_does(built: Callable[[str], li
     for b in built(name):
         (stage,) = (s for s in b.variant.plan.stages if isinstance(s, TpcStage) and s.tile)
         assert not any(isinstance(s, MmeStage) for s in b.variant.plan.stages)
-        assert stage.tile == (24 if name.startswith("logits") else 48)
+        assert stage.tile == (24 if name.startswith("logits") else 72)
     program = built(name)[0].variant.plan.program
     wrong: list[str] = []
     for values in SIZES[name.partition("_")[0]]:

@@ -23,6 +23,10 @@ SIZES = {
         {"B": 1, "H": 1, "N": 1, "M": 1, "D": 2, "E": 1, "C": 1},
         {"B": 1, "H": 5, "N": 65, "M": 41, "D": 160, "E": 7, "C": 2},
     ],
+    "windows": [
+        {"B": 1, "H": 2, "N": 129, "D": 9, "E": 65, "W": 50},
+        {"B": 1, "H": 1, "N": 1, "D": 1, "E": 1},
+    ],
     "contractions": [
         {"M": 7, "N": 129, "K": 65, "B": 2, "C": 3, "L": 33, "D": 17, "E": 63},
         {"M": 1, "N": 1, "K": 1, "B": 1, "C": 1, "L": 1, "D": 1, "E": 1},
@@ -43,7 +47,8 @@ def test_every_kernel_computes_its_equations(name: str, tmp_path: Path) -> None:
         built = build(programs, tmp_path, session, targets=targets)
         for label, program in programs.items():
             for values, family in product(SIZES[name], ("normal", "large")):
-                used = {s: v for s, v in values.items() if s in program.sizes}
+                names = {*program.sizes, *(a.name for a in program.attributes)}
+                used = {s: v for s, v in values.items() if s in names}
                 inputs = drawn(program, used, family)
                 assert not failures(judged(built[label], used, inputs, f"{label} {used} {family}"))
 
@@ -51,8 +56,9 @@ def test_every_kernel_computes_its_equations(name: str, tmp_path: Path) -> None:
 def test_every_kernel_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     kernels = importlib.import_module("kernels")
-    assert {row.op for row in kernels.ROWS} == {op for module in MODULES.values() for op in module.ops}
-    for row in kernels.ROWS:
+    rows = (*kernels.ROWS, *kernels.WINDOWS)
+    assert {row.op for row in rows} == {op for module in MODULES.values() for op in module.ops}
+    for row in rows:
         (module,) = (m for m in MODULES.values() if row.op in m.ops)
         program = module.program(row.op, **({} if row.dtype is None else {"T": row.dtype}))
         bind(program, row.sizes)

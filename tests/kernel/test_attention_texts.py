@@ -20,7 +20,7 @@ WINDOW = """op window(Q: {t}[B, H, N, D], K: {t}[B, H, N, D], V: {t}[B, H, N, E]
     S[b,h,q,k] = rsqrt(D) * sum[d](Q[b,h,q,d] * K[b,h,k,d])
     P[b,h,q,k] = softmax[k where q - W < k <= q](S[b,h,q,k])
     O[b,h,q,e] = sum[k](P[b,h,q,k] * V[b,h,k,e])
-    schedule {{ fuse k 48; }}
+    schedule {{ fuse k 72; }}
 }}"""
 
 
@@ -37,18 +37,23 @@ def test_window(dtype: str, target: str, golden: Callable[..., None]) -> None:
     golden(render(kernel), "c")
 
 
-@pytest.mark.parametrize("dtype", ["f32", "bf16"])
-def test_a_vector_of_queries_or_weights_is_multiplied_by_eight_elements(dtype: str) -> None:
-    """And nothing else is multiplied or tested there: a domain only where the band begins and ends."""
+@pytest.mark.parametrize(
+    ("dtype", "operation", "tiles"),
+    [("bf16", "bmac", [(12, 4), (12, 1), (8, 8), (8, 1)]), ("f32", "mac_by_parts", [(8, 2), (8, 1), (8, 2), (8, 1)])],
+)
+def test_a_vector_of_queries_or_weights_is_multiplied_by_as_many_elements(
+    dtype: str, operation: str, tiles: list[tuple[int, int]]
+) -> None:
+    """`tiles`: elements and terms of an iteration. Nothing else is multiplied or tested there: a domain only where the
+    band begins and ends.
+    """
     kernel = lowered(dtype, "gaudi2")
     inner = [s for s in walk(kernel.body) if isinstance(s, Loop) and not any(isinstance(x, Loop) for x in s.body)]
     products = [s for s in inner if any(isinstance(x, Broadcast) for x in s.body)]
-    name = "mac_by_parts" if dtype == "f32" else "bmac"
-    depth = 2 if dtype == "f32" else 4
-    assert [loop.step for loop in products] == [depth, 1, depth, 1]
-    for loop in products:
-        operations = [x for x in loop.body if isinstance(x, VectorOp)]
-        assert [x.op for x in operations] == [name] * 8 * loop.step
-        assert sum(isinstance(x, Broadcast) for x in loop.body) == 8 * loop.step
+    for loop, (elements, terms) in zip(products, tiles, strict=True):
+        operations = [x.op for x in loop.body if isinstance(x, VectorOp)]
+        assert loop.step == terms
+        assert operations == [operation] * elements * terms
+        assert sum(isinstance(x, Broadcast) for x in loop.body) == elements * terms
     tested = [s for s in inner if any(isinstance(x, VectorOp) and x.pred is not None for x in s.body)]
     assert len(tested) == 3

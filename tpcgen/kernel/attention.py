@@ -2,11 +2,11 @@
 
 The lanes are 128 queries. Their member of the index space goes through the keys of the band, `stage.tile` at a time:
 
-    scores    tiles of `KEYS` keys: each loaded vector of queries is multiplied by an element of every key
+    scores    a tile of keys at once: each loaded vector of queries is multiplied by an element of every key
     domain    scores that a query does not visit become -inf, where the band begins and ends
     maximum   of the row so far, and by what sums of earlier tiles shrink with it
     weights   exp(score - maximum), in the place of the scores, and their sum
-    values    tiles of `COLUMNS` columns: each vector of weights is multiplied by an element of every column
+    values    a tile of columns at once: each vector of weights is multiplied by an element of every column
 
 A row divides by its sum at the end. Sums over keys are sums of tiles: rounding grows with their number, not with that
 of the keys. Where local memory lacks the room for all columns, members share them and compute their weights anew.
@@ -15,7 +15,7 @@ of the keys. Where local memory lacks the room for all columns, members share th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tpcgen.kernel.bounds import bounds, direction, integer, plus, smallest
 from tpcgen.kernel.errors import not_lowered
@@ -53,21 +53,31 @@ from tpcgen.rewrite.attention import attention_in
 from tpcgen.rewrite.edit import conjunction, names_in_use
 from tpcgen.rewrite.outcome import Refused
 
-KEYS, COLUMNS = 8, 8
-"""Sums of a tile: pairs of registers, 16 of the 40. With 12 the open compiler gives up on three of the four kernels of
-f32 and bf16 for gaudi and gaudi2 ("Too many vector spills").
-"""
-DEPTH, DEPTH_F32 = 4, 2
-"""Terms of a tile's sums per iteration; with more in f32, whose vectors are pairs, the same happens."""
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """`keys` and `columns`: sums of a tile, pairs of registers. `depth`: terms of a sum of products with keys per
+    iteration, `value_depth` with values.
+    """
+
+    keys: int
+    columns: int
+    depth: int
+    value_depth: int
+
+
+TILINGS = {DType.BF16: Tiling(12, 8, 4, 8), DType.F32: Tiling(8, 8, 2, 2)}
+"""What the open compiler has registers for: with more it spills, and soon gives up ("Too many vector spills")."""
 UNROLL = 4
 """Keys in flight where each is on its own."""
 SPARE_VECTORS = 2
 """Of local memory, for registers that the compiler puts there."""
 _LOWEST = -3.4028234663852886e38
 """Below it there is no finite score: what a row's maximum starts from."""
-_FIRST, _STOP = "@first", "@stop"
-_LEFT, _RIGHT = "@left", "@right"
-"""Keys of a tile and columns of a member, as indices of a point."""
+_FIRST, _STOP, _KEYS = "@first", "@stop", "@keys"
+"""Of the keys of a tile, as indices of a point: the first one, the one behind the last, how many."""
+_LEFT, _COUNT = "@left", "@count"
+"""The first column of a member, how many it has."""
 _SCORE, _MAX, _SUM = "@score", "@max", "@sum"
 """What a member knows of a score or a row, read like a tensor."""
 
@@ -86,12 +96,18 @@ class _Lowering:
         self.target, self.name = target, stage.name
         check_tensors(self.program)
         self.wide = found.vector.dtype is DType.F32
+        self.tiling = TILINGS[found.vector.dtype]
         self.shape = self._shape(stage.lane)
         self.scopes = Scopes()
         self.integers = Integers(self.shape, self.scopes)
         self.values = Values(self.shape, self.scopes, self.integers, target)
         self.values.held = self._held
         self.registers: dict[str, Reg] = {}
+        self.names = names_in_use(self.program)
+        self.row = self.names.fresh("row")
+        """Index of an element of an array in loops over it: counted from 0, as loops with other bounds keep an address
+        in a register for each access.
+        """
         self._arrays()
         self._logits()
 
@@ -118,7 +134,7 @@ class _Lowering:
         )
         self.scores = LocalArray("scores", self.tile, parts, integer(self.tile))
         left = LOCAL_VECTORS // parts - self.tile - 3 - SPARE_VECTORS // parts
-        rows = left // COLUMNS * COLUMNS
+        rows = left // self.tiling.columns * self.tiling.columns
         self.totals = LocalArray("totals", rows, parts, integer(rows))
 
     def _logits(self) -> None:
@@ -164,7 +180,12 @@ class _Lowering:
 
     def _place(self, env: Env) -> Expr:
         """Of a key in its tile."""
-        return plus(env[self.attention.key].value, Unary("-", env[_FIRST].value))
+        return env[self.row].value if self.row in env else _difference(env[self.attention.key].value, env[_FIRST].value)
+
+    def _with_key(self, point: Env) -> Env:
+        """The key of a row of the scores."""
+        row = point[self.row]
+        return {**point, self.attention.key: Bound(plus(point[_FIRST].value, row.value), row.level)}
 
     def _register(self, hint: str) -> Reg:
         return self.scopes.register(hint, VType.F32, self.shape.lanes.parts)
@@ -179,15 +200,16 @@ class _Lowering:
         columns = self._columns()
         left = Index(columns.name)
         high = self.integers.scalar(self.shape.ranges[self.attention.column].high, {})
-        right = self.integers.let("columns_end", smallest([plus(left, columns.step), high]))
+        count = self.integers.let("columns_here", smallest([integer(columns.step), _difference(high, left)]))
         rows = {i: Bound(Index(i), 1) for i in self.shape.rows}
-        point: Env = {**rows, _LEFT: Bound(left, 1), _RIGHT: Bound(right, 1)}
+        point: Env = {**rows, _LEFT: Bound(left, 1), _COUNT: Bound(count, 1)}
         self._start(point)
         begin, end = self._band(point)
         level = self.scopes.open()
         first = Index(self.scopes.unique("tile"))
-        stop = self.integers.let("stop", smallest([plus(first, self.tile), end]))
-        self._tile({**point, _FIRST: Bound(first, level), _STOP: Bound(stop, level)})
+        count = self.integers.let("keys_here", smallest([integer(self.tile), _difference(end, first)]))
+        within = {_FIRST: Bound(first, level), _STOP: Bound(plus(first, count), level), _KEYS: Bound(count, level)}
+        self._tile({**point, **within})
         self.scopes.append(1, Loop(first.name, begin, end, self.tile, self.scopes.close()))
         self._finish(point)
         output = self.shape.outputs[0]
@@ -213,7 +235,7 @@ class _Lowering:
         if len(self.shape.rows) == MAX_AXES:
             message = f"{MAX_AXES} indices of rows, an index space has as many dims and the columns take one"
             raise not_lowered("E423", message, self.attention.values.span)
-        return IndexDim(names_in_use(self.program).fresh("columns"), extent, step)
+        return IndexDim(self.names.fresh("columns"), extent, step)
 
     def _band(self, point: Env) -> tuple[Expr, Expr]:
         """Keys from the first to behind the last one that a query of the member visits."""
@@ -242,11 +264,20 @@ class _Lowering:
         self.scopes.append(level, LocalStore(self.row_max, integer(0), largest))
         self.scopes.append(level, LocalStore(self.row_sum, integer(0), total))
         zero = self.values.register(Imm(0.0), 0)
-        column = Index(self.scopes.unique(self.attention.column))
-        left, right = point[_LEFT].value, point[_RIGHT].value
-        row, wide = plus(column, Unary("-", left)), self._full(zero)
-        stores = tuple(LocalStore(self.totals, plus(row, n), wide) for n in range(COLUMNS))
-        self.scopes.append(level, Loop(column.name, left, right, COLUMNS, stores))
+        wide = self._full(zero)
+
+        def clear(row: Expr) -> None:
+            for n in range(self.tiling.columns):
+                self.scopes.append(self.scopes.level, LocalStore(self.totals, plus(row, n), wide))
+
+        self._loop("row", integer(0), point[_COUNT].value, self.tiling.columns, clear)
+
+    def _loop(self, hint: str, low: Expr, high: Expr, step: int, body: Callable[[Expr], None]) -> None:
+        """In the innermost open block."""
+        level = self.scopes.open()
+        var = self.scopes.unique(hint)
+        body(Index(var))
+        self.scopes.append(level - 1, Loop(var, low, high, step, self.scopes.close()))
 
     def _full(self, value: Operand) -> Reg:
         """A register of all lanes."""
@@ -266,7 +297,8 @@ class _Lowering:
 
     def _tile(self, point: Env) -> None:
         key = self.attention.key
-        within = {**self.shape.ranges, key: IndexRange(key, Index(_FIRST), Index(_STOP))}
+        rows = IndexRange(self.row, integer(0), Index(_KEYS))
+        within = {**self.shape.ranges, key: IndexRange(key, Index(_FIRST), Index(_STOP)), self.row: rows}
         self.loops = Loops(replace(self.shape, ranges=within), self.scopes, self.integers)
         self._note(f"{self.attention.scores.target}, a tile of keys", self.attention.scores.value)
         self._products(point)
@@ -278,22 +310,30 @@ class _Lowering:
         self._products_with_values(point)
 
     def _products(self, point: Env) -> None:
-        """Of each key with the queries, `KEYS` keys at once; beyond the last key, that one again."""
+        """Of each key with the queries, some keys at once; beyond the last key, that one again."""
         a = self.attention
-        level = self.scopes.open()
-        key = Index(self.scopes.unique(a.key))
         last = plus(self.integers.scalar(self.shape.ranges[a.key].high, point), -1)
-        keys = [key, *(smallest([plus(key, n), last]) for n in range(1, KEYS))]
-        at = [{**point, a.key: Bound(k, level)} for k in keys]
-        sums = self._sums(len(keys), "product")
-        self._contracted(a.depth, point, sums, lambda p: self._vector(a.vector, p), a.element, at)
-        factor = None if self.factor is None else self.values.value(self.factor, point)
-        for n, product in enumerate(sums):
-            value = product if factor is None else self.scopes.emit(level, "mul", (product, factor), "logit")
-            place = self._place({**point, a.key: Bound(plus(key, n), level)})
-            self.scopes.append(level, LocalStore(self.scores, place, value))
-        first, stop = point[_FIRST].value, point[_STOP].value
-        self.scopes.append(level - 1, Loop(key.name, first, stop, KEYS, self.scopes.close()))
+
+        def tile(row: Expr) -> None:
+            level = self.scopes.level
+            key = self.integers.let("key", plus(point[_FIRST].value, row))
+            keys = [key, *(smallest([plus(key, n), last]) for n in range(1, self.tiling.keys))]
+            sums = self._sums(len(keys), "product")
+            at = [{**point, a.key: Bound(k, level)} for k in keys]
+            depth = self.integers.scalar(self.shape.ranges[a.depth].high, point)
+
+            def term(p: Expr) -> Env:
+                return {a.depth: Bound(p, self.scopes.level)}
+
+            self._contracted(
+                depth, self.tiling.depth, term, sums, lambda p: self._vector(a.vector, {**point, **p}), a.element, at
+            )
+            factor = None if self.factor is None else self.values.value(self.factor, point)
+            for n, product in enumerate(sums):
+                value = product if factor is None else self.scopes.emit(level, "mul", (product, factor), "logit")
+                self.scopes.append(level, LocalStore(self.scores, plus(row, n), value))
+
+        self._loop("row", integer(0), point[_KEYS].value, self.tiling.keys, tile)
 
     def _sums(self, count: int, hint: str) -> list[Reg]:
         sums = [self._register(hint) for _ in range(count)]
@@ -303,24 +343,38 @@ class _Lowering:
 
     def _contracted(
         self,
-        along: str,
-        point: Env,
+        terms: Expr,
+        depth: int,
+        term: Callable[[Expr], Env],
         sums: Sequence[Reg],
         vector: Callable[[Env], Reg],
         element: Read,
         at: Sequence[Env],
     ) -> None:
-        """Adds the products of a vector and one element per sum, `along` an index; `at`: the places of the elements."""
+        """Adds products of a vector and one element per sum. `depth` terms per iteration; `term`: what the
+        indices of a point are in a term of a number; `at`: the places of the elements otherwise.
 
-        def body(instances: Instances, _conditions: tuple[Expr, ...]) -> None:
+        The loop over the terms that are left is inside of one that is passed at most once: what it needs costs nothing
+        where nothing is left.
+        """
+        multiply = "mac_by_parts" if self.wide else "bmac"
+
+        def products(number: Expr) -> None:
             level = self.scopes.level
-            for p in instances[0]:
-                x = vector(p)
-                for register, place in zip(sums, at, strict=True):
-                    y = self._element(element, {**place, along: p[along]})
-                    self.scopes.update(level, register, "mac_by_parts" if self.wide else "bmac", (x, y, register))
+            p = term(number)
+            x = vector(p)
+            for register, place in zip(sums, at, strict=True):
+                y = self._element(element, {**place, **p})
+                self.scopes.update(level, register, multiply, (x, y, register))
 
-        self.loops.write(Nest((along,), None, [point], DEPTH_F32 if self.wide else DEPTH, body))
+        def several(first: Expr) -> None:
+            for n in range(depth):
+                products(plus(first, n))
+
+        whole = Binary("*", Binary("//", terms, integer(depth)), integer(depth))
+        end = self.integers.let("whole_end", whole)
+        self._loop("term", integer(0), end, depth, several)
+        self._loop("rest", end, terms, depth, lambda rest: self._loop("term", rest, terms, 1, products))
 
     def _vector(self, read: Read, point: Env) -> Reg:
         """As it is multiplied: bf16 is not widened."""
@@ -367,9 +421,10 @@ class _Lowering:
         def body(instances: Instances, _conditions: tuple[Expr, ...]) -> None:
             for n, p in enumerate(instances[0]):
                 into = chains[n % CHAINS]
-                self.scopes.update(self.scopes.level, into, "max", (into, self.values.value(self._score(), p)))
+                score = self.values.value(self._score(), self._with_key(p))
+                self.scopes.update(self.scopes.level, into, "max", (into, score))
 
-        self.loops.write(Nest((self.attention.key,), None, [point], UNROLL, body))
+        self.loops.write(Nest((self.row,), None, [point], UNROLL, body))
         largest = chains[0]
         for register in chains[1:]:
             self.scopes.update(level, largest, "max", (largest, register))
@@ -396,12 +451,12 @@ class _Lowering:
         def body(instances: Instances, _conditions: tuple[Expr, ...]) -> None:
             inner = self.scopes.level
             for n, p in enumerate(instances[0]):
-                value = self._full(self.values.value(weight, p))
+                value = self._full(self.values.value(weight, self._with_key(p)))
                 self.scopes.update(inner, sums[n % CHAINS], "add", (sums[n % CHAINS], value))
                 stored = value if self.wide else self.scopes.emit(inner, "narrow", (value,), "weight_b")
                 self.scopes.append(inner, LocalStore(self.scores, self._place(p), stored))
 
-        self.loops.write(Nest((self.attention.key,), None, [point], UNROLL, body))
+        self.loops.write(Nest((self.row,), None, [point], UNROLL, body))
         total = sums[0]
         for register in sums[1:]:
             self.scopes.update(level, total, "add", (total, register))
@@ -410,28 +465,38 @@ class _Lowering:
         self.scopes.append(level, LocalStore(self.row_sum, integer(0), now))
 
     def _products_with_values(self, point: Env) -> None:
-        """Of each column with the weights, `COLUMNS` at once; beyond the last column, that one again."""
+        """Of each column with the weights, some at once; beyond the last column, that one again."""
         a = self.attention
-        level = self.scopes.open()
-        column = Index(self.scopes.unique(a.column))
-        left, right = point[_LEFT].value, point[_RIGHT].value
-        columns = [column, *(smallest([plus(column, n), plus(right, -1)]) for n in range(1, COLUMNS))]
-        sums = self._sums(len(columns), "product")
-        at = [{**point, a.column: Bound(c, level)} for c in columns]
-        self._contracted(a.key, point, sums, self._weight, a.value, at)
-        shrink = self._loaded(self.shrink, "shrink")
-        row = plus(column, Unary("-", left))
-        before = [self._loaded(self.totals, "before", plus(row, n)) for n in range(len(sums))]
-        for n, (was, product) in enumerate(zip(before, sums, strict=True)):
-            now = self.scopes.emit(level, "madd", (was, shrink, product), "now")
-            self.scopes.append(level, LocalStore(self.totals, plus(row, n), now))
-        self.scopes.append(level - 1, Loop(column.name, left, right, COLUMNS, self.scopes.close()))
+        left, count, first = point[_LEFT].value, point[_COUNT].value, point[_FIRST].value
+
+        def tile(row: Expr) -> None:
+            level = self.scopes.level
+            column = self.integers.let("column", plus(left, row))
+            columns = [
+                column,
+                *(smallest([plus(column, n), plus(plus(left, count), -1)]) for n in range(1, self.tiling.columns)),
+            ]
+            sums = self._sums(len(columns), "product")
+            at = [{**point, a.column: Bound(c, level)} for c in columns]
+
+            def term(number: Expr) -> Env:
+                inner = self.scopes.level
+                return {self.row: Bound(number, inner), a.key: Bound(plus(first, number), inner)}
+
+            self._contracted(point[_KEYS].value, self.tiling.value_depth, term, sums, self._weight, a.value, at)
+            shrink = self._loaded(self.shrink, "shrink")
+            before = [self._loaded(self.totals, "before", plus(row, n)) for n in range(len(sums))]
+            for n, (was, product) in enumerate(zip(before, sums, strict=True)):
+                now = self.scopes.emit(level, "madd", (was, shrink, product), "now")
+                self.scopes.append(level, LocalStore(self.totals, plus(row, n), now))
+
+        self._loop("row", integer(0), count, self.tiling.columns, tile)
 
     def _weight(self, point: Env) -> Reg:
         kind = VType.F32 if self.wide else VType.BF16
         parts = self.shape.lanes.parts if self.wide else 1
         register = self.scopes.register("weight", kind, parts)
-        self.scopes.append(self.scopes.level, LocalLoad(register, self.scores, self._place(point)))
+        self.scopes.append(self.scopes.level, LocalLoad(register, self.scores, point[self.row].value))
         return register
 
     # --- rows -------------------------------------------------------------------------------------------------------
@@ -444,17 +509,23 @@ class _Lowering:
         self.registers[_SUM] = total
         inverse = self.values.value(Call(RECIP_POSITIVE, (Read(_SUM, (Index(a.query),), DType.F32),)), point)
         inverse = self.scopes.emit(level, "sel_eq", (total, Imm(0.0), Imm(0.0), inverse), "share")
-        own = {**self.shape.ranges, a.column: IndexRange(a.column, Index(_LEFT), Index(_RIGHT))}
+        own = {**self.shape.ranges, self.row: IndexRange(self.row, integer(0), Index(_COUNT))}
         loops = Loops(replace(self.shape, ranges=own), self.scopes, self.integers)
 
         def body(instances: Instances, _conditions: tuple[Expr, ...]) -> None:
             inner = self.scopes.level
             for p in instances[0]:
-                value = self._loaded(self.totals, "value", plus(p[a.column].value, Unary("-", p[_LEFT].value)))
+                row = p[self.row]
+                value = self._loaded(self.totals, "value", row.value)
                 stored = self.scopes.emit(inner, "mul", (value, inverse), "y")
                 if not self.wide:
                     stored = self.scopes.emit(inner, "narrow", (stored,), "y_b")
-                coords = tuple(self.integers.scalar(Index(i), p) for i in reversed(output.indices))
+                here = {**p, a.column: Bound(plus(p[_LEFT].value, row.value), row.level)}
+                coords = tuple(self.integers.scalar(Index(i), here) for i in reversed(output.indices))
                 self.scopes.append(inner, Store(output.tensor.name, coords, stored))
 
-        loops.write(Nest((a.column,), None, [point], UNROLL, body))
+        loops.write(Nest((self.row,), None, [point], UNROLL, body))
+
+
+def _difference(a: Expr, b: Expr) -> Expr:
+    return plus(a, Unary("-", b))

@@ -65,6 +65,8 @@ _CLOSENESS = 3.3
 """Exponent of the mean of slots and chain: 1 would add them, infinity take the larger."""
 _MOST_MEMBERS = 1 << 16
 """Of the members that differ, so many are evaluated; beyond, an even sample stands for all."""
+_MOST_ITERATIONS = 64
+"""Of a loop that bounds of loops in it depend on, so many are looked at one by one; of more, the middle one."""
 _ASSUMED_TENSORS = 4
 """Of more tensors that bounds are read from, all are assumed to hold the same."""
 
@@ -143,8 +145,9 @@ class Run:
 def runs(kernel: Kernel, values: Mapping[str, Value]) -> tuple[Run, ...]:
     """Loops in text order, each before those inside it; `values` has the sizes and attributes of the kernel's stage.
 
-    Bounds that depend on an outer loop's variable are those of its middle iteration. Where bounds are read from
-    tensors, each holds 0 or the largest extent there is, whichever makes the kernel issue most.
+    Bounds that depend on an outer loop's variable are those of each of its iterations, of the middle one where there
+    are many. Where bounds are read from tensors, each holds 0 or the largest extent there is, whichever makes the
+    kernel issue most.
     """
     return _dearest(kernel, values)[0]
 
@@ -272,11 +275,37 @@ def _inside(
                 low, high = _number(s.low, inner), _number(s.high, inner)
                 trips = np.maximum(0, np.ceil((high - low) / s.step))
                 iterations = often * trips
-                inner[s.var] = low + s.step * np.maximum(0, trips - 1) / 2
                 yield s, often, iterations
+                most = int(np.max(trips))
+                if (
+                    s.var in _bound_names(s.body)
+                    and 1 < most <= _MOST_ITERATIONS
+                    and most * trips.size <= _MOST_MEMBERS
+                ):
+                    yield from _each(s, most, low, trips, inner, often, held)
+                    continue
+                inner[s.var] = low + s.step * np.maximum(0, trips - 1) / 2
                 yield from _inside(s.body, inner, iterations, held)
             case _:
                 pass
+
+
+def _each(
+    loop: Loop,
+    most: int,
+    low: _Number,
+    trips: _Number,
+    scope: Mapping[str, _Number],
+    often: _Number,
+    held: Mapping[str, float],
+) -> Iterator[tuple[Loop, _Number, _Number]]:
+    """As `_inside` of the body, every iteration with its own bounds: along a new last axis, then added up."""
+    number = np.arange(most)
+    inner = {name: value[..., None] for name, value in scope.items()}
+    inner[loop.var] = low[..., None] + loop.step * number
+    passed = often[..., None] * (number < trips[..., None])
+    for found, entered, iterations in _inside(loop.body, inner, passed, held):
+        yield found, np.sum(entered, axis=-1), np.sum(iterations, axis=-1)
 
 
 def iteration_bundles(kernel: Kernel, loop: Loop) -> float:

@@ -86,7 +86,7 @@ def _fused(lengths: Iterable[int]) -> tuple[Form, ...]:
 
 FUSE = "fuse"
 FAMILIES = (
-    Family("one kernel", FUSE, fused_index, _fused((48, 24))),
+    Family("one kernel", FUSE, fused_index, _fused((72, 24))),
     Family("parts", "merge", merged_index, (Form("parts", "merged parts", 0, merge_parts),)),
     Family("sums", "sums", reassociated_index, (Form("first", "sums first", 0, reassociate),)),
     Family("bands", "tile", banded_index, _of_lengths("bands", (64, 128, 256), band)),
