@@ -33,6 +33,7 @@ from tpcgen.kernel.ir import (
     LocalLoad,
     LocalStore,
     Loop,
+    Reg,
     ScalarLet,
     ScalarLoad,
     Statement,
@@ -59,6 +60,8 @@ _LINEAR_WIDEN_GAUDI, _LINEAR_NARROW_GAUDI = 9, 2
 """VPU words of a conversion in memory order on gaudi; gaudi2 does it while loading or storing."""
 _DIVISION, _DIVISION_GAUDI = 8, 45
 """SPU operations of an integer division by a size: the words tpc-clang makes of one."""
+_LOCAL_TURN = 2
+"""Bundles from an iteration's last store to local memory to the next one's first load of it: what tpc-clang leaves."""
 _SHORTEST_LOOP = 6
 """Bundles of a hardware loop whose body has fewer."""
 _CLOSENESS = 3.3
@@ -324,7 +327,9 @@ def loop_bundles(kernel: Kernel, loop: Loop) -> float:
     """What one iteration of a loop without loops inside takes."""
     carried = plan(kernel, loop).uses
     slots = loop_slots(kernel, loop)
-    return max(_SHORTEST_LOOP, _both(slots, critical_path(kernel, loop.body, loop.var, carried)))
+    kinds = {type(s) for s in loop.body}
+    turn = _LOCAL_TURN if {LocalLoad, LocalStore} <= kinds else 0
+    return max(_SHORTEST_LOOP, turn + _both(slots, critical_path(kernel, loop.body, loop.var, carried)))
 
 
 def loop_slots(kernel: Kernel, loop: Loop) -> Slots:
@@ -400,7 +405,9 @@ def _vector_slots(kernel: Kernel, s: VectorOp) -> Slots:
     info = OPS[s.op]
     modern = kernel.target != "gaudi"
     if s.op in ("widen", "narrow"):
-        if kernel.lanes is Lanes.LINEAR and not modern:
+        (source,) = s.args
+        uniform = isinstance(source, Reg) and source.uniform
+        if kernel.lanes is Lanes.LINEAR and not modern and not uniform:
             return Slots(vpu=_LINEAR_WIDEN_GAUDI if s.op == "widen" else _LINEAR_NARROW_GAUDI)
         return Slots(vpu=1 if modern or s.op == "widen" else 2)
     if s.op in ("bmul", "bmac"):

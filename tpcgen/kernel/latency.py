@@ -33,7 +33,9 @@ _SHUFFLE = 5
 _MOVE_DUAL_GROUP = 6
 _COMPARE = 2
 _LOAD = 4
-_BROADCAST = 11
+_BROADCAST = 1 + _LOAD
+_SCALAR_LOAD = 11
+"""Of gen_addr and ld_g, to all lanes and to a scalar register."""
 _SPU, _SET_INDEX = 4, 1
 _LATENCY = {
     "mul": _MULTIPLY,
@@ -90,7 +92,7 @@ def issues(
             case ScalarLet():
                 ready[s.name] = _arithmetic(s.value, ready)
             case ScalarLoad():
-                ready[s.name] = addressed + _BROADCAST
+                ready[s.name] = addressed + _SCALAR_LOAD
             case Load():
                 ready[s.dest.name] = addressed + _LOAD
             case LocalLoad():
