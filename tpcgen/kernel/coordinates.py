@@ -106,26 +106,32 @@ def _places(kernel: Kernel, body: Sequence[Statement]) -> Iterator[tuple[bool, C
 
 
 def _moving(loop: Loop, dim: int, base: Coords, members: Sequence[tuple[int, int]]) -> Moving:
-    first = members[0][1]
-    following = [offset for _, offset in members[1:]] + [first + loop.step]
+    first, sign = members[0][1], _sign(base[dim], loop.var)
+    following = [offset for _, offset in members[1:]] + [first + sign * loop.step]
     advances = {number: to - at for (number, at), to in zip(members, following, strict=True) if to != at}
-    entered = {loop.var: _plus(loop.low, first)}
+    entered = {loop.var: _plus(loop.low, sign * first)}
     return Moving(tuple(_normal(substitute(c, entered)) for c in base), dim, advances)
 
 
 def _split(coords: Coords, var: str, inside: frozenset[str]) -> tuple[int, Coords, int] | None:
-    """(dim, coordinates without the constant there, that constant) where one dim is the loop's variable plus others."""
+    """(dim, coordinates without the constant there, that constant) where one dim is others plus or minus the loop's
+    variable.
+    """
     if any(free_indices(c) & inside for c in coords):
         return None
     along = [n for n, c in enumerate(coords) if var in free_indices(c)]
     if len(along) != 1:
         return None
     (dim,) = along
-    poly = affine.polynomial(coords[dim])
-    if affine.coefficient_of(poly, var) != 1:
+    if _sign(coords[dim], var) not in (1, -1):
         return None
-    offset = poly.get((), 0)
+    offset = affine.polynomial(coords[dim]).get((), 0)
     return dim, (*coords[:dim], _plus(coords[dim], -offset), *coords[dim + 1 :]), offset
+
+
+def _sign(coordinate: Expr, var: str) -> int:
+    """By how much a coordinate moves when the variable moves by one; 0 where that is no constant."""
+    return affine.coefficient_of(affine.polynomial(coordinate), var) or 0
 
 
 def _declared(statements: Sequence[Statement]) -> frozenset[str]:

@@ -272,7 +272,8 @@ class _Block:
             variable = self.plan.moving[used]
             by = variable.advances.get(self.accesses, 0)
             if by:
-                self.lines.add(f"{self.moving[used]}[{variable.dim}] += {by};")
+                sign = "+" if by > 0 else "-"
+                self.lines.add(f"{self.moving[used]}[{variable.dim}] {sign}= {abs(by)};")
         self.accesses += 1
 
 
