@@ -8,14 +8,6 @@ op attend(Q: f32[B, H, M, D], K: f32[B, G, N, D], V: f32[B, G, N, E]) -> O: f32[
     O[b,h,q,e] = sum[k](P[b,h,q,k] * V[b, h // (H // G), k, e])
 }
 
-# A window and a sink per head.
-op near(Q: f32[B, H, N, D], K: f32[B, H, N, D], V: f32[B, H, N, E], snk: f32[H], W: int = 5) -> O: f32[B, H, N, E]
-{
-    S[b,h,q,k] = rsqrt(D) * sum[d](Q[b,h,q,d] * K[b,h,k,d])
-    P[b,h,q,k] = softmax[k where q - W < k <= q sink snk[h]](S[b,h,q,k])
-    O[b,h,q,e] = sum[k](P[b,h,q,k] * V[b,h,k,e])
-}
-
 # Every kind of input and output: without heads, without the sequence, without either, integers.
 op kinds(x: f32[B, N, H, D], gain: f32[H], shift: f32[N, D], scale: f32[D], doc: i32[B, N])
     -> y: f32[B, N, H, D], near: f32[H, D], moved: f32[N, D], copy: i32[B, N], unit: f32[D]
@@ -28,7 +20,5 @@ op kinds(x: f32[B, N, H, D], gain: f32[H], shift: f32[N, D], scale: f32[D], doc:
 }
 
 vjp attend wrt Q, K, V
-
-vjp near wrt Q, K, V, snk
 
 vjp kinds wrt x, gain, shift, scale
