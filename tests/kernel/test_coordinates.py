@@ -52,4 +52,5 @@ def test_every_access_is_where_its_coordinates_say(which: int, trips: int, first
             if used is None:
                 continue
             assert variables[used] == at(coords, inside)
-            variables[used][plan.moving[used].dim] += plan.moving[used].advances.get(number, 0)
+            for dim, by in plan.moving[used].advances.get(number, ()):
+                variables[used][dim] += by

@@ -32,12 +32,11 @@ Coords = tuple[Expr, ...]
 class Moving:
     """A variable that starts at `start` in front of the loop and is at the place of each of its accesses when it comes.
 
-    `dim`: the one that moves. `advances`: what is added after the access of that number, where it is not 0.
+    `advances`: what is added after the access of that number, where it is not 0, as (dim, by).
     """
 
     start: Coords
-    dim: int
-    advances: dict[int, int]
+    advances: dict[int, tuple[tuple[int, int], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +81,38 @@ def plan(kernel: Kernel, loop: Loop) -> Plan:
     if any(isinstance(s, Loop) for s in loop.body):
         return Plan((), {})
     inside = _declared(loop.body)
-    groups: dict[tuple[bool, int, Coords], list[tuple[int, int]]] = {}
+    groups: dict[tuple[bool, int, Coords], list[_Access]] = {}
     for number, (stored, coords) in enumerate(_places(kernel, loop.body)):
-        split = _split(coords, loop.var, inside)
-        if split is not None:
-            dim, base, offset = split
-            groups.setdefault((stored, dim, base), []).append((number, offset))
+        dim = _moves_along(coords, loop.var, inside)
+        if dim is not None:
+            base, offsets = _split(coords)
+            groups.setdefault((stored, dim, base), []).append((number, offsets))
     moving: list[Moving] = []
     uses: dict[int, int] = {}
-    for (_, dim, base), members in groups.items():
-        uses |= {number: len(moving) for number, _ in members}
-        moving.append(_moving(loop, dim, base, members))
+    for (_, dim, base), every in groups.items():
+        for some in [every] if _rows(every, dim) >= _MANY else _by_row(every, dim):
+            uses |= {number: len(moving) for number, _ in some}
+            moving.append(_moving(loop, dim, base, some))
+    return Plan(tuple(moving), uses)
+
+
+def straight(kernel: Kernel, statements: Sequence[Statement]) -> Plan:
+    """Variables of statements that are passed once, none of them a loop, numbered as in `plan`: accesses that are a
+    number of elements apart share one, which takes a step for each instead of being built for each.
+    """
+    inside = _declared(statements)
+    groups: dict[tuple[bool, Coords], list[_Access]] = {}
+    for number, (stored, coords) in enumerate(_places(kernel, statements)):
+        if not any(free_indices(c) & inside for c in coords):
+            base, offsets = _split(coords)
+            groups.setdefault((stored, base), []).append((number, offsets))
+    moving: list[Moving] = []
+    uses: dict[int, int] = {}
+    for (_, base), some in groups.items():
+        if len({offsets for _, offsets in some}) > 1:
+            uses |= {number: len(moving) for number, _ in some}
+            start = tuple(_plus(c, by) for c, by in zip(base, some[0][1], strict=True))
+            moving.append(Moving(start, _advances(some, some[-1][1])))
     return Plan(tuple(moving), uses)
 
 
@@ -105,28 +125,64 @@ def _places(kernel: Kernel, body: Sequence[Statement]) -> Iterator[tuple[bool, C
             yield from ((isinstance(s, Store), c) for c in accesses(kernel, s))
 
 
-def _moving(loop: Loop, dim: int, base: Coords, members: Sequence[tuple[int, int]]) -> Moving:
-    first, sign = members[0][1], _sign(base[dim], loop.var)
-    following = [offset for _, offset in members[1:]] + [first + sign * loop.step]
-    advances = {number: to - at for (number, at), to in zip(members, following, strict=True) if to != at}
-    entered = {loop.var: _plus(loop.low, sign * first)}
-    return Moving(tuple(_normal(substitute(c, entered)) for c in base), dim, advances)
+_Access = tuple[int, tuple[int, ...]]
+"""Number of an access, and its distance from the base of its group along each dim."""
+
+_MANY = 8
+"""Rows that share a variable, which takes a step more to come back to the first: the open compiler has 32 registers for
+these.
+"""
 
 
-def _split(coords: Coords, var: str, inside: frozenset[str]) -> tuple[int, Coords, int] | None:
-    """(dim, coordinates without the constant there, that constant) where one dim is others plus or minus the loop's
-    variable.
-    """
+def _row(offsets: tuple[int, ...], dim: int) -> tuple[int, ...]:
+    return (*offsets[:dim], *offsets[dim + 1 :])
+
+
+def _rows(members: Sequence[_Access], dim: int) -> int:
+    return len({_row(offsets, dim) for _, offsets in members})
+
+
+def _by_row(members: Sequence[_Access], dim: int) -> list[list[_Access]]:
+    rows: dict[tuple[int, ...], list[_Access]] = {}
+    for number, offsets in members:
+        rows.setdefault(_row(offsets, dim), []).append((number, offsets))
+    return [*rows.values()]
+
+
+def _moving(loop: Loop, dim: int, base: Coords, members: Sequence[_Access]) -> Moving:
+    first = members[0][1]
+    entered = {loop.var: loop.low}
+    start = tuple(_plus(substitute(c, entered), by) for c, by in zip(base, first, strict=True))
+    step = _sign(base[dim], loop.var) * loop.step
+    again = tuple(by + (step if n == dim else 0) for n, by in enumerate(first))
+    return Moving(start, _advances(members, again))
+
+
+def _advances(members: Sequence[_Access], end: tuple[int, ...]) -> dict[int, tuple[tuple[int, int], ...]]:
+    following = [offsets for _, offsets in members[1:]] + [end]
+    steps: dict[int, tuple[tuple[int, int], ...]] = {}
+    for (number, here), to in zip(members, following, strict=True):
+        step = tuple((n, b - a) for n, (a, b) in enumerate(zip(here, to, strict=True)) if a != b)
+        if step:
+            steps[number] = step
+    return steps
+
+
+def _split(coords: Coords) -> tuple[Coords, tuple[int, ...]]:
+    """Coordinates without their constants, and these."""
+    offsets = tuple(affine.polynomial(c).get((), 0) for c in coords)
+    return tuple(_plus(c, -by) for c, by in zip(coords, offsets, strict=True)), offsets
+
+
+def _moves_along(coords: Coords, var: str, inside: frozenset[str]) -> int | None:
+    """The dim that is others plus or minus the loop's variable."""
     if any(free_indices(c) & inside for c in coords):
         return None
     along = [n for n, c in enumerate(coords) if var in free_indices(c)]
     if len(along) != 1:
         return None
     (dim,) = along
-    if _sign(coords[dim], var) not in (1, -1):
-        return None
-    offset = affine.polynomial(coords[dim]).get((), 0)
-    return dim, (*coords[:dim], _plus(coords[dim], -offset), *coords[dim + 1 :]), offset
+    return dim if _sign(coords[dim], var) in (1, -1) else None
 
 
 def _sign(coordinate: Expr, var: str) -> int:

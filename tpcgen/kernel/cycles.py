@@ -337,7 +337,7 @@ def loop_slots(kernel: Kernel, loop: Loop) -> Slots:
     one step for all of them.
     """
     moving = plan(kernel, loop)
-    stepped = sum(len(m.advances) for m in moving.moving)
+    stepped = sum(len(steps) for m in moving.moving for steps in m.advances.values())
     shared = Slots(spu=stepped - len(moving.uses))
     return block_slots(kernel, loop.body) + shared + _built(kernel, loop, moving.uses)
 

@@ -39,6 +39,10 @@ _SIMPLE = {
 }  # fmt: skip
 _X2 = {"add": "v_f32_add_x2_b", "sub": "v_f32_sub_x2_b", "mul": "v_f32_mul_x2_b"}
 _BIT_CASTS = {"bits": "as_int64", "unbits": "as_float64"}
+_NOTHING = "0.0f"
+"""What lanes hold that an operation leaves out, where it leaves out none: another register would be copied first, as
+the instruction writes over it.
+"""
 _HALVES = {
     "first_near": ("0, 0, 0, 2", "0, 3, 0, 3"),
     "second_near": ("1, 0, 3, 0", "3, 0, 3, 0"),
@@ -168,7 +172,7 @@ class Intrinsics:
                 self._call(head, "round_bf16", args)
             case "swap_dual_groups_near" | "swap_dual_groups_far":
                 order = _SWAPPED_DUAL_GROUPS[s.op]
-                rest = [args[0], "0xFFFFFFFF", order, "ALL_DUAL_GROUPS", args[0]]
+                rest = [args[0], "0xFFFFFFFF", order, "ALL_DUAL_GROUPS", _NOTHING]
                 self._call(head, "v_f32_mov_dual_group_all_b", rest)
             case "first_near" | "first_far" | "second_near" | "second_far":
                 order, written = _HALVES[s.op]
@@ -180,12 +184,12 @@ class Intrinsics:
             case "second_groups":
                 self._call(head, "v_f32_mov_group_b", [args[0], "0xFFFFFFFF", "FIRST_GROUPS", args[1]])
             case "pick_dual_group":
-                rest = [args[0], "0xFFFFFFFF", ", ".join([args[1]] * 4), "ALL_DUAL_GROUPS", args[0]]
+                rest = [args[0], "0xFFFFFFFF", ", ".join([args[1]] * 4), "ALL_DUAL_GROUPS", _NOTHING]
                 self._call(head, "v_f32_mov_dual_group_all_b", rest)
             case "swap_groups":
-                self._call(head, "v_f32_mov_group_b", [args[0], "0xFFFFFFFF", "ALL_GROUPS", args[0]])
+                self._call(head, "v_f32_mov_group_b", [args[0], "0xFFFFFFFF", "ALL_GROUPS", _NOTHING])
             case "shuffle":
-                self._call(head, "v_f32_shuffle_b", [*args, "0", args[0]])
+                self._call(head, "v_f32_shuffle_b", [*args, "0", _NOTHING])
             case "mac" | "mac_by_parts" | "madd" | "nmadd":
                 self._multiply_add(s, args, part, head)
             case _ if s.pred is None:

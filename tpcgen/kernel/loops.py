@@ -36,11 +36,13 @@ class Blocks:
 class First:
     """The first points of an innermost loop, `most` of them (vectors along the lanes), are written by another body: it
     takes the loop's first point as well. `tests`: whether it is given conditions that only some points meet.
+    `together`: vectors along the lanes of an iteration.
     """
 
     most: int
     body: Callable[[Instances, tuple[Expr, ...], Expr], None]
     tests: bool = True
+    together: int = 1
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,16 @@ class Nest:
 
 @dataclass(frozen=True)
 class _Piece:
-    """One loop over the innermost index: `high` need not be low plus a multiple of `step`."""
+    """One loop over the innermost index: `high` need not be low plus a multiple of `step`. An iteration does
+    `instances` of its points, `stride` apart.
+    """
 
     low: Expr
     high: Expr
     step: int = 1
     instances: int = 1
     conditions: tuple[Expr, ...] = ()
+    stride: int = 1
 
 
 class Loops:
@@ -252,7 +257,14 @@ class Loops:
             return begin
         after = smallest([_round_down(end, step), plus(begin, first.most * step)])
         after = self.integers.let(f"{index}_kept_end", after)
-        self._loop(index, nest.points, _Piece(begin, after, step), _with_first(nest, first, begin).body)
+        body = _with_first(nest, first, begin).body
+        together, many = first.together, first.together * step
+        single = begin
+        if together > 1:
+            whole = plus(begin, _round_down(_difference(after, begin), many))
+            single = self.integers.let(f"{index}_together_end", whole)
+            self._loop(index, nest.points, _Piece(begin, single, many, together, stride=step), body)
+        self._loop(index, nest.points, _Piece(single, after, step), body)
         return after
 
     def _absent(self, index: str, nest: Nest, piece: _Piece) -> None:
@@ -278,7 +290,7 @@ class Loops:
             return
         level = self.scopes.open()
         var = self.scopes.unique(index)
-        values = [Bound(plus(Index(var), u), level) for u in range(piece.instances)]
+        values = [Bound(plus(Index(var), u * piece.stride), level) for u in range(piece.instances)]
         body([[{**p, index: value} for value in values] for p in points], piece.conditions)
         statements = self.scopes.close()
         if statements:

@@ -162,7 +162,7 @@ class _Writer:
                     access.recall(access.cache.weight, point, begin)
                     self._store(output, point, conditions)
 
-        return First(access.cache.most, body)
+        return First(access.cache.most, body, together=2)
 
     def _prepare(self, e: Expr, point: Env) -> None:
         """What an output needs once per row comes before the loops that store it."""

@@ -19,6 +19,7 @@ from tpcgen.kernel.ir import (
     Kernel,
     Load,
     LocalLoad,
+    LocalStore,
     Loop,
     Reg,
     ScalarLet,
@@ -66,6 +67,9 @@ def _rotated(kernel: Kernel, loop: Loop) -> Iterator[Statement]:
     own = {s.dest.name for s in early.values()} - {name for s in rest for name in registers_read(s)}
     following = Binary("+", Index(loop.var), Literal(loop.step, DType.I32))
     ahead = [_ahead(at(s, loop.var, following), own) for s in early.values()]
+    kept = [s for s in rest if isinstance(s, LocalStore)]
+    if kept and {s.value.name for s in kept}.isdisjoint(s.dest.name for s in ahead):
+        rest, ahead = [s for s in rest if s not in kept], [*ahead, *kept]
     yield replace(loop, body=(*rest, *ahead))
 
 

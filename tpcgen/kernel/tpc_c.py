@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from tpcgen.diagnostics import file_label
 from tpcgen.kernel import coordinates
@@ -162,6 +163,17 @@ class _Block:
         self.accesses = 0
 
     def write(self, statements: Sequence[Statement]) -> None:
+        if not any(isinstance(s, Loop) for s in statements):
+            self._write(statements)
+            return
+        for looped, run in groupby(statements, lambda s: isinstance(s, Loop)):
+            some = [*run]
+            self.plan = coordinates.Plan((), {}) if looped else coordinates.straight(self.printer.kernel, some)
+            self.moving = [self.coordinates(m.start, constant=False) for m in self.plan.moving]
+            self.accesses = 0
+            self._write(some)
+
+    def _write(self, statements: Sequence[Statement]) -> None:
         for s in statements:
             match s:
                 case Note():
@@ -269,11 +281,8 @@ class _Block:
         """The next access is done: its variable moves on."""
         used = self.plan.uses.get(self.accesses)
         if used is not None:
-            variable = self.plan.moving[used]
-            by = variable.advances.get(self.accesses, 0)
-            if by:
-                sign = "+" if by > 0 else "-"
-                self.lines.add(f"{self.moving[used]}[{variable.dim}] {sign}= {abs(by)};")
+            for dim, by in self.plan.moving[used].advances.get(self.accesses, ()):
+                self.lines.add(f"{self.moving[used]}[{dim}] {'+' if by > 0 else '-'}= {abs(by)};")
         self.accesses += 1
 
 

@@ -9,39 +9,40 @@ void main(tensor first, tensor ok, tensor x, tensor y, int N)
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1] * 4; h < piece_end[1] * 4; h += 4) {
             for (int e = piece_begin[0] * 64; e < piece_end[0] * 64; e += 64) {
+                int5 at_0 = {e, h, 0, 0, 0};
+
                 // _text_:3  s[b, h, e] before the first step
-                const int5 at_0 = {e, h, 0, 0, 0};
                 float64 first_v = v_f32_ld_tnsr_b(at_0, first);
+                at_0[1] += 1;
                 float64 s = first_v;
-                const int5 at_1 = {e, h + 1, 0, 0, 0};
-                float64 first_v_2 = v_f32_ld_tnsr_b(at_1, first);
+                float64 first_v_2 = v_f32_ld_tnsr_b(at_0, first);
+                at_0[1] += 1;
                 float64 s_2 = first_v_2;
-                const int5 at_2 = {e, h + 2, 0, 0, 0};
-                float64 first_v_3 = v_f32_ld_tnsr_b(at_2, first);
+                float64 first_v_3 = v_f32_ld_tnsr_b(at_0, first);
+                at_0[1] += 1;
                 float64 s_3 = first_v_3;
-                const int5 at_3 = {e, h + 3, 0, 0, 0};
-                float64 first_v_4 = v_f32_ld_tnsr_b(at_3, first);
+                float64 first_v_4 = v_f32_ld_tnsr_b(at_0, first);
                 float64 s_4 = first_v_4;
-                int5 at_4 = {0, b, 0, 0, 0};
-                int5 at_5 = {e, 0, h, b, 0};
-                int5 at_6 = {e, 0, h + 1, b, 0};
-                int5 at_7 = {e, 0, h + 2, b, 0};
-                int5 at_8 = {e, 0, h + 3, b, 0};
-                int5 at_9 = {e, 0, h, b, 0};
-                int5 at_10 = {e, 0, h + 1, b, 0};
-                int5 at_11 = {e, 0, h + 2, b, 0};
-                int5 at_12 = {e, 0, h + 3, b, 0};
+                int5 at_1 = {0, b, 0, 0, 0};
+                int5 at_2 = {e, 0, h, b, 0};
+                int5 at_3 = {e, 0, h + 1, b, 0};
+                int5 at_4 = {e, 0, h + 2, b, 0};
+                int5 at_5 = {e, 0, h + 3, b, 0};
+                int5 at_6 = {e, 0, h, b, 0};
+                int5 at_7 = {e, 0, h + 1, b, 0};
+                int5 at_8 = {e, 0, h + 2, b, 0};
+                int5 at_9 = {e, 0, h + 3, b, 0};
                 for (int t = 0; t < N; t++) {
-                    const int ok_here = s_i32_ld_g(gen_addr(at_4, ok));
-                    at_4[0] += 1;
-                    float64 x_v = v_f32_ld_tnsr_b(at_5, x);
+                    const int ok_here = s_i32_ld_g(gen_addr(at_1, ok));
+                    at_1[0] += 1;
+                    float64 x_v = v_f32_ld_tnsr_b(at_2, x);
+                    at_2[1] += 1;
+                    float64 x_v_2 = v_f32_ld_tnsr_b(at_3, x);
+                    at_3[1] += 1;
+                    float64 x_v_3 = v_f32_ld_tnsr_b(at_4, x);
+                    at_4[1] += 1;
+                    float64 x_v_4 = v_f32_ld_tnsr_b(at_5, x);
                     at_5[1] += 1;
-                    float64 x_v_2 = v_f32_ld_tnsr_b(at_6, x);
-                    at_6[1] += 1;
-                    float64 x_v_3 = v_f32_ld_tnsr_b(at_7, x);
-                    at_7[1] += 1;
-                    float64 x_v_4 = v_f32_ld_tnsr_b(at_8, x);
-                    at_8[1] += 1;
 
                     // _text_:4  y[b, h, t, e]
                     float64 s_now = s;
@@ -64,14 +65,14 @@ void main(tensor first, tensor ok, tensor x, tensor y, int N)
                     float64 t_9 = v_f32_mul_b(0.5f, s_4);
                     float64 t_10 = v_f32_add_b(t_9, x_v_4);
                     s_4 = v_f32_mov_vb(t_10, 0, s_4, p, 0);
-                    v_f32_st_tnsr(at_9, y, s_now);
+                    v_f32_st_tnsr(at_6, y, s_now);
+                    at_6[1] += 1;
+                    v_f32_st_tnsr(at_7, y, s_now_2);
+                    at_7[1] += 1;
+                    v_f32_st_tnsr(at_8, y, s_now_3);
+                    at_8[1] += 1;
+                    v_f32_st_tnsr(at_9, y, s_now_4);
                     at_9[1] += 1;
-                    v_f32_st_tnsr(at_10, y, s_now_2);
-                    at_10[1] += 1;
-                    v_f32_st_tnsr(at_11, y, s_now_3);
-                    at_11[1] += 1;
-                    v_f32_st_tnsr(at_12, y, s_now_4);
-                    at_12[1] += 1;
                 }
             }
         }
