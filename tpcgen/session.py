@@ -200,7 +200,7 @@ def _stage_text(op: CompiledOp, what: str) -> str:
                 parts += [k.text for k in variant.kernels]
             case _:
                 raise ValueError(f"nothing is called {what}")
-    return "\n".join(parts)
+    return "\n".join(dict.fromkeys(parts))
 
 
 def _device_note(op: CompiledOp, compiler: str | None) -> str:
