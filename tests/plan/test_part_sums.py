@@ -104,4 +104,5 @@ def test_the_gradient_of_pieces_is_computed_apart(heads: int) -> None:
     prices = [price(p, MACHINES["gaudi2"], binding, estimate) for p in enumerate_plans(gradient, "gaudi2")]
     square = 17 * 17 * 8
     # S, dP, dQ, dK, dV of a windowed head; L, dL, dQ, dK, dV of a linear one.
-    assert {p.macs for p in prices} == {5 * square * heads + 5 * square * (4 - heads)}
+    whole = {p.macs for p in prices if " of " not in p.label}
+    assert whole == {5 * square * heads + 5 * square * (4 - heads)}
