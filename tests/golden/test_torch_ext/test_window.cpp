@@ -156,6 +156,87 @@ const bool registered = [] {
 
 }  // namespace tpcgen_window_softmax_fwd_bf16
 
+namespace tpcgen_window_softmax_2_fwd_f32 {
+
+// window.dsl:8  P[b, h, k, q] = softmax[k where q - W < k and k <= q sink snk[h]](rsqrt(D) * S_dot[b, h, k, q])
+
+struct Values {
+    Int v_B;
+    Int v_H;
+    Int v_N;
+    Int v_D;
+    Int v_W;
+};
+
+// As the glue reads it.
+struct Params {
+    int32_t v_D;
+    int32_t v_W;
+};
+static_assert(sizeof(Params) == 8, "the glue expects no gaps");
+
+Params params_of(const at::Stack& stack)
+{
+    Params params;
+    params.v_D = int_attribute(stack.at(2));
+    params.v_W = int_attribute(stack.at(3));
+    return params;
+}
+
+Values bind(const at::Stack& stack)
+{
+    Values v;
+    const Params params = params_of(stack);
+    v.v_D = Int(params.v_D);
+    v.v_W = Int(params.v_W);
+    v.v_H = extent(stack, 0, -1);  // H: axis -1 of snk
+    v.v_N = extent(stack, 1, -1);  // N: axis -1 of S_dot
+    v.v_B = extent(stack, 1, -4);  // B: axis -4 of S_dot
+    expect(extent(stack, 1, -2), v.v_N, "tpcgen_window_softmax_2_fwd_f32: axis -2 of S_dot");
+    expect(extent(stack, 1, -3), v.v_H, "tpcgen_window_softmax_2_fwd_f32: axis -3 of S_dot");
+    return v;
+}
+
+habana::PartialOutputMetaDataVector output_meta(const at::Stack& stack)
+{
+    const Values v = bind(stack);
+    (void)v;
+    return {
+        {at::kFloat, {size_of(v.v_B), size_of(v.v_H), size_of(v.v_N), size_of(v.v_N)}},  // P
+    };
+}
+
+std::shared_ptr<void> fill_params(const at::Stack& stack, size_t& size)
+{
+    size = sizeof(Params);
+    return std::make_shared<Params>(params_of(stack));
+}
+
+at::Tensor run(
+    const at::Tensor& t_snk,
+    const at::Tensor& t_S_dot,
+    int64_t v_D,
+    int64_t v_W)
+{
+    const at::Device device = t_snk.device();
+    const at::Stack arguments{
+        ready(t_snk, at::kFloat, 1, device, "tpcgen_window_softmax_2_fwd_f32: snk"),
+        ready(t_S_dot, at::kFloat, 4, device, "tpcgen_window_softmax_2_fwd_f32: S_dot"),
+        v_D,
+        v_W,
+    };
+    const std::vector<at::Tensor> out = execute("custom_op::tpcgen_window_softmax_2_fwd_f32", arguments);
+    return out.at(0);
+}
+
+const bool registered = [] {
+    habana::custom_op::registerUserCustomOp("custom_op::tpcgen_window_softmax_2_fwd_f32",
+                                            "tpcgen_window_softmax_2_fwd_f32", output_meta, fill_params);
+    return true;
+}();
+
+}  // namespace tpcgen_window_softmax_2_fwd_f32
+
 namespace tpcgen_window_softmax_fwd_f32 {
 
 // window.dsl:8  P[b, h, q, k] = softmax[k where q - W < k and k <= q sink snk[h]](rsqrt(D) * S_dot[b, h, q, k])
@@ -240,5 +321,6 @@ const bool registered = [] {
 TORCH_LIBRARY_IMPL(custom_op, HPU, m)
 {
     m.impl("tpcgen_window_softmax_fwd_bf16", tpcgen_window_softmax_fwd_bf16::run);
+    m.impl("tpcgen_window_softmax_2_fwd_f32", tpcgen_window_softmax_2_fwd_f32::run);
     m.impl("tpcgen_window_softmax_fwd_f32", tpcgen_window_softmax_fwd_f32::run);
 }
