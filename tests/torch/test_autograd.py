@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ import tpcgen
 
 torch = pytest.importorskip("torch")
 
+from tests.torch.graphs import Called  # noqa: E402
 from tests.torch.test_operators import DTYPES, TOLERANCE, draw  # noqa: E402
 
 SPEC = """\
@@ -142,6 +144,33 @@ def test_only_what_is_asked_for(attend: ModuleType) -> None:
     assert out.requires_grad and not seen.requires_grad
 
 
+WANTED = {
+    "V": {"aten.bmm": 3, "softmax": 1},
+    "Q": {"aten.bmm": 3, "softmax": 1, "map": 1},
+    "snk": {"aten.bmm": 2, "softmax_2": 1},
+    "VQK snk": {"aten.bmm": 5, "softmax": 1, "softmax_2": 1, "map": 1, "map_2": 1},
+}
+"""Matmuls and kernels of the backward by the inputs that ask: each needs the scores and dP again."""
+
+
+@pytest.mark.parametrize("asking", WANTED)
+def test_stages_of_gradients_that_nobody_asks_for_do_not_run(attend: ModuleType, asking: str) -> None:
+    given = inputs()
+    wanted = [x for x, name in zip(given[:4], ("Q", "K", "V", "snk"), strict=True) if name in asking]
+    every = torch.autograd.grad(attend.attend(*given)[0].sum(), given[:4])
+    for x in given[:4]:
+        x.requires_grad_(any(x is w for w in wanted))
+    out = attend.attend(*given)[0].sum()
+    with Called("") as called:
+        out.backward()
+    ran = [n.removesuffix("_bwd_f32").removeprefix("tpcgen_autograd_attend_") for n in called.names if "bwd" in n]
+    ran += ["aten.bmm" for n in called.names if n == "bmm"]
+    assert Counter(ran) == WANTED[asking]
+    for x, whole in zip(given[:4], every, strict=True):
+        assert (x.grad is None) != x.requires_grad
+        assert x.grad is None or torch.equal(x.grad, whole)
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_nothing_is_kept_without_gradients(attend: ModuleType, mode: type) -> None:
     with mode():
@@ -204,6 +233,11 @@ def test_what_is_not_in_the_vjp_gets_no_gradient(tmp_path: Path) -> None:
     x, s = torch.ones(3, requires_grad=True), torch.full((3,), 2.0, requires_grad=True)
     scaled(x, s).sum().backward()
     assert s.grad is None and torch.equal(x.grad, torch.full((3,), 2.0))
+    out = scaled(x.detach(), s)
+    with Called("custom_op") as called:
+        out.sum().backward()
+    assert s.grad is None and not called.names
+    assert "Gradients: x. None: s." in str(scaled.__doc__)
 
 
 def test_learns(attend: ModuleType) -> None:

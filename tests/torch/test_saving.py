@@ -9,9 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-
 import tpcgen  # noqa: E402
+from tests.torch.graphs import Called  # noqa: E402
 
 SPEC = """
 op kept(Q: f32[N, D], K: f32[M, D], V: f32[M, E], snk: f32[N]) -> O: f32[N, E]
@@ -47,19 +46,6 @@ def plain(Q, K, V, snk):
     return torch.softmax(logits, 1)[:, :-1] @ V
 
 
-class Called(TorchDispatchMode):
-    """The names of the custom ops that run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.namespace.startswith("saving"):
-            self.names.append(func._schema.name.partition("::")[2])
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("scale", [1.0, 300.0])
 def test_gradients_are_those_of_the_equations(module, scale):
     """Also at logits of 1e5, where rows are one-hot."""
@@ -73,14 +59,14 @@ def test_gradients_are_those_of_the_equations(module, scale):
 
 def test_nothing_is_kept_where_no_gradient_is_asked_for(module):
     inputs = drawn()
-    with Called() as called:
+    with Called("saving") as called:
         with torch.no_grad():
             without = module.kept(*inputs)
         with torch.inference_mode():
             module.kept(*inputs)
         module.kept(*(x.detach() for x in inputs))
     assert called.names == ["kept_f32"] * 3
-    with Called() as called:
+    with Called("saving") as called:
         kept = module.kept(*inputs)
     assert called.names == ["kept_saving_f32"]
     torch.testing.assert_close(kept, without)

@@ -2,6 +2,9 @@
 
 The same text runs on every device. A buffer is a contiguous torch tensor in its memory order, so a buffer whose order
 is not the program's has permuted axes here.
+
+A gradient's function is told by `output_mask`, as PyTorch's own backward ops are, which of its outputs are wanted:
+stages of the others alone do not run, and an output that is not wanted is returned without elements.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from tpcgen.diagnostics import file_label
 from tpcgen.emit.copytext import copy_lines
 from tpcgen.emit.pytext import TORCH_DTYPE, expression, identifier
 from tpcgen.partition.plan import Buffer, CopyStage, MmeStage, MoveStage, Operand, Plan, Stage, TpcStage
+from tpcgen.partition.price import touched, written
 from tpcgen.program import print as text
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Binary, Expr, Program, Size, type_of
@@ -22,17 +26,48 @@ _INDENT = "    "
 Factors = tuple[str, ...]
 
 
-def function(plan: Plan, name: str, stage_op: Callable[[TpcStage], str]) -> str:
+MASK = "output_mask"
+MASK_PARAMETER = f"{MASK}: Optional[Sequence[bool]] = None"
+"""None where every output is wanted."""
+
+
+def function(plan: Plan, name: str, stage_op: Callable[[TpcStage], str], *, masked: bool = False) -> str:
     """Text of `def name(inputs..., attributes...)` returning the op's outputs (a tuple when there are several).
 
-    `stage_op` names the callable of a TPC stage. The text needs `torch`, `math` and `mme_matmul` in scope.
+    `stage_op` names the callable of a TPC stage. `masked`: with MASK_PARAMETER after the attributes. The text needs
+    `torch`, `math`, `mme_matmul`, and with a mask `Optional` and `Sequence` in scope.
     """
-    lines = [f"def {name}({', '.join(parameters(plan.program))}) -> {result_type(plan.program)}:"]
+    outputs = [t.name for t in plan.program.outputs]
+    own = parameters(plan.program) + ([MASK_PARAMETER] if masked else [])
+    lines = [f"def {name}({', '.join(own)}) -> {result_type(plan.program)}:"]
     lines += [_INDENT + line for line in size_lines(plan.program)]
-    for stage in plan.stages:
-        lines += [_INDENT + line for line in _stage_lines(plan, stage, stage_op)]
-    lines.append(f"{_INDENT}return {', '.join(identifier(t.name) for t in plan.program.outputs)}")
+    if masked:
+        lines += [f"{_INDENT}# of {', '.join(outputs)}", f"{_INDENT}{MASK} = {MASK} or [True] * {len(outputs)}"]
+    before = frozenset(range(len(outputs)))
+    for stage, wanted in zip(plan.stages, _served(plan), strict=True):
+        guarded = masked and len(wanted) < len(outputs)
+        if guarded and wanted != before:
+            lines.append(f"{_INDENT}if {' or '.join(f'{MASK}[{n}]' for n in sorted(wanted))}:")
+        before = wanted
+        lines += [_INDENT * (2 if guarded else 1) + line for line in _stage_lines(plan, stage, stage_op)]
+    made = [identifier(name) for name in outputs]
+    if masked:
+        first = identifier(plan.program.inputs[0].name)
+        made = [f"{one} if {MASK}[{n}] else {first}.new_empty(0)" for n, one in enumerate(made)]
+    lines.append(f"{_INDENT}return {', '.join(made)}")
     return "\n".join(lines) + "\n"
+
+
+def _served(plan: Plan) -> list[frozenset[int]]:
+    """Per stage, the outputs of the plan that need it."""
+    needed: dict[str, frozenset[int]] = {t.name: frozenset([n]) for n, t in enumerate(plan.program.outputs)}
+    served: list[frozenset[int]] = []
+    for stage in reversed(plan.stages):
+        made = written(stage)
+        served.append(frozenset[int]().union(*(needed.get(name, frozenset[int]()) for name in made)))
+        for name in touched(stage):
+            needed[name] = needed.get(name, frozenset[int]()) | served[-1]
+    return served[::-1]
 
 
 def size_sources(program: Program) -> Iterator[tuple[str, str, int]]:

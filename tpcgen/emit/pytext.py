@@ -11,7 +11,8 @@ from tpcgen.program.ir import Attr, Binary, Call, Cast, Expr, Literal, Size, Una
 # Names that the emitted module defines or imports, or that its functions use beside the spec's names.
 _MODULE = (
     "torch math Path StageLibrary hpu_stages check_attribute check_device check_dtype check_shape contiguous "
-    "mme_matmul axis_window axis_blocks require artifact_root differentiable reference NAMESPACE op dtypes outputs"
+    "mme_matmul axis_window axis_blocks require artifact_root differentiable reference NAMESPACE op dtypes outputs "
+    "Optional Sequence output_mask"
 )
 _TAKEN = (
     frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins)) | frozenset(_MODULE.split())

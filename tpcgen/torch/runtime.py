@@ -85,8 +85,9 @@ def differentiable(
     saved: tuple[int, ...] = (),
 ) -> None:
     """Make `backward` the gradient of the custom op `op`: it takes the `tensors` inputs of `op`, its outputs `saved`,
-    the cotangents of its real `outputs`, then its attributes, and returns a gradient for each input of `wrt`. Other
-    inputs get none, nor do the outputs `saved` have one.
+    the cotangents of its real `outputs`, its attributes, then for each input of `wrt` whether its gradient is wanted,
+    and returns a gradient for each, of any shape where it is not. Other inputs get none, nor do the outputs `saved`
+    have one.
     """
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -96,9 +97,15 @@ def differentiable(
         ctx.attributes = inputs[tensors:]
 
     def run(ctx: Any, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        given = [cotangents[i].contiguous() for i in outputs]
-        found: torch.Tensor | tuple[torch.Tensor, ...] = backward(*ctx.saved_tensors, *given, *ctx.attributes)
-        made = dict(zip(wrt, (found,) if isinstance(found, torch.Tensor) else found, strict=True))
+        wanted = [bool(ctx.needs_input_grad[i]) for i in wrt]
+        made: dict[int, torch.Tensor] = {}
+        if any(wanted):
+            given = [cotangents[i].contiguous() for i in outputs]
+            found: torch.Tensor | tuple[torch.Tensor, ...] = backward(
+                *ctx.saved_tensors, *given, *ctx.attributes, wanted
+            )
+            results = (found,) if isinstance(found, torch.Tensor) else found
+            made = {i: x for i, x, asked in zip(wrt, results, wanted, strict=True) if asked}
         return tuple(made.get(i) for i in range(tensors + len(ctx.attributes)))
 
     op.register_autograd(run, setup_context=keep)
