@@ -65,22 +65,26 @@ class Places:
     def _through_table(self, term: Term, axes: Sequence[Axis], table: Axis) -> Summed:
         read = self._table(table[0], term)
         assert read is not None
+        others = [axis for axis in axes if axis is not table]
+        known = {place: target for place, target in others if self._alone((place, target), term)}
         own: list[Axis] = []
         for place, extent in zip(read.indices, self.draft.program.tensor(read.tensor).shape, strict=True):
-            alone = isinstance(place, ir.Index) and self.draft.runs_over(place.name, extent)
             taken = {t for _, t in (*axes, *own)}
-            if alone and isinstance(place, ir.Index) and place.name not in taken:
+            if place in known:  # an axis of the gradient too
+                own.append((place, known[place]))
+            elif isinstance(place, ir.Index) and self.draft.runs_over(place.name, extent) and place.name not in taken:
                 own.append((place, place.name))
             else:
                 own.append((place, self.draft.index(f"{read.tensor}_{len(own)}", extent)))
-        others = [axis for axis in axes if axis is not table]
-        indices = tuple(t for _, t in (*own, *others))
+        together = tuple(dict.fromkeys((*own, *others)))
+        indices = tuple(t for _, t in together)
         part = self.draft.tensor(f"{self.name}_{read.tensor}", indices)
-        found = self.summed(term, [*own, *others])
+        found = self.summed(term, together)
         gathered = self.draft.define(part, indices, found.value, found.where)
         at = ir.Read(read.tensor, tuple(ir.Index(t) for _, t in own), read.dtype)
         same = ir.Binary("==", at, ir.Index(table[1]))
-        return self.total(Term(tuple(t for _, t in own), (gathered,), where=(same,)))
+        loops = tuple(axis[1] for axis in own if axis not in others)
+        return self.total(Term(loops, (gathered,), where=(same,)))
 
     # --- indices ------------------------------------------------------------------------------------------------------
 
