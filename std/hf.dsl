@@ -129,5 +129,25 @@ op hf_padded_sink(
     O[b,h,q,e] = sum[k](P[b,h,q,k] * V[b, h // R, k, e])
 }
 
+vjp hf_causal wrt Q, K, V
+
+vjp hf_window wrt Q, K, V
+
+vjp hf_causal_cap wrt Q, K, V
+
+vjp hf_window_cap wrt Q, K, V
+
+vjp hf_causal_sink wrt Q, K, V, snk
+
+vjp hf_window_sink wrt Q, K, V, snk
+
+vjp hf_full wrt Q, K, V
+
+vjp hf_padded wrt Q, K, V
+
+vjp hf_padded_cap wrt Q, K, V
+
+vjp hf_padded_sink wrt Q, K, V, snk
+
 check odd { B = 2, H = 6, G = 2, M = 33, N = 65, D = 40, E = 24, W = 30, scale = 0.125, cap = 20 }
 check step { B = 3, H = 2, G = 1, M = 1, N = 63, D = 16, E = 16, W = 7, scale = 0.25, cap = 2.5 }

@@ -42,7 +42,7 @@ class Options:
     `binds`: sizes and attributes to tune for; `dtypes`: DTYPE or VARIABLE=DTYPE, all where empty; `ops`: names of the
     ops wanted, all where empty; `defines`: values of params and defaults of attributes; `machines`: a file of machine
     data, that of $TPCGEN_MACHINES where None; `cards`: plan for one of several cards that share the sizes given, where
-    not None.
+    not None; `gradients`: with those that the file's vjp items ask for.
     """
 
     target: str = "gaudi2"
@@ -53,6 +53,7 @@ class Options:
     ops: tuple[str, ...] = ()
     machines: Path | None = None
     cards: Cards | None = None
+    gradients: bool = True
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[st
     device = replace(options, target=known[options.target].name)  # whose kernels: a user's device is like one of ours
     programs = list(_programs(module, op, options.dtypes))
     cases = _cases(module, programs[0][1], options)
-    wanted = next((v for v in module.vjps if v.op == op), None)
+    wanted = next((v for v in module.vjps if v.op == op and options.gradients), None)
     backward = [(dtype, vjp(p, wanted.inputs, wanted.span)) for dtype, p in programs] if wanted is not None else []
     tuned = [c.values for c in (cases[: len(options.binds)] or cases)]
     machine = known[options.target]

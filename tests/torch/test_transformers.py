@@ -165,6 +165,69 @@ def _left(ids: Any) -> Any:
     return mask
 
 
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kernel runs strictly, each time: a fast build of a gradient takes a minute."""
+    monkeypatch.setattr("tpcgen.torch.stages.has_passed", lambda fingerprint: False)
+
+
+def _learned(model: Any, attention: str, dtype: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Gradients of the loss by parameter."""
+    model.set_attn_implementation(attention)
+    try:
+        model.to(dtype).zero_grad()
+        model(**given).loss.backward()
+        return {name: p.grad.double() for name, p in model.named_parameters()}
+    finally:
+        model.to(torch.float32).zero_grad()
+
+
+TRAINED = [
+    ("llama", False, torch.float32),
+    *(
+        pytest.param(name, padded, dtype, marks=pytest.mark.full)
+        for name in MODELS
+        for padded in (False, True)
+        for dtype in (torch.bfloat16, torch.float32)
+        if (name, padded, dtype) != ("llama", False, torch.float32)
+    ),
+]
+
+
+@pytest.mark.parametrize("name, padded, dtype", TRAINED)
+@pytest.mark.usefixtures("strict")
+def test_gradients_of_the_parameters(name: str, padded: bool, dtype: Any, hf: str) -> None:
+    """By the pass rule, per parameter: truth is the eager implementation in f64, its own error that in the dtype."""
+    model, ids = _made(MODELS[name]).train(), _tokens(2, _LOGITS)
+    mask = torch.ones_like(ids)
+    if padded:
+        mask[1, _LOGITS - 6 :] = 0
+    given = {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100), "use_cache": False}
+    found, eager = (_learned(model, attention, dtype, given) for attention in (hf, "eager"))
+    truth = _learned(model, "eager", torch.float64, given)
+    ulps = torch.finfo(dtype).eps * (1 if dtype is torch.bfloat16 else 4)
+    for p, expected in truth.items():
+        rounding = (eager[p] - expected).abs().max().item()
+        error = (found[p] - expected).abs().max().item()
+        assert error <= 2 * rounding + ulps * expected.abs().max().item(), (p, error, rounding)
+    assert any("sinks" in p for p in truth) == (name == "gpt_oss")
+
+
+@pytest.mark.usefixtures("strict")
+def test_a_step_of_training_lowers_the_loss(hf: str) -> None:
+    model, ids = _made(_llama).train(), _tokens(2, _LOGITS)
+    model.set_attn_implementation(hf)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.05)
+    losses: list[float] = []
+    for _ in range(2):
+        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+        losses.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert losses[1] < losses[0]
+
+
 @pytest.mark.parametrize("name, whole", [("llama", True), pytest.param("gpt_oss", False, marks=pytest.mark.full)])
 def test_a_compiled_model(name: str, whole: bool, hf: str) -> None:
     """A window is read from a function of transformers, which breaks the graph."""

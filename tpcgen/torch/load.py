@@ -34,12 +34,14 @@ def load(
     dtypes: str | Sequence[str] = (),
     ops: str | Sequence[str] = (),
     prefix: str = "tpcgen",
+    gradients: bool = True,
 ) -> ModuleType:
     """Compile a spec and import its operators: a module with one function per op, `load("causal.dsl").causal(q, k, v)`.
 
     The options are those of `tpcgen compile`: `binds` sizes to tune for, `defines` (-D) values of params and defaults
-    of attributes, `dtypes` the choices of dtype variables wanted, `ops` the ops wanted. Nothing is checked against the
-    interpreter here; `tpcgen check` does that. The artifacts are kept in tpcgen's cache folder. Sizes may be 0: a
+    of attributes, `dtypes` the choices of dtype variables wanted, `ops` the ops wanted. Without `gradients` the vjp
+    items of the file are left out: their search is most of the time. Nothing is checked against the interpreter here;
+    `tpcgen check` does that. The artifacts are kept in tpcgen's cache folder. Sizes may be 0: a
     sum or softmax over nothing is 0.
 
     Loading the same again gives the same module. A spec that changed since this process loaded it gives a new one
@@ -54,6 +56,7 @@ def load(
         defines=defines or {},
         dtypes=names(dtypes),
         ops=names(ops),
+        gradients=gradients,
     )
     compiled = compile_spec(Path(path), options)
     for warning in (d for d in compiled.warnings if d.severity is Severity.WARNING):

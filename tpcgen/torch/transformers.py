@@ -45,8 +45,8 @@ def register_attention(
     """Register the ops of a spec with transformers; returns the name for `attn_implementation`, "tpcgen:NAME".
 
     Each layer gets the op that has what it asks for and least else (`attention_forms` says by which names), among
-    `ops` where any are given. An op is compiled for the model's dtype when a layer first needs it; the other options
-    are those of `tpcgen.load`.
+    `ops` where any are given. An op is compiled for the model's dtype when a layer first needs it, with its gradient
+    when a layer that is trained first does; the other options are those of `tpcgen.load`.
 
     Raises DiagnosticError for a spec that does not compile, E531 where none of its ops is such an attention.
     """
@@ -57,14 +57,23 @@ def register_attention(
     if not known:
         raise DiagnosticError((Diagnostic("E531", f"{path} has no op for a layer", NOWHERE, "; ".join(reasons)),))
 
-    def compiled(op: str, dtype: str) -> Function:
+    def compiled(op: str, dtype: str, trained: bool) -> Function:
         choices = {c for own in module.dtype_variables(op).values() for c in own}
         if choices and dtype not in choices:
             raise TypeError(
                 f"{registered}: the model is {dtype}; op {op} is written for {' and '.join(sorted(choices))}"
             )
         only = (dtype,) if choices else ()
-        made = load(path, ops=op, dtypes=only, target=target, binds=binds, defines=defines, prefix=prefix)
+        made = load(
+            path,
+            ops=op,
+            dtypes=only,
+            target=target,
+            binds=binds,
+            defines=defines,
+            prefix=prefix,
+            gradients=trained,
+        )
         return getattr(made, identifier(op))
 
     interfaces: Any = (AttentionInterface, AttentionMaskInterface)  # untyped
@@ -77,11 +86,11 @@ def register_attention(
 class Attention:
     """An attention function of transformers: queries (B, H, M, D), keys and values (B, G, N, D) -> (B, M, H, E)."""
 
-    def __init__(self, name: str, known: Sequence[Form], compiled: Callable[[str, str], Function]) -> None:
+    def __init__(self, name: str, known: Sequence[Form], compiled: Callable[[str, str, bool], Function]) -> None:
         self.name = name
         self._known = known
         self._compiled = compiled
-        self.functions: dict[tuple[str, str], Function] = {}
+        self.functions: dict[tuple[str, str, bool], Function] = {}
 
     def __call__(
         self,
@@ -115,7 +124,10 @@ class Attention:
         query = self._scaled(form, query, scaling, given)
         if not form.grouped:
             key, value = (_for_every_head(x, query.shape[1]) for x in (key, value))
-        return self._function(form.op, query.dtype)(query, key, value, **given).transpose(1, 2).contiguous(), None
+        asking = [query, key, value] if s_aux is None else [query, key, value, s_aux]
+        trained = torch.is_grad_enabled() and any(x.requires_grad for x in asking)
+        attend = self._function(form.op, query.dtype, trained)
+        return attend(query, key, value, **given).transpose(1, 2).contiguous(), None
 
     def _refuse(self, dropout: float, others: dict[str, object]) -> None:
         if dropout:
@@ -149,19 +161,19 @@ class Attention:
             f"{self.name}: the layer scales by {factor}, op {form.op} has no `scale: f32` and does by {usual}"
         )
 
-    def _function(self, op: str, dtype: torch.dtype) -> Function:
+    def _function(self, op: str, dtype: torch.dtype, trained: bool) -> Function:
         label = _DTYPES.get(dtype, str(dtype))
-        _ensured(self.name, op, label)
-        return self.functions[op, label]
+        _ensured(self.name, op, label, trained)
+        return self.functions[op, label, trained]
 
-    def ensure(self, op: str, dtype: str) -> None:
-        """Compile an op for a dtype, once."""
-        if (op, dtype) not in self.functions:
-            self.functions[op, dtype] = self._compiled(op, dtype)
+    def ensure(self, op: str, dtype: str, trained: bool) -> None:
+        """Compile an op for a dtype, with its gradient where it is trained, once."""
+        if (op, dtype, trained) not in self.functions:
+            self.functions[op, dtype, trained] = self._compiled(op, dtype, trained)
 
 
-def _ensure(name: str, op: str, dtype: str) -> bool:
-    _registered[name].ensure(op, dtype)
+def _ensure(name: str, op: str, dtype: str, trained: bool) -> bool:
+    _registered[name].ensure(op, dtype, trained)
     return True
 
 
