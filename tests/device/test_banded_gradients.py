@@ -1,5 +1,5 @@
-"""Backward ops over blocks of a band and steps of a triangle on the strict host device, judged against the interpreter:
-with a sink, a soft cap, grouped heads, rows without keys, logits of 1e5.
+"""Backward ops over blocks of a band, alone and in a union, and steps of a triangle on the strict host device, judged
+against the interpreter: with a sink, a soft cap, grouped heads, rows without keys, logits of 1e5.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ CAPPED = f"30 * tanh({SUM} / 30)"
 FORMS = {
     "bands": TEXT.replace("SCORE", CAPPED).replace("DOMAIN", "q - W < k <= q sink snk[h]"),
     "stairs": TEXT.replace("SCORE", CAPPED).replace("DOMAIN", "k <= q - W + 1 sink snk[h]"),
+    "unions": TEXT.replace("SCORE", CAPPED).replace("DOMAIN", "k <= q and (k < 3 or q - W < k) sink snk[h]"),
     "bands_behind": TEXT.replace("SCORE", SUM).replace("DOMAIN", "q - 2 * W < k <= q - W"),
     "chunks": LINEAR,
 }
-"""The first W - 1 rows of the second, and W of the third, have no key."""
+"""The first W - 1 rows of "stairs", and W of "bands_behind", have no key."""
 SIZES = [{"B": 1, "H": 2, "G": 1, "N": n, "D": 8, "E": 7, "W": w} for n, w in [(1, 1), (63, 64), (65, 2), (129, 30)]]
 SCALES = {"normal": 1.0, "large": 150.0}
 """Of queries and keys: logits of up to about 1 and 1e5. A cap that all of them reach leaves no gradient but rounding:
