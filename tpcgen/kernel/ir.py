@@ -174,11 +174,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """One element of a tensor in every lane (gen_addr, ld_g). The element must exist."""
+    """One element of a tensor in every lane (gen_addr, ld_g). The element must exist; where `extent`, an axis of the
+    tensor that may have none, is 0, nothing is read and the lanes hold 0.
+    """
 
     dest: Reg
     tensor: str
     coords: tuple[Expr, ...]
+    extent: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from tpcgen.kernel.scopes import Env, Scopes
 from tpcgen.kernel.shape import Shape
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Binary, Expr, Index, Read, free_indices
+from tpcgen.program.ir import Binary, Call, Expr, Index, Read, free_indices
 
 
 class Loads:
@@ -118,11 +118,22 @@ class Loads:
         hint = _hint(read)
         if read.dtype is DType.BF16:
             raw = self.scopes.register(f"{hint}_b", VType.BF16, 1, uniform=True)
-            self.scopes.append(level, Broadcast(raw, read.tensor, coords))
+            self.scopes.append(level, Broadcast(raw, read.tensor, coords, self._may_be_empty(read, coords)))
             return self.scopes.emit(level, "part1", (self.scopes.emit(level, "widen", (raw,), hint),), hint)
         dest = self.scopes.register(hint, VType.F32, 1, uniform=True)
-        self.scopes.append(level, Broadcast(dest, read.tensor, coords))
+        self.scopes.append(level, Broadcast(dest, read.tensor, coords, self._may_be_empty(read, coords)))
         return dest
+
+    def _may_be_empty(self, read: Read, coords: tuple[Expr, ...]) -> Expr | None:
+        """The extent of an axis on which no element may be where the kernel has a member: one that a coordinate is
+        clamped to, of a part that sizes may leave nothing of, `max(N - C, 0)`.
+        """
+        extents = self.shape.program.tensor(read.tensor).shape
+        for coordinate, extent in zip(reversed(coords), extents, strict=False):
+            clamped = isinstance(coordinate, Call) and coordinate.function == "max"
+            if clamped and isinstance(extent, Call) and extent.function == "max" and integer(0) in extent.arguments:
+                return self.integers.scalar(extent, {})
+        return None
 
 
 def _quotient_along(index: Expr, lane: str) -> bool:

@@ -110,8 +110,11 @@ def _statement(s: Statement, names: Names) -> Statement:
             return _vector(s, names)
         case Invoke():
             return replace(s, dest=_reg(s.dest, names), arguments=_regs(s.arguments, names))
-        case Load() | Broadcast():
+        case Load():
             return replace(s, dest=_reg(s.dest, names), coords=_exprs(s.coords, names))
+        case Broadcast():
+            extent = _expr(s.extent, names) if s.extent is not None else None
+            return replace(s, dest=_reg(s.dest, names), coords=_exprs(s.coords, names), extent=extent)
         case ScalarLoad():
             return replace(s, name=names[s.name], coords=_exprs(s.coords, names))
         case ScalarLet():

@@ -189,7 +189,8 @@ class _Block:
                 case Broadcast():
                     head = f"{type_name(s.dest)} {s.dest.name}"
                     address = f"gen_addr({self._at(s.coords)}, {s.tensor})"
-                    self.lines.add(f"{head} = v_{_ELEMENT[s.dest.type]}_ld_g({address});")
+                    known = f", 0, 0.0f, {integer(s.extent)} > 0" if s.extent is not None else ""
+                    self.lines.add(f"{head} = v_{_ELEMENT[s.dest.type]}_ld_g({address}{known});")
                     self._advance()
                 case Store():
                     self._store(s)
