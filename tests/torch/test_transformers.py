@@ -9,6 +9,7 @@ eager implementation is no truth: its rows without a key are NaN.)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ transformers = pytest.importorskip("transformers")
 
 import tpcgen  # noqa: E402
 from tpcgen.diagnostics import DiagnosticError  # noqa: E402
+from tpcgen.program import load  # noqa: E402
+from tpcgen.torch import transformers as attentions  # noqa: E402
 from tpcgen.torch.attention_masks import read, visible_mask  # noqa: E402
 
 _SHAPE = {
@@ -182,19 +185,10 @@ def _learned(model: Any, attention: str, dtype: Any, given: Mapping[str, Any]) -
         model.to(torch.float32).zero_grad()
 
 
-TRAINED = [
-    ("llama", False, torch.float32),
-    *(
-        pytest.param(name, padded, dtype, marks=pytest.mark.full)
-        for name in MODELS
-        for padded in (False, True)
-        for dtype in (torch.bfloat16, torch.float32)
-        if (name, padded, dtype) != ("llama", False, torch.float32)
-    ),
-]
-
-
-@pytest.mark.parametrize("name, padded, dtype", TRAINED)
+@pytest.mark.full
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bf16", "f32"])
+@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.usefixtures("strict")
 def test_gradients_of_the_parameters(name: str, padded: bool, dtype: Any, hf: str) -> None:
     """By the pass rule, per parameter: truth is the eager implementation in f64, its own error that in the dtype."""
@@ -213,6 +207,7 @@ def test_gradients_of_the_parameters(name: str, padded: bool, dtype: Any, hf: st
     assert any("sinks" in p for p in truth) == (name == "gpt_oss")
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("strict")
 def test_a_step_of_training_lowers_the_loss(hf: str) -> None:
     model, ids = _made(_llama).train(), _tokens(2, _LOGITS)
@@ -226,6 +221,29 @@ def test_a_step_of_training_lowers_the_loss(hf: str) -> None:
         loss.backward()
         optimiser.step()
     assert losses[1] < losses[0]
+
+
+def test_a_gradient_is_compiled_where_one_is_asked_for(hf: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def compiled(op: str, dtype: str, trained: bool) -> Callable[..., Any]:
+        asked.append((op, trained))
+        return lambda query, key, value, **named: query
+
+    attention = attentions._registered[hf]
+    monkeypatch.setattr(attention, "_compiled", compiled)
+    monkeypatch.setattr(attention, "functions", {})
+    model, ids = _made(_llama), _tokens(2, _LOGITS)
+    model.set_attn_implementation(hf)
+    with torch.no_grad():
+        model(input_ids=ids)
+    assert asked == [("hf_causal", False)]
+    model(input_ids=ids)
+    assert asked == [("hf_causal", False), ("hf_causal", True)]
+    model.requires_grad_(False)
+    model(input_ids=ids)
+    assert len(asked) == 2
+    assert {v.op for v in load(Path("std/hf.dsl")).vjps} == {*load(Path("std/hf.dsl")).ops}
 
 
 @pytest.mark.parametrize("name, whole", [("llama", True), pytest.param("gpt_oss", False, marks=pytest.mark.full)])
