@@ -137,10 +137,10 @@ def _check_one(
 
 def _saving(artifact: Artifact, variant: Variant) -> ir.Program | None:
     """The forward that keeps what a backward takes."""
-    if not artifact.saved or variant.op in (artifact.name, f"{artifact.name}_saving"):
+    if artifact.saving_op is None or variant.op in (artifact.name, artifact.saving_op):
         return None
     alike = (v for v in artifact.variants if v.dtype == variant.dtype)
-    return next(v.plan.program for v in alike if v.op == f"{artifact.name}_saving")
+    return next(v.plan.program for v in alike if v.op == artifact.saving_op)
 
 
 def _saved(saving: ir.Program, program: ir.Program, binding: Binding, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -192,7 +192,8 @@ def _kept(
     prices: dict[str, list[keep.Kept]] = {}
     for s, f, g in zip(found, forward, gradients, strict=True):
         bindings = [b for t in f.plans for b in t.bindings]
-        prices[f.dtype] = [keep.priced(s, f.at(b.values), g.at(b.values), machine, b, stage_cost) for b in bindings]
+        again = [(b, f.at(b.values), g.at(b.values)) for b in bindings]
+        prices[f.dtype] = keep.priced(s, again, machine, stage_cost)
     saves = kept_by_pin(program) or keep.is_worth([x for own in prices.values() for x in own])
     made: list[_Planned] = []
     planned = list(gradients)

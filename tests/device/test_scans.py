@@ -44,7 +44,7 @@ STEPS = {
 }
 ELEMENTWISE = """op f(V: {T}[B, H, N, E], g: f32[B, H, N]) -> O: {T}[B, H, N, E]
 {{
-    scan t in 0 .. N {{
+    scan t in 0 .. N{direction} {{
         state S[b,h,e]: f32 = 1
         state M[b,h,e]: f32 = 0
         state n[b,h]: f32 = 0
@@ -55,9 +55,9 @@ ELEMENTWISE = """op f(V: {T}[B, H, N, E], g: f32[B, H, N]) -> O: {T}[B, H, N, E]
     }}
 }}
 """
-NAMES = (*STEPS, "elementwise")
+NAMES = (*STEPS, "elementwise", "elementwise_reverse")
 QUICK = {
-    ("gaudi2", "bf16"): ("two_states_reverse", "masked"),
+    ("gaudi2", "bf16"): ("two_states_reverse", "elementwise_reverse", "masked"),
     ("gaudi2", "f32"): ("delta", "late"),
     ("gaudi", "bf16"): ("per_channel",),
     ("gaudi", "f32"): ("elementwise",),
@@ -77,9 +77,9 @@ GATES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
 
 
 def program(name: str, dtype: str) -> Program:
-    if name == "elementwise":
-        return load_text(ELEMENTWISE.format(T=dtype)).program("f")
     direction = " reverse" if "reverse" in name else ""
+    if "elementwise" in name:
+        return load_text(ELEMENTWISE.format(T=dtype, direction=direction)).program("f")
     text = OUTER.format(T=dtype, more=MORE.get(name, ""), direction=direction, steps=STEPS[name])
     return load_text(text).program("f")
 

@@ -5,14 +5,26 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.kernel.examples import SPECS, every_kernel
+from tests.kernel.examples import SPECS, every_kernel, kernels_of
 from tpcgen.kernel import coordinates
 from tpcgen.kernel.ir import Kernel, Load, Loop, Statement, Store, walk
+from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.program import load_text
 from tpcgen.program.ir import Expr
 from tpcgen.program.sizes import evaluate
 
 KERNELS = [k for op in SPECS for dtype in ("f32", "bf16") for _, k in every_kernel(op, dtype, "gaudi2")]
 LOOPS = [(k, s) for k in KERNELS for s in walk(k.body) if isinstance(s, Loop)]
+REVERSE = """op f(X: f32[N, D]) -> O: f32[N, D] {
+    scan t in 0 .. N reverse { state S[d]: f32 = 0  S[d] := 0.5 * S[d] + X[t,d]  O[t,d] = S[d] }
+}"""
+BACKWARDS = [
+    (k, s)
+    for p in enumerate_plans(load_text(REVERSE).program("f"), "gaudi2")
+    for _, k in kernels_of(p, "f32")
+    for s in walk(k.body)
+    if isinstance(s, Loop) and coordinates.plan(k, s).uses
+]
 
 
 class _Values(dict[str, int]):
@@ -40,7 +52,15 @@ def test_hot_loops_build_no_coordinates() -> None:
 
 @given(st.integers(0, len(LOOPS) - 1), st.integers(1, 4), st.integers(0, 50))
 def test_every_access_is_where_its_coordinates_say(which: int, trips: int, first: int) -> None:
-    kernel, loop = LOOPS[which]
+    _check(*LOOPS[which], trips, first)
+
+
+@given(st.integers(0, len(BACKWARDS) - 1), st.integers(1, 4))
+def test_so_it_is_where_steps_go_backwards(which: int, trips: int) -> None:
+    _check(*BACKWARDS[which], trips, 0)
+
+
+def _check(kernel: Kernel, loop: Loop, trips: int, first: int) -> None:
     plan = coordinates.plan(kernel, loop)
     values = _Values(dict.fromkeys(("k", "q"), first))
     low = int(evaluate(loop.low, values))

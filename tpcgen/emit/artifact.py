@@ -18,6 +18,7 @@ from tpcgen.partition.plan import CopyStage, MmeStage, MoveStage, Plan, Stage, T
 from tpcgen.program import print as text
 from tpcgen.program import sizes
 from tpcgen.program.ir import Expr, Program, Tensor
+from tpcgen.rewrite.vjp.save import saving_name
 
 MANIFEST = "manifest.json"
 _HEADER = Path(__file__).parent.parent / "host" / "include" / "tpc_kernel_lib_interface.h"
@@ -72,6 +73,11 @@ class Artifact:
     gradients: tuple[tuple[str, Program], ...] = ()
 
     @property
+    def saving_op(self) -> str | None:
+        """The forward that keeps what the backward takes, where it does."""
+        return saving_name(self.name) if self.saved else None
+
+    @property
     def namespace(self) -> str:
         """The torch.library namespace of its ops."""
         return f"{self.prefix}_{self.name}"
@@ -124,11 +130,10 @@ def _device_side(artifact: Artifact, kernels: Sequence[GlueKernel], texts: Mappi
 
 def package(artifact: Artifact) -> torch_package.PackageText:
     """What the importable package is rendered from."""
-    saving_op, alike = f"{artifact.name}_saving", artifact.alike()
-    keeps = bool(artifact.saved)
+    alike = artifact.alike()
     forward = tuple(_composite(own, own[0].dtype) for own in alike if own[0].op == artifact.name)
-    saving = tuple(_composite(own, f"sav_{own[0].dtype}") for own in alike if keeps and own[0].op == saving_op)
-    others = [own for own in alike if own[0].op != artifact.name and not (keeps and own[0].op == saving_op)]
+    saving = tuple(_composite(own, f"sav_{own[0].dtype}") for own in alike if own[0].op == artifact.saving_op)
+    others = [own for own in alike if own[0].op not in (artifact.name, artifact.saving_op)]
     backward = tuple(_composite(own, f"bwd_{own[0].dtype}") for own in others)
     return torch_package.PackageText(
         artifact.name, artifact.namespace, artifact.source, forward, backward, artifact.wrt, saving

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpcgen.diagnostics import NOWHERE
-from tpcgen.kernel.coordinates import accesses, members, plan
+from tpcgen.kernel.coordinates import Plan, accesses, members, plan
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.ir import (
     OPS,
@@ -325,18 +325,21 @@ def block_bundles(kernel: Kernel, statements: Sequence[Statement]) -> float:
 
 def loop_bundles(kernel: Kernel, loop: Loop) -> float:
     """What one iteration of a loop without loops inside takes."""
-    carried = plan(kernel, loop).uses
-    slots = loop_slots(kernel, loop)
+    moving = plan(kernel, loop)
+    slots = _loop_slots(kernel, loop, moving)
     kinds = {type(s) for s in loop.body}
     turn = _LOCAL_TURN if {LocalLoad, LocalStore} <= kinds else 0
-    return max(_SHORTEST_LOOP, turn + _both(slots, critical_path(kernel, loop.body, loop.var, carried)))
+    return max(_SHORTEST_LOOP, turn + _both(slots, critical_path(kernel, loop.body, loop.var, moving.uses)))
 
 
 def loop_slots(kernel: Kernel, loop: Loop) -> Slots:
     """What one iteration of a loop without loops inside issues. Accesses at one place share a coordinate, which takes
     one step for all of them.
     """
-    moving = plan(kernel, loop)
+    return _loop_slots(kernel, loop, plan(kernel, loop))
+
+
+def _loop_slots(kernel: Kernel, loop: Loop, moving: Plan) -> Slots:
     stepped = sum(len(steps) for m in moving.moving for steps in m.advances.values())
     shared = Slots(spu=stepped - len(moving.uses))
     return block_slots(kernel, loop.body) + shared + _built(kernel, loop, moving.uses)

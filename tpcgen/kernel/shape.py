@@ -214,14 +214,12 @@ def _innermost(outputs: tuple[Output, ...], rows: tuple[str, ...], lane: str) ->
     """
     reads = {(x.tensor, x.indices) for x in _everything(outputs) if isinstance(x, Read)}
     varying = {i: [c for _, indices in reads for c in indices if i in free_indices(c)] for i in rows if i != lane}
-    steady = [i for i, coordinates in varying.items() if all(_steps(c, i) for c in coordinates)]
+    steady = [
+        i
+        for i, coordinates in varying.items()
+        if all(affine.coefficient_of(affine.polynomial(c), i) == 1 for c in coordinates)
+    ]
     return min(reversed(steady), key=lambda i: len(varying[i]), default=None)
-
-
-def _steps(coordinate: Expr, index: str) -> bool:
-    poly = affine.polynomial(coordinate)
-    rest = {m: c for m, c in poly.items() if m != (Index(index),)}
-    return affine.coefficient_of(poly, index) == 1 and not any(index in free_indices(x) for m in rest for x in m)
 
 
 def _registers(lanes: Lanes, outputs: tuple[Output, ...]) -> int:

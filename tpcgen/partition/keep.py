@@ -37,16 +37,22 @@ class Kept:
 
 
 def priced(
-    saving: Saving, forward: Choice, gradient: Choice, machine: Machine, binding: Binding, cost: TpcCostFunction
-) -> Kept:
-    """`forward` and `gradient`: the choices where nothing is kept. With rows kept the plans are those of the same
-    algorithms, the cheapest of each.
+    saving: Saving, again: Sequence[tuple[Binding, Choice, Choice]], machine: Machine, cost: TpcCostFunction
+) -> list[Kept]:
+    """`again`: bindings with the choices of forward and gradient where nothing is kept. With rows kept the plans are
+    those of the same algorithms, the cheapest of each.
     """
-    with_rows = [
-        _cheapest(program, choice, machine, binding, cost)
-        for program, choice in ((saving.forward, forward), (saving.gradient, gradient))
+    forwards, gradients = alternatives(saving.forward), alternatives(saving.gradient)
+    return [
+        Kept(
+            (
+                _cheapest(saving.forward, forwards, forward, machine, binding, cost),
+                _cheapest(saving.gradient, gradients, gradient, machine, binding, cost),
+            ),
+            (forward.price.seconds, gradient.price.seconds),
+        )
+        for binding, forward, gradient in again
     ]
-    return Kept((with_rows[0], with_rows[1]), (forward.price.seconds, gradient.price.seconds))
 
 
 def is_worth(found: Sequence[Kept]) -> bool:
@@ -54,9 +60,15 @@ def is_worth(found: Sequence[Kept]) -> bool:
     return sum(sum(x.kept) for x in found) < _WORTH * sum(sum(x.again) for x in found)
 
 
-def _cheapest(program: ir.Program, like: Choice, machine: Machine, binding: Binding, cost: TpcCostFunction) -> float:
+def _cheapest(
+    program: ir.Program,
+    found: Alternatives,
+    like: Choice,
+    machine: Machine,
+    binding: Binding,
+    cost: TpcCostFunction,
+) -> float:
     label, colon, _ = like.plan.label.partition(":")
-    found = alternatives(program).programs
-    same = tuple(a for a in found if a.label == (label if colon else ""))
-    plans = plans_of(program, Alternatives(same or found, ()), machine.name)
+    same = tuple(a for a in found.programs if a.label == (label if colon else ""))
+    plans = plans_of(program, Alternatives(same or found.programs, ()), machine.name)
     return choose_among(Space(machine, plans, ()), binding, cost=cost).price.seconds

@@ -123,6 +123,11 @@ def expression(a: Polynomial) -> Expr:
     return result if result is not None else Literal(0, DType.I32)
 
 
+def blocks(length: Polynomial, size: int) -> Expr:
+    """How many blocks of `size` cover a length: its quotient, rounded up."""
+    return Binary("//", expression(add(length, constant(size - 1))), Literal(size, DType.I32))
+
+
 def equal(a: Expr, b: Expr) -> bool:
     """Whether two integer expressions are provably equal."""
     return a == b or not subtract(polynomial(a), polynomial(b))

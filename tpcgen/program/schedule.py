@@ -11,8 +11,8 @@ from tpcgen.syntax import ast
 _ENGINES = ("mme", "tpc")
 _OF_TILES = ("n", "i", "j")
 """Indices of tiles: which tile, and row and column in it."""
-_ONLY_WORDS = {"merge": "parts", "sums": "first"}
-"""Verbs whose last word is one of two: this one or `whole`."""
+_WORDS = {"merge": ("parts", "whole"), "sums": ("first", "whole"), "save": ("rows", "nothing")}
+"""Verbs whose last word is one of two."""
 _FORMS = {
     "tile": "tile INDEX LENGTH|whole;",
     "chunk": "chunk INDEX LENGTH|whole;",
@@ -66,30 +66,20 @@ def _right(entry: ast.ScheduleEntry, scope: OpScope) -> bool:
         return _engine(subject, value, place, scope)
     if entry.verb == "lane":
         return _index(value, place, scope)
-    if entry.verb == "save":
-        return _saved(value, place, scope)
+    if entry.verb in _WORDS:
+        return _word(entry.verb, value, place, scope)
     if value == "whole":
         return True
-    if entry.verb in _ONLY_WORDS:
-        return _only_word(entry.verb, value, place, scope)
     if not value.isdigit() or len(value) > 9 or int(value) == 0:
         scope.found.error("E236", f"{entry.verb} takes a positive number, not {value}", place, form)
         return False
     return True
 
 
-def _only_word(verb: str, value: str, place: Span, scope: OpScope) -> bool:
-    word = _ONLY_WORDS[verb]
-    if value != word:
-        scope.found.error("E236", f"{verb} takes {word} or whole, not {value}", place, _FORMS[verb])
-    return value == word
-
-
-def _saved(value: str, place: Span, scope: OpScope) -> bool:
-    known = ("rows", "nothing")
-    if value not in known:
-        scope.found.error("E236", f"save takes {' or '.join(known)}, not {value}", place, _FORMS["save"])
-    return value in known
+def _word(verb: str, value: str, place: Span, scope: OpScope) -> bool:
+    if value not in _WORDS[verb]:
+        scope.found.error("E236", f"{verb} takes {' or '.join(_WORDS[verb])}, not {value}", place, _FORMS[verb])
+    return value in _WORDS[verb]
 
 
 def _index(value: str, place: Span, scope: OpScope) -> bool:

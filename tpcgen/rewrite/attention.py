@@ -20,7 +20,7 @@ from tpcgen.program.print import expression as text
 from tpcgen.rewrite.band import find_band
 from tpcgen.rewrite.edit import conjuncts, reads
 from tpcgen.rewrite.normalise import normalise
-from tpcgen.rewrite.outcome import Refused
+from tpcgen.rewrite.outcome import Refused, RefusedError
 from tpcgen.rewrite.split_contractions import matmul_of
 from tpcgen.rewrite.support import at_least_zero
 
@@ -79,14 +79,8 @@ def attention_in(program: ir.Program) -> Attention | Refused:
         return band
     try:
         return _Finder(program, band.q, band.k).attention(band.tensor)
-    except _RefusedError as problem:
+    except RefusedError as problem:
         return problem.reason
-
-
-class _RefusedError(Exception):
-    def __init__(self, why: str, node: ir.Node) -> None:
-        self.reason = Refused(why, node.span)
-        super().__init__(why)
 
 
 @dataclass(frozen=True)
@@ -99,9 +93,9 @@ class _Finder:
         weights = self._definition(weights_name)
         softmax = weights.value
         if not isinstance(softmax, ir.Reduce) or softmax.kind != "softmax" or softmax.indices != (self.key,):
-            raise _RefusedError(f"{weights.target} is no softmax over {self.key} alone", weights)
+            raise RefusedError(f"{weights.target} is no softmax over {self.key} alone", weights)
         if weights.domain is not None:
-            raise _RefusedError(f"{weights.target} is defined on a part of its rows", weights)
+            raise RefusedError(f"{weights.target} is defined on a part of its rows", weights)
         scores, factors = self._scores(weights, softmax)
         values, product = self._values(weights)
         vector, element = self._sides(factors, scores)
@@ -109,9 +103,9 @@ class _Finder:
         self._check_domain(softmax)
         column = [i for i in values.indices if i not in weights.indices]
         if len(factors.summed) != 1 or len(column) != 1 or set(values.indices) - {*column} != self._rows(weights):
-            raise _RefusedError(f"{values.target} is not a sum of rows of {value.tensor} per query", values)
+            raise RefusedError(f"{values.target} is not a sum of rows of {value.tensor} per query", values)
         if set(scores.indices) != set(weights.indices):
-            raise _RefusedError(f"{weights.target} has other indices than its scores", weights)
+            raise RefusedError(f"{weights.target} has other indices than its scores", weights)
         found = Attention(
             scores, weights, values, vector, element, value, self.query, self.key, factors.summed[0], column[0]
         )
@@ -121,7 +115,7 @@ class _Finder:
     def _definition(self, name: str) -> ir.Equation:
         made = [s for s in self.program.body if isinstance(s, ir.Equation) and s.target == name]
         if len(made) != 1:
-            raise _RefusedError(f"{name} is put together of pieces", self.program)
+            raise RefusedError(f"{name} is put together of pieces", self.program)
         return made[0]
 
     def _readers(self, name: str) -> list[ir.Statement]:
@@ -135,7 +129,7 @@ class _Finder:
         sides = [x for x in (softmax.body, softmax.domain, softmax.sink) if x is not None]
         reduced = [x for side in sides for x in ir.walk(side) if isinstance(x, ir.Reduce)]
         if reduced:
-            raise _RefusedError("the logits of the softmax reduce something themselves", reduced[0])
+            raise RefusedError("the logits of the softmax reduce something themselves", reduced[0])
         made = [
             (e, c)
             for e in self.program.body
@@ -143,7 +137,7 @@ class _Finder:
             if (c := matmul_of(e, self.program)) is not None
         ]
         if len(made) != 1 or not {self.query, self.key} <= {*made[0][0].indices}:
-            raise _RefusedError("the logits of the softmax are not made of one product of queries and keys", softmax)
+            raise RefusedError("the logits of the softmax are not made of one product of queries and keys", softmax)
         ((scores, contraction),) = made
         self._own(scores, weights)
         return scores, contraction
@@ -153,7 +147,7 @@ class _Finder:
         values = readers[0] if len(readers) == 1 else None
         product = matmul_of(values, self.program) if isinstance(values, ir.Equation) else None
         if not isinstance(values, ir.Equation) or product is None or set(product.summed) != {self.key}:
-            raise _RefusedError(f"{weights.target} is for more than one sum of values over {self.key}", weights)
+            raise RefusedError(f"{weights.target} is for more than one sum of values over {self.key}", weights)
         self._own(weights, values)
         return values, product
 
@@ -161,25 +155,25 @@ class _Finder:
         """Nobody else reads it, and the reader reads it where it is written."""
         tensor = self.program.tensor(made.target)
         if tensor.role is not ir.Role.INTERMEDIATE or self._readers(made.target) != [reader]:
-            raise _RefusedError(f"{made.target} is for others, too", made)
+            raise RefusedError(f"{made.target} is for others, too", made)
         there = tuple(ir.Index(i) for i in made.indices)
         sides = [s for s in (reader.value, reader.domain) if s is not None]
         found = [x for s in sides for x in ir.walk(s) if isinstance(x, ir.Read) and x.tensor == made.target]
         if any(x.indices != there for x in found):
-            raise _RefusedError(f"{made.target} is read at another place than it is written", reader)
+            raise RefusedError(f"{made.target} is read at another place than it is written", reader)
 
     def _sides(self, c: Contraction, scores: ir.Equation) -> tuple[ir.Read, ir.Read]:
         sides = [x for x in (c.left, c.right) if isinstance(x, ir.Read)]
         vectors = [x for x in sides if self.query in ir.free_indices(x)]
         elements = [x for x in sides if self.key in ir.free_indices(x)]
         if len(vectors) != 1 or len(elements) != 1 or vectors == elements:
-            raise _RefusedError(f"{scores.target} is no product of a query's and a key's factor", scores)
+            raise RefusedError(f"{scores.target} is no product of a query's and a key's factor", scores)
         return vectors[0], elements[0]
 
     def _value(self, c: Contraction, weights: ir.Equation, values: ir.Equation) -> ir.Read:
         (value,) = (x for x in (c.left, c.right) if isinstance(x, ir.Read) and x.tensor != weights.target)
         if self.query in ir.free_indices(value):
-            raise _RefusedError(f"{value.tensor} differs from query to query", values)
+            raise RefusedError(f"{value.tensor} differs from query to query", values)
         return value
 
     def _check_domain(self, softmax: ir.Reduce) -> None:
@@ -189,7 +183,7 @@ class _Finder:
             along = [affine.coefficient_of(p, self.key) for p in bounds]
             known = not any(isinstance(x, ir.Read) for x in ir.walk(c))
             if not bounds or not known or any(n not in (1, -1) for n in along):
-                raise _RefusedError(f"`{text(c)}` is no bound of {self.key}", c if c.span.line else softmax)
+                raise RefusedError(f"`{text(c)}` is no bound of {self.key}", c if c.span.line else softmax)
 
     def _check_dtypes(self, a: Attention) -> None:
         """One dtype of the operands: in it, elements are in the same order in the lanes everywhere."""
@@ -197,11 +191,11 @@ class _Finder:
         dtypes = {a.vector.dtype, a.element.dtype, a.value.dtype, output.dtype}
         dtypes |= {self.program.tensor(a.weights.target).dtype}
         if len(dtypes) != 1 or not dtypes <= {DType.F32, DType.BF16}:
-            raise _RefusedError(f"{', '.join(sorted(d.value for d in dtypes))} are mixed in it", a.values)
+            raise RefusedError(f"{', '.join(sorted(d.value for d in dtypes))} are mixed in it", a.values)
         along = [x for x in _reads(a.softmax) if a.query in ir.free_indices(x) and x.tensor != a.scores.target]
         other = [x for x in along if x.dtype is not a.vector.dtype]
         if a.vector.dtype is DType.BF16 and other:
-            raise _RefusedError(f"{other[0].tensor} is {other[0].dtype.value}, the operands are bf16", a.weights)
+            raise RefusedError(f"{other[0].tensor} is {other[0].dtype.value}, the operands are bf16", a.weights)
 
 
 def _reads(e: ir.Expr) -> Iterable[ir.Read]:

@@ -33,23 +33,27 @@ from tpcgen.program.print import expression as text
 from tpcgen.program.substitute import FreshNames, rewrite, substitute, with_children
 from tpcgen.program.verify import verify
 from tpcgen.rewrite.edit import (
+    ONE,
     Definition,
     Part,
     Recurrence,
     conjuncts,
     definitions,
+    integer,
+    mentioned,
     names_in_use,
     parts_of,
+    product,
+    reads,
     rebuilt,
     writes,
 )
-from tpcgen.rewrite.outcome import Refused
+from tpcgen.rewrite.outcome import Refused, RefusedError
 from tpcgen.rewrite.split_contractions import contraction_of, split_contractions
 from tpcgen.rewrite.support import at_least_zero
 
 _MAX_ROWS = 2
 """Indices outside a chunk: a tensor of a TPC kernel has 5 axes, of which chunk, step and head dim take three."""
-_ONE = ir.Literal(1.0, DType.F32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +93,11 @@ class Flow:
     rate: ir.Expr | None = None
 
 
-class _RefusedError(Exception):
-    def __init__(self, why: str, node: ir.Node) -> None:
-        self.reason = Refused(why, node.span)
-        super().__init__(why)
-
-
 def chunk(program: ir.Program, size: int = 64) -> ir.Program | Refused:
     """The program over chunks of `size` steps, for its first scan or causal linear attention; Refused without one."""
     try:
         return verify(_chunked(program, size))
-    except _RefusedError as problem:
+    except RefusedError as problem:
         return problem.reason
 
 
@@ -110,7 +108,7 @@ def chunked_index(program: ir.Program) -> str | Refused:
         return scan.index
     try:
         return _FromSquare(split_contractions(program), 1).index()
-    except _RefusedError as problem:
+    except RefusedError as problem:
         return problem.reason
 
 
@@ -122,7 +120,7 @@ def _chunked(program: ir.Program, size: int) -> ir.Program:
     while True:
         try:
             made = _FromSquare(made, size).run()
-        except _RefusedError:
+        except RefusedError:
             return made
 
 
@@ -141,24 +139,24 @@ class _FromScan:
     def run(self) -> ir.Program:
         scan, t = self.scan, self.scan.index
         if scan.reverse:
-            raise _RefusedError("a reverse scan is not chunked yet", scan)
-        if not affine.equal(self.program.range_of(t).low, _integer(0)):
-            raise _RefusedError(f"{t} does not start at 0", scan)
+            raise RefusedError("a reverse scan is not chunked yet", scan)
+        if not affine.equal(self.program.range_of(t).low, integer(0)):
+            raise RefusedError(f"{t} does not start at 0", scan)
         after: list[Part] = []
         for s in scan.body:
             match s:
                 case ir.Update():
                     if s.state in self.updates or s.domain is not None:
-                        raise _RefusedError(f"{s.state} is updated twice or under a condition", s)
+                        raise RefusedError(f"{s.state} is updated twice or under a condition", s)
                     self.updates[s.state] = s
                 case ir.Equation() if t not in s.indices:
-                    raise _RefusedError(f"{s.target} lives one step: its value goes into the state", s)
+                    raise RefusedError(f"{s.target} lives one step: its value goes into the state", s)
                 case ir.Equation():
                     value = self._outside(s.value)
                     domain = self._outside(s.domain) if s.domain is not None else None
                     after.append(Definition(self.program.tensor(s.target), replace(s, value=value, domain=domain)))
         if not self.flows:
-            raise _RefusedError("no step multiplies a state", scan)
+            raise RefusedError("no step multiplies a state", scan)
         made: list[Part] = []
         builder = _Builder(self.program, self.names, self.size)
         for flow in self.flows:
@@ -177,11 +175,11 @@ class _FromScan:
         """A step's expression after the scan: sums over a state are read from a tensor of all steps."""
         states = {s.state: s for s in self.scan.states}
         if isinstance(e, ir.Read) and e.tensor in states:
-            raise _RefusedError(f"{text(e)} is read without a sum over one of its axes", e)
+            raise RefusedError(f"{text(e)} is read without a sum over one of its axes", e)
         if not isinstance(e, ir.Reduce) or not any(isinstance(x, ir.Read) and x.tensor in states for x in ir.walk(e)):
             return with_children(e, [self._outside(c) for c in ir.children(e)])
         if e.kind != "sum" or len(e.indices) != 1 or e.domain is not None:
-            raise _RefusedError("a state is reduced in another way than a sum of products over one axis", e)
+            raise RefusedError("a state is reduced in another way than a sum of products over one axis", e)
         return self._flow(e, states)
 
     def _flow(self, e: ir.Reduce, states: Mapping[str, ir.StateInit]) -> ir.Expr:
@@ -191,20 +189,20 @@ class _FromScan:
         if len(held) != 1 or any(
             isinstance(x, ir.Read) and x.tensor in states for f in factors if f is not held[0] for x in ir.walk(f)
         ):
-            raise _RefusedError("a state is not one factor of the sum over it", e)
+            raise RefusedError("a state is not one factor of the sum over it", e)
         state = states[held[0].tensor]
         if held[0].indices != tuple(ir.Index(i) for i in state.indices):
-            raise _RefusedError(f"{text(held[0])} is read at other indices than its own", e)
+            raise RefusedError(f"{text(held[0])} is read at other indices than its own", e)
         rest = [f for f in factors if f is not held[0]]
         free = [i for i in state.indices if i != d]
         inside = frozenset[str]().union(*(ir.free_indices(f) for f in rest))
         own = [i for i in free if i not in inside]
         if len(own) > 1:
-            raise _RefusedError(f"the state {state.state} has the axes {', '.join(own)} beside the sum", e)
+            raise RefusedError(f"the state {state.state} has the axes {', '.join(own)} beside the sum", e)
         column = own[0] if own else None
         rows = tuple(i for i in free if i != column)
         if len(rows) > _MAX_ROWS:
-            raise _RefusedError(
+            raise RefusedError(
                 f"{state.state} has {len(rows)} axes beside those of the outer product, at most 2 fit", e
             )
         inclusive = state.state in self.updates
@@ -227,12 +225,12 @@ class _FromScan:
         indices = (*rows, self.scan.index, *((column,) if column is not None else ()))
         shape = tuple(self.program.range_of(i).high for i in indices)
         tensor = ir.Tensor(self.names.fresh(f"{state.state}_sum"), shape, DType.F32, ir.Role.INTERMEDIATE, span=e.span)
-        sink = Sink(tensor, column, _ONE, None, state.initial)
+        sink = Sink(tensor, column, ONE, None, state.initial)
         self.flows.append(
-            Flow(rows, self.scan.index, d, _product(rest), _ONE, None, inclusive, (sink,), replace(e, body=_ONE))
+            Flow(rows, self.scan.index, d, product(rest), ONE, None, inclusive, (sink,), replace(e, body=ONE))
         )
         self.state_of[tensor.name] = state
-        return Definition(tensor, ir.Equation(tensor.name, indices, _ONE, None))
+        return Definition(tensor, ir.Equation(tensor.name, indices, ONE, None))
 
     def _complete(self, flow: Flow) -> Flow:
         """What the state's update adds and by what it decays."""
@@ -240,26 +238,26 @@ class _FromScan:
         state = self.state_of[sink.target.name]
         update = self.updates.get(state.state)
         if update is None:
-            raise _RefusedError(f"{state.state} is never updated", state)
+            raise RefusedError(f"{state.state} is never updated", state)
         renamed = {a: ir.Index(b) for a, b in zip(update.indices, state.indices, strict=True) if a != b}
         value = substitute(update.value, renamed)
         decay, added = _split_update(value, state, update)
         if decay is not None and ir.free_indices(decay) & {flow.d, sink.e}:
             axis = flow.d if flow.d in ir.free_indices(decay) else sink.e
-            raise _RefusedError(f"the gate of {state.state} differs along {axis}: chunks of it are no matmuls", update)
+            raise RefusedError(f"the gate of {state.state} differs along {axis}: chunks of it are no matmuls", update)
         k: list[ir.Expr] = []
         v: list[ir.Expr] = []
         for f in _factors(added):
             free = ir.free_indices(f)
             if sink.e is not None and sink.e in free:
                 if flow.d in free:
-                    raise _RefusedError(f"what is added to {state.state} is no outer product", update)
+                    raise RefusedError(f"what is added to {state.state} is no outer product", update)
                 v.append(f)
             else:
                 k.append(f)
         if sink.e is not None and not v:
-            raise _RefusedError(f"what is added to {state.state} does not depend on {sink.e}", update)
-        return replace(flow, k=_product(k), gate=decay, sinks=(replace(sink, value=_product(v)),))
+            raise RefusedError(f"what is added to {state.state} does not depend on {sink.e}", update)
+        return replace(flow, k=product(k), gate=decay, sinks=(replace(sink, value=product(v)),))
 
 
 def _is_copy_of(p: Part, tensor: ir.Tensor) -> bool:
@@ -274,14 +272,14 @@ def _split_update(value: ir.Expr, state: ir.StateInit, update: ir.Update) -> tup
     own = [x for x in terms if any(isinstance(r, ir.Read) and r.tensor == state.state for r in ir.walk(x))]
     others = [x for x in terms if x not in own]
     if len(own) != 1 or len(others) != 1:
-        raise _RefusedError(f"{state.state} is not its old value, times a gate, plus one product", update)
+        raise RefusedError(f"{state.state} is not its old value, times a gate, plus one product", update)
     factors = list(_factors(own[0]))
     reads = [f for f in factors if isinstance(f, ir.Read) and f.tensor == state.state]
     gates = [f for f in factors if f not in reads]
     inner = [x for f in gates for x in ir.walk(f) if isinstance(x, ir.Read) and x.tensor == state.state]
     if len(reads) != 1 or inner or reads[0].indices != tuple(ir.Index(i) for i in state.indices):
-        raise _RefusedError(f"the old value of {state.state} is not a factor at its own indices", update)
-    return (_product(gates) if gates else None), others[0]
+        raise RefusedError(f"the old value of {state.state} is not a factor at its own indices", update)
+    return (product(gates) if gates else None), others[0]
 
 
 # --- the square -------------------------------------------------------------------------------------------------------
@@ -342,8 +340,8 @@ def _rate(factor: ir.Expr, q: str, k: str) -> ir.Expr | None:
     distance = affine.subtract(affine.polynomial(ir.Index(q)), affine.polynomial(ir.Index(k)))
     found = affine.polynomial(moved[0])
     if found == distance:
-        return _product(rest)
-    return _product([*rest, ir.Literal(-1.0, DType.F32)]) if found == affine.scale(distance, -1) else None
+        return product(rest)
+    return product([*rest, ir.Literal(-1.0, DType.F32)]) if found == affine.scale(distance, -1) else None
 
 
 class _FromSquare:
@@ -361,16 +359,18 @@ class _FromSquare:
         q, k = self._pair(weights)
         flow = self._flow(scored, q, k)
         gone = {weights.tensor.name, scored.scores.tensor.name}
-        readers = [d for d in self.definitions if _reads(d.equation, weights.tensor.name) and d.tensor.name not in gone]
+        readers = [
+            d for d in self.definitions if weights.tensor.name in reads(d.equation) and d.tensor.name not in gone
+        ]
         sums: dict[ir.Reduce, ir.Expr] = {}
         ways = [_Way(flow, k), _Way(_reversed(flow, q, k), q)]
         for d in readers:
             way = ways[1] if self._sums_over(d, q, weights) else ways[0]
             way.take(d, self._sinks(d, weights, way.flow, way.over, sums))
         if not any(way.sinks for way in ways):
-            raise _RefusedError(f"nothing sums {weights.tensor.name} over {k}", weights.equation)
+            raise RefusedError(f"nothing sums {weights.tensor.name} over {k}", weights.equation)
         if ways[1].sinks and flow.gate is not None:
-            raise _RefusedError(f"{weights.tensor.name} decays and is summed over {q}: no chunks yet", weights.equation)
+            raise RefusedError(f"{weights.tensor.name} decays and is summed over {q}: no chunks yet", weights.equation)
         builder = _Builder(self.program, self.names, self.size)
         made = {way.first: builder.flow(replace(way.flow, sinks=tuple(way.sinks))) for way in ways if way.sinks}
         replaced = {s.target.name for way in ways for s in way.sinks}
@@ -391,7 +391,7 @@ class _FromSquare:
 
     def _sums_over(self, d: Definition, index: str, weights: Definition) -> bool:
         name = weights.tensor.name
-        found = [x for x in ir.walk(d.equation.value) if isinstance(x, ir.Reduce) and _mentions(x, name)]
+        found = [x for x in ir.walk(d.equation.value) if isinstance(x, ir.Reduce) and name in mentioned(x)]
         return any(index in x.indices for x in found)
 
     def _require_known(self, sinks: Sequence[Sink], parts: Sequence[Part], reader: Definition) -> None:
@@ -400,7 +400,7 @@ class _FromSquare:
         known |= {n for p in parts for n in writes(p.scan if isinstance(p, Recurrence) else p.equation)}
         later = [x.tensor for s in sinks for x in ir.walk(s.value) if isinstance(x, ir.Read) and x.tensor not in known]
         if later:
-            raise _RefusedError(f"{later[0]} is made of one sum and part of another", reader.equation)
+            raise RefusedError(f"{later[0]} is made of one sum and part of another", reader.equation)
 
     def _scored(self) -> _Scored:
         """The tensor `A[.., q, k] = scores where k <= q`, with the contraction that makes its scores."""
@@ -414,7 +414,7 @@ class _FromSquare:
                     continue
                 if contraction_of(source.equation, self.program) is not None:
                     return _Scored(d, source, factors, plus)
-        raise _RefusedError("no sum of products is kept where k <= q: nothing to chunk", self.program)
+        raise RefusedError("no sum of products is kept where k <= q: nothing to chunk", self.program)
 
     def _pair(self, weights: Definition) -> tuple[str, str]:
         e = weights.equation
@@ -423,7 +423,7 @@ class _FromSquare:
             for k in e.indices:
                 if conditions == [affine.subtract(affine.polynomial(ir.Index(q)), affine.polynomial(ir.Index(k)))]:
                     return q, k
-        raise _RefusedError(f"{weights.tensor.name} is kept where another condition than k <= q holds", e)
+        raise RefusedError(f"{weights.tensor.name} is kept where another condition than k <= q holds", e)
 
     def _flow(self, scored: _Scored, q: str, k: str) -> Flow:
         weights, scores = scored.weights, scored.scores
@@ -431,46 +431,46 @@ class _FromSquare:
         assert found is not None
         ranges = [self.program.range_of(i) for i in (q, k)]
         if not affine.equal(ranges[0].high, ranges[1].high) or len(found.summed) != 1:
-            raise _RefusedError(f"{q} and {k} run over different lengths", weights.equation)
+            raise RefusedError(f"{q} and {k} run over different lengths", weights.equation)
         sides = (found.left, found.right)
         if k in ir.free_indices(found.left):
             sides = (found.right, found.left)
         if q in ir.free_indices(sides[1]) or k in ir.free_indices(sides[0]):
-            raise _RefusedError(f"an operand has both {q} and {k}", scores.equation)
+            raise RefusedError(f"an operand has both {q} and {k}", scores.equation)
         rows = tuple(i for i in weights.equation.indices if i not in (q, k))
         if len(rows) > _MAX_ROWS:
-            raise _RefusedError(
+            raise RefusedError(
                 f"{weights.tensor.name} has {len(rows)} axes beside {q} and {k}, at most 2 fit", scores.equation
             )
-        users = [d for d in self.definitions if _reads(d.equation, scores.tensor.name)]
+        users = [d for d in self.definitions if scores.tensor.name in reads(d.equation)]
         if len(users) > 1:
-            raise _RefusedError(f"{scores.tensor.name} has other readers", users[1].equation)
+            raise RefusedError(f"{scores.tensor.name} has other readers", users[1].equation)
         queries, keys, rates = [sides[0]], [sides[1]], list[ir.Expr]()
         for f in scored.factors:
             free, rate = ir.free_indices(f), _rate(f, q, k)
             if rate is not None:
                 rates.append(rate)
             elif {q, k} <= free:
-                raise _RefusedError(f"the scores are multiplied by {text(f)}, which sees both {q} and {k}", f)
+                raise RefusedError(f"the scores are multiplied by {text(f)}, which sees both {q} and {k}", f)
             else:
                 (keys if k in free else queries).append(f)
         if len(rates) > 1:
-            raise _RefusedError(f"{weights.tensor.name} decays twice", weights.equation)
-        seen = substitute(_product(keys), {k: ir.Index(q)})
+            raise RefusedError(f"{weights.tensor.name} decays twice", weights.equation)
+        seen = substitute(product(keys), {k: ir.Index(q)})
         rate = rates[0] if rates else None
         gate = None if rate is None else ir.Call("exp", (rate,), span=rate.span)
         plus = self._plus(scored, q, k)
         summed = found.summed[0]
-        return Flow(rows, q, summed, _product(queries), seen, gate, True, (), scores.equation, plus, rate=rate)
+        return Flow(rows, q, summed, product(queries), seen, gate, True, (), scores.equation, plus, rate=rate)
 
     def _plus(self, scored: _Scored, q: str, k: str) -> tuple[ir.Expr, ir.Expr] | None:
         """The term beside the scores, as a factor of q and one of k, both read at q."""
         if scored.plus is None:
             return None
         free = ir.free_indices(scored.plus)
-        if {q, k} <= free or _mentions(scored.plus, scored.scores.tensor.name):
-            raise _RefusedError(f"{text(scored.plus)} is added to the scores: no term of {q} or {k} alone", scored.plus)
-        return (_ONE, substitute(scored.plus, {k: ir.Index(q)})) if k in free else (scored.plus, _ONE)
+        if {q, k} <= free or scored.scores.tensor.name in mentioned(scored.plus):
+            raise RefusedError(f"{text(scored.plus)} is added to the scores: no term of {q} or {k} alone", scored.plus)
+        return (ONE, substitute(scored.plus, {k: ir.Index(q)})) if k in free else (scored.plus, ONE)
 
     def _sinks(
         self, d: Definition, weights: Definition, flow: Flow, k: str, sums: dict[ir.Reduce, ir.Expr]
@@ -479,35 +479,35 @@ class _FromSquare:
         name = weights.tensor.name
         found = contraction_of(d.equation, self.program)
         if found is not None and found.domain is None and found.summed == (k,):
-            mine, other = (found.left, found.right) if _mentions(found.left, name) else (found.right, found.left)
+            mine, other = (found.left, found.right) if name in mentioned(found.left) else (found.right, found.left)
             inner = mine.operand if isinstance(mine, ir.Cast) else mine
             column = [i for i in d.equation.indices if i not in (*flow.rows, flow.t)]
-            plain = isinstance(inner, ir.Read) and self._own(inner, weights) and not _mentions(other, name)
+            plain = isinstance(inner, ir.Read) and self._own(inner, weights) and name not in mentioned(other)
             if not plain or len(column) != 1 or d.equation.domain is not None:
-                raise _RefusedError(f"{d.tensor.name} is no sum of {name} and one tensor over {k}", d.equation)
+                raise RefusedError(f"{d.tensor.name} is no sum of {name} and one tensor over {k}", d.equation)
             if tuple(d.equation.indices) != (*flow.rows, flow.t, column[0]):
-                raise _RefusedError(f"{d.tensor.name} has its axes in another order", d.equation)
+                raise RefusedError(f"{d.tensor.name} has its axes in another order", d.equation)
             value = substitute(other, {k: ir.Index(flow.t)})
             rounded = mine.dtype if isinstance(mine, ir.Cast) else None
             yield Sink(d.tensor, column[0], value, rounded, ir.Literal(0.0, DType.F32))
             return
         for x in ir.walk(d.equation.value):
-            if isinstance(x, ir.Reduce) and _mentions(x, name) and x not in sums:
+            if isinstance(x, ir.Reduce) and name in mentioned(x) and x not in sums:
                 yield self._total(x, weights, flow, k, sums)
         rest = rewrite(d.equation.value, lambda x: sums.get(x, x) if isinstance(x, ir.Reduce) else x)
-        if _mentions(rest, name) or (d.equation.domain is not None and _mentions(d.equation.domain, name)):
-            raise _RefusedError(f"{d.tensor.name} reads {name} outside a sum over {k}", d.equation)
+        if name in mentioned(rest) or (d.equation.domain is not None and name in mentioned(d.equation.domain)):
+            raise RefusedError(f"{d.tensor.name} reads {name} outside a sum over {k}", d.equation)
 
     def _total(self, x: ir.Reduce, weights: Definition, flow: Flow, k: str, sums: dict[ir.Reduce, ir.Expr]) -> Sink:
         plain = isinstance(x.body, ir.Read) and self._own(x.body, weights)
         if x.kind != "sum" or x.indices != (k,) or x.domain is not None or not plain:
-            raise _RefusedError(f"a reduction of {weights.tensor.name} is no plain sum over {k}", x)
+            raise RefusedError(f"a reduction of {weights.tensor.name} is no plain sum over {k}", x)
         indices = (*flow.rows, flow.t)
         shape = tuple(self.program.range_of(i).high for i in indices)
         name = self.names.fresh(f"{weights.tensor.name}_total")
         tensor = ir.Tensor(name, shape, DType.F32, ir.Role.INTERMEDIATE, span=x.span)
         sums[x] = ir.Read(name, tuple(ir.Index(i) for i in indices), DType.F32, span=x.span)
-        return Sink(tensor, None, _ONE, None, ir.Literal(0.0, DType.F32))
+        return Sink(tensor, None, ONE, None, ir.Literal(0.0, DType.F32))
 
     def _own(self, read: ir.Read, weights: Definition) -> bool:
         own = tuple(ir.Index(i) for i in weights.equation.indices)
@@ -531,13 +531,9 @@ class _Builder:
         self.made = []
         self.f = flow
         self.length = self.program.range_of(flow.t).high
-        chunks = ir.Binary(
-            "//",
-            affine.expression(affine.add(affine.polynomial(self.length), affine.constant(self.size - 1))),
-            _integer(self.size),
-        )
+        chunks = affine.blocks(affine.polynomial(self.length), self.size)
         self.n = self._index("n", chunks)
-        self.i, self.j = self._index("i", _integer(self.size)), self._index("j", _integer(self.size))
+        self.i, self.j = self._index("i", integer(self.size)), self._index("j", integer(self.size))
         d = self.program.range_of(flow.d)
         q = self._blocked("q", flow.q, self.i, flow.d)
         k = self._blocked("k", flow.k, self.j, flow.d)
@@ -551,7 +547,7 @@ class _Builder:
 
     def _index(self, wanted: str, high: ir.Expr) -> str:
         name = self._fresh(wanted)
-        self.new_indices.append(ir.IndexRange(name, _integer(0), high))
+        self.new_indices.append(ir.IndexRange(name, integer(0), high))
         return name
 
     def _fresh(self, wanted: str) -> str:
@@ -608,7 +604,7 @@ class _Builder:
         decays = self._tensor("decay", (*rows, n, i, j))
         held = self._read(state, *rows, n, j)
         diagonal = ir.Binary("==", ir.Index(j), ir.Index(i))
-        grown = ir.Call("select", (diagonal, _ONE, ir.Binary("*", self._gate(ir.Index(i)), held)))
+        grown = ir.Call("select", (diagonal, ONE, ir.Binary("*", self._gate(ir.Index(i)), held)))
         update = ir.Update(state.name, (*rows, n, j), grown, None)
         output = ir.Equation(decays.name, (*rows, n, i, j), held, None)
         initial = ir.StateInit(state.name, (*rows, n, j), ir.Literal(0.0, DType.F32))
@@ -633,20 +629,20 @@ class _Builder:
 
     def _until(self, decays: ir.Tensor, step: ir.Expr) -> ir.Expr:
         """The product of all gates of the chunk up to a step."""
-        first = self._read(decays, *self.f.rows, self.n, step, _integer(0))
-        return ir.Binary("*", self._gate(_integer(0)), first)
+        first = self._read(decays, *self.f.rows, self.n, step, integer(0))
+        return ir.Binary("*", self._gate(integer(0)), first)
 
     def _weights(self, q: ir.Tensor, k: ir.Tensor, decays: ir.Tensor | None, d: ir.IndexRange) -> ir.Tensor:
         rows, n, i, j = self.f.rows, self.n, self.i, self.j
-        product = ir.Binary("*", self._read(q, *rows, n, i, d.name), self._read(k, *rows, n, j, d.name))
-        value: ir.Expr = ir.Reduce("sum", (d.name,), None, None, product, span=self.f.span.span)
+        each = ir.Binary("*", self._read(q, *rows, n, i, d.name), self._read(k, *rows, n, j, d.name))
+        value: ir.Expr = ir.Reduce("sum", (d.name,), None, None, each, span=self.f.span.span)
         if decays is not None and self.f.inclusive:
             value = ir.Binary("*", value, self._read(decays, *rows, n, i, j))
         elif decays is not None:
-            before = ir.Call("max", (affine.expression(_minus_one(ir.Index(i))), _integer(0)))
+            before = ir.Call("max", (affine.expression(_minus_one(ir.Index(i))), integer(0)))
             value = ir.Binary("*", value, self._read(decays, *rows, n, before, j))
         if self.plus is not None:
-            value = ir.Binary("+", value, _product([f for f in self.plus if f is not _ONE]))
+            value = ir.Binary("+", value, product([f for f in self.plus if f is not ONE]))
         seen = ir.Binary("<=" if self.f.inclusive else "<", ir.Index(j), ir.Index(i))
         if self.f.reverse:
             seen = ir.Binary("<=", ir.Index(i), ir.Index(j))
@@ -655,7 +651,7 @@ class _Builder:
     def _decayed(self, k: ir.Tensor, decays: ir.Tensor) -> ir.Tensor:
         """Keys as the end of the chunk sees them."""
         rows, n, j, d = self.f.rows, self.n, self.j, self.f.d
-        at_end = self._read(decays, *rows, n, _integer(self.size - 1), j)
+        at_end = self._read(decays, *rows, n, integer(self.size - 1), j)
         inside = ir.Binary("<", self._at(j), self.length)
         value = ir.Binary("*", self._read(k, *rows, n, j, d), at_end)
         return self._define("k_end", (*rows, n, j, d), value, inside)
@@ -667,7 +663,7 @@ class _Builder:
         key: ir.Expr = self._read(k, *rows, n, j, d)
         inside: ir.Expr = weight
         added: ir.Expr = key
-        value: ir.Expr = _ONE
+        value: ir.Expr = ONE
         if sink.e is not None:
             values = self._blocked("v", sink.value, j, sink.e)
             value = self._read(values, *rows, n, j, sink.e)
@@ -691,7 +687,7 @@ class _Builder:
         if self.plus is not None:
             total = ir.Binary("+", total, self._plus(sink, self.plus, value, e))
         blocks = self._define(f"{sink.target.name}_c", (*rows, n, i, *e), total, None, sink.target.dtype)
-        size, step = _integer(self.size), ir.Index(self.f.t)
+        size, step = integer(self.size), ir.Index(self.f.t)
         own = (ir.Binary("//", step, size), ir.Binary("%", step, size))
         whole = self._read(blocks, *rows, *own, *e)
         self.made.append(
@@ -703,10 +699,10 @@ class _Builder:
     def _plus(self, sink: Sink, factors: Sequence[ir.Expr], value: ir.Expr, e: tuple[str, ...]) -> ir.Expr:
         """What the term beside the scores has of the chunks before."""
         of_step, of_seen = factors
-        added = _product([f for f in (of_seen, value) if f is not _ONE])
+        added = product([f for f in (of_seen, value) if f is not ONE])
         update = self._define("added", (*self.f.rows, self.n, *e), self._sum(self.j, added))
         before = self._read(self._states(sink, update, None, e), *self.f.rows, self.n, *e)
-        return _product([f for f in (of_step, before) if f is not _ONE])
+        return product([f for f in (of_step, before) if f is not ONE])
 
     def _define_as(self, name: str, values: ir.Tensor, sink: Sink, dtype: DType) -> ir.Tensor:
         """The values again in the dtype the text multiplies them in."""
@@ -720,9 +716,9 @@ class _Builder:
         """How much of the state before the chunk a step sees."""
         if self.f.inclusive:
             return self._until(decays, ir.Index(self.i))
-        first = ir.Binary("==", ir.Index(self.i), _integer(0))
-        before = ir.Call("max", (affine.expression(_minus_one(ir.Index(self.i))), _integer(0)))
-        return ir.Call("select", (first, _ONE, self._until(decays, before)))
+        first = ir.Binary("==", ir.Index(self.i), integer(0))
+        before = ir.Call("max", (affine.expression(_minus_one(ir.Index(self.i))), integer(0)))
+        return ir.Call("select", (first, ONE, self._until(decays, before)))
 
     def _states(self, sink: Sink, update: ir.Tensor, decays: ir.Tensor | None, axes: tuple[str, ...]) -> ir.Tensor:
         """The state before each chunk."""
@@ -733,7 +729,7 @@ class _Builder:
         held = self._read(state, *rows, *axes)
         kept: ir.Expr = held
         if decays is not None:
-            kept = ir.Binary("*", self._until(decays, _integer(self.size - 1)), held)
+            kept = ir.Binary("*", self._until(decays, integer(self.size - 1)), held)
         value = ir.Binary("+", kept, self._read(update, *rows, n, *axes))
         body = (
             ir.Equation(before.name, (*rows, n, *axes), held, None),
@@ -757,7 +753,7 @@ def _factors(e: ir.Expr) -> Iterator[ir.Expr]:
             yield from _factors(e.right)
         case ir.Binary(operator="/"):
             yield from _factors(e.left)
-            yield ir.Binary("/", _ONE, e.right, span=e.span)
+            yield ir.Binary("/", ONE, e.right, span=e.span)
         case _:
             yield e
 
@@ -770,24 +766,5 @@ def _terms(e: ir.Expr) -> Iterator[ir.Expr]:
         yield e
 
 
-def _product(factors: Sequence[ir.Expr]) -> ir.Expr:
-    result: ir.Expr | None = None
-    for f in factors:
-        result = f if result is None else ir.Binary("*", result, f, span=f.span)
-    return result if result is not None else _ONE
-
-
-def _mentions(e: ir.Expr, tensor: str) -> bool:
-    return any(isinstance(x, ir.Read) and x.tensor == tensor for x in ir.walk(e))
-
-
-def _reads(e: ir.Equation, tensor: str) -> bool:
-    return any(_mentions(s, tensor) for s in (e.value, e.domain) if s is not None)
-
-
 def _minus_one(e: ir.Expr) -> affine.Polynomial:
     return affine.add(affine.polynomial(e), affine.constant(-1))
-
-
-def _integer(value: int) -> ir.Literal:
-    return ir.Literal(value, DType.I32)

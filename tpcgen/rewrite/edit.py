@@ -11,6 +11,10 @@ from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import FreshNames
 
+ONE = ir.Literal(1.0, DType.F32)
+MAX_AXES = 5
+"""Rank of tensors on the TPC (gaudi.md, section 1)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Definition:
@@ -147,3 +151,21 @@ def conjuncts(e: ir.Expr | None) -> tuple[ir.Expr, ...]:
             return (*conjuncts(e.left), *conjuncts(e.right))
         case _:
             return (e,)
+
+
+def integer(value: int) -> ir.Literal:
+    """A literal of sizes and indices, which are i32."""
+    return ir.Literal(value, DType.I32)
+
+
+def product(factors: Iterable[ir.Expr]) -> ir.Expr:
+    """The factors multiplied left to right; `ONE` when there is none."""
+    result: ir.Expr | None = None
+    for f in factors:
+        result = f if result is None else ir.Binary("*", result, f, span=f.span)
+    return ONE if result is None else result
+
+
+def mentioned(e: ir.Expr) -> frozenset[str]:
+    """Names of the tensors that an expression reads."""
+    return frozenset(x.tensor for x in ir.walk(e) if isinstance(x, ir.Read))

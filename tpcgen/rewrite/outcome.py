@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tpcgen.diagnostics import NOWHERE, Span
+from tpcgen.program import ir
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,3 +14,11 @@ class Refused:
 
     reason: str
     span: Span = field(default=NOWHERE, compare=False)
+
+
+class RefusedError(Exception):
+    """Raised inside a rewrite where it finds that it does not apply; the rewrite returns the `reason`."""
+
+    def __init__(self, why: str, node: ir.Node) -> None:
+        self.reason = Refused(why, node.span)
+        super().__init__(why)

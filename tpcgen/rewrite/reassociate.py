@@ -28,21 +28,21 @@ from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import FreshNames, rewrite, substitute
 from tpcgen.program.verify import verify
 from tpcgen.rewrite.edit import (
+    MAX_AXES,
     Definition,
     Part,
     conjunction,
     conjuncts,
     intermediate,
+    mentioned,
     names_in_use,
     parts_of,
+    product,
     reads_of,
     rebuilt,
     steps_of,
 )
-from tpcgen.rewrite.outcome import Refused
-
-_MAX_AXES = 5
-"""Rank of tensors on the TPC (gaudi.md, section 1)."""
+from tpcgen.rewrite.outcome import Refused, RefusedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,6 @@ class _Term:
     factors: tuple[ir.Expr, ...]
     divisors: tuple[ir.Expr, ...]
     negative: bool
-
-
-class _RefusedError(Exception):
-    def __init__(self, why: str, node: ir.Node) -> None:
-        self.reason = Refused(why, node.span)
-        super().__init__(why)
 
 
 def reassociate(program: ir.Program) -> ir.Program | Refused:
@@ -84,7 +78,7 @@ def _first(program: ir.Program) -> ir.Reduce | Refused:
         try:
             rewriter = _Rewriter(program, d)
             rewriter.run()
-        except _RefusedError as problem:
+        except RefusedError as problem:
             why = problem.reason
         else:
             return rewriter.readers[0]
@@ -96,7 +90,7 @@ def _attempt(program: ir.Program, name: str) -> ir.Program | None:
         if d.tensor.name == name:
             try:
                 return _Rewriter(program, d).run()
-            except _RefusedError:
+            except RefusedError:
                 return None
     return None
 
@@ -157,19 +151,19 @@ class _Rewriter:
         for step in steps_of([part]):
             for read in reads_of(step):
                 if read.tensor == self.name:
-                    raise _RefusedError(f"{self.name} is read outside a sum over one of its indices", read)
+                    raise RefusedError(f"{self.name} is read outside a sum over one of its indices", read)
 
     def _reader(self, e: ir.Expr, d: Definition) -> ir.Expr:
-        if not isinstance(e, ir.Reduce) or e.kind != "sum" or len(e.indices) != 1 or self.name not in _tensors(e.body):
+        if not isinstance(e, ir.Reduce) or e.kind != "sum" or len(e.indices) != 1 or self.name not in mentioned(e.body):
             return e
         (s,) = e.indices
         whole = _product_of(e.body)
         if whole is None or s in frozenset[str]().union(*map(ir.free_indices, whole.divisors)):
-            raise _RefusedError(f"{self.name} is not one factor of the sum over {s}", e)
-        mine = [f for f in whole.factors if self.name in _tensors(f)]
+            raise RefusedError(f"{self.name} is not one factor of the sum over {s}", e)
+        mine = [f for f in whole.factors if self.name in mentioned(f)]
         read = mine[0].operand if isinstance(mine[0], ir.Cast) else mine[0]
         if len(mine) != 1 or not isinstance(read, ir.Read) or read.indices.count(ir.Index(s)) != 1:
-            raise _RefusedError(f"{self.name} is not one factor of the sum over {s}", e)
+            raise RefusedError(f"{self.name} is not one factor of the sum over {s}", e)
         self.readers.append(e)
         rounded = mine[0].dtype if isinstance(mine[0], ir.Cast) else self.target.tensor.dtype
         others = tuple(f for f in whole.factors if f is not mine[0])
@@ -201,7 +195,7 @@ class _Rewriter:
     ) -> ir.Expr:
         (s,) = e.indices
         if any(s in ir.free_indices(x) for x in term.divisors):
-            raise _RefusedError(f"{self.name} is divided by what {s} moves", e)
+            raise RefusedError(f"{self.name} is divided by what {s} moves", e)
         first = [f for f in (*term.factors, *others) if s in ir.free_indices(f)]
         last = [f for f in term.factors if s not in ir.free_indices(f)]
         around = [f for f in others if s not in ir.free_indices(f)]
@@ -211,18 +205,18 @@ class _Rewriter:
         seen = frozenset[str]().union(*map(ir.free_indices, first))
         for c in conjuncts(domain):
             if not ir.free_indices(c) <= seen | {s}:
-                raise _RefusedError(f"a condition ties {s} to {', '.join(sorted(ir.free_indices(c) - seen - {s}))}", c)
+                raise RefusedError(f"a condition ties {s} to {', '.join(sorted(ir.free_indices(c) - seen - {s}))}", c)
         rows = (frozenset[str]().union(*map(ir.free_indices, read.indices))) - {s}
         if rows and rows <= seen:
-            raise _RefusedError(f"what depends on {s} has all the other indices of {self.name} too", e)
-        value = ir.Reduce("sum", (s,), domain, None, _product(first), span=e.span)
+            raise RefusedError(f"what depends on {s} has all the other indices of {self.name} too", e)
+        value = ir.Reduce("sum", (s,), domain, None, product(first), span=e.span)
         earlier = self._define(value, rounded)
-        summed: ir.Expr = _product([*last, earlier])
+        summed: ir.Expr = product([*last, earlier])
         if term.indices:
             summed = ir.Reduce("sum", term.indices, None, None, summed, span=e.span)
         for divisor in term.divisors:
             summed = ir.Binary("/", summed, divisor, span=e.span)
-        summed = _product([*around, summed])
+        summed = product([*around, summed])
         return ir.Unary("-", summed, span=e.span) if term.negative else summed
 
     def _define(self, value: ir.Reduce, dtype: DType) -> ir.Read:
@@ -232,8 +226,8 @@ class _Rewriter:
             free = ir.free_indices(value)
             ranges = (*self.program.indices, *self.new_indices)
             indices = tuple(r.name for r in ranges if r.name in free)
-            if len(indices) > _MAX_AXES:
-                raise _RefusedError(f"what is summed first has {len(indices)} axes, at most {_MAX_AXES} fit", value)
+            if len(indices) > MAX_AXES:
+                raise RefusedError(f"what is summed first has {len(indices)} axes, at most {MAX_AXES} fit", value)
             name = self.names.fresh(f"{self.name}_first")
             widened = replace(self.program, indices=ranges)
             tensor = intermediate(widened, name, indices, dtype, value)
@@ -282,14 +276,3 @@ def _product_of(e: ir.Expr) -> _Term | None:
             return replace(body, indices=e.indices)
         case _:
             return _Term((), (e,), (), False)
-
-
-def _product(factors: Sequence[ir.Expr]) -> ir.Expr:
-    result: ir.Expr | None = None
-    for f in factors:
-        result = f if result is None else ir.Binary("*", result, f, span=f.span)
-    return result if result is not None else ir.Literal(1.0, DType.F32)
-
-
-def _tensors(e: ir.Expr) -> frozenset[str]:
-    return frozenset(x.tensor for x in ir.walk(e) if isinstance(x, ir.Read))

@@ -24,10 +24,9 @@ from functools import reduce
 
 from tpcgen.program import affine, ir
 from tpcgen.program.affine import Polynomial
-from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import FreshNames
 from tpcgen.rewrite.diagonal import Band, bands
-from tpcgen.rewrite.edit import conjunction, names_in_use
+from tpcgen.rewrite.edit import conjunction, integer, names_in_use
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.split_contractions import split_contractions
 from tpcgen.rewrite.tile import Tile
@@ -77,7 +76,7 @@ def _weighs(e: ir.Reduce, band: Band) -> bool:
 def _step(program: ir.Program, band: Band, high: Polynomial, number: int, steps: int, names: FreshNames) -> Tile:
     """Step `number` (from 0): its queries, and the keys up to that of the last of them."""
     queries, keys = (affine.polynomial(program.range_of(i).high) for i in (band.q, band.k))
-    length = affine.scale(_quotient(affine.add(queries, affine.constant(ROWS * steps - 1)), ROWS * steps), ROWS)
+    length = affine.scale(affine.polynomial(affine.blocks(queries, ROWS * steps)), ROWS)
     last = affine.add(queries, high)
     start, end = affine.scale(length, number), affine.scale(length, number + 1)
     seen = [_greatest(bound, band.first) for bound in (affine.add(end, high), last)]
@@ -108,12 +107,4 @@ def _greatest(a: Polynomial, b: Polynomial | None) -> Polynomial:
 def _least(bounds: Iterable[Polynomial]) -> ir.Expr:
     """The least of the bounds, 0 at least."""
     least = reduce(lambda a, b: ir.Call("min", (a, b)), dict.fromkeys(map(affine.expression, bounds)))
-    return ir.Call("max", (least, _integer(0)))
-
-
-def _quotient(p: Polynomial, by: int) -> Polynomial:
-    return affine.polynomial(ir.Binary("//", affine.expression(p), _integer(by)))
-
-
-def _integer(value: int) -> ir.Literal:
-    return ir.Literal(value, DType.I32)
+    return ir.Call("max", (least, integer(0)))

@@ -21,23 +21,23 @@ from tpcgen.program.substitute import FreshNames, with_children
 from tpcgen.program.verify import verify
 from tpcgen.rewrite.diagonal import Band, has_indices, support_of
 from tpcgen.rewrite.edit import (
+    MAX_AXES,
     Definition,
     Part,
     Recurrence,
     conjunction,
     definitions,
+    integer,
     names_in_use,
     parts_of,
     reads,
     rebuilt,
 )
-from tpcgen.rewrite.outcome import Refused
+from tpcgen.rewrite.outcome import Refused, RefusedError
 from tpcgen.rewrite.split_contractions import contraction_of
 from tpcgen.rewrite.support import at_least_zero, comparison
 from tpcgen.rewrite.tile import Tile
 from tpcgen.rewrite.tile_sums import Sums, over_queries, sums_apart
-
-MAX_AXES = 5
 
 
 def tile_square(program: ir.Program, band: Band, tiles: Sequence[Tile]) -> ir.Program | Refused:
@@ -46,14 +46,8 @@ def tile_square(program: ir.Program, band: Band, tiles: Sequence[Tile]) -> ir.Pr
     """
     try:
         return verify(_Square(program, band, tiles).run())
-    except _RefusedError as problem:
+    except RefusedError as problem:
         return problem.reason
-
-
-class _RefusedError(Exception):
-    def __init__(self, why: str, node: ir.Node) -> None:
-        self.reason = Refused(why, node.span)
-        super().__init__(why)
 
 
 @dataclass
@@ -64,8 +58,8 @@ class _Square:
 
     def __post_init__(self) -> None:
         for r in (self.program.range_of(self.band.q), self.program.range_of(self.band.k)):
-            if not affine.equal(r.low, _integer(0)):
-                raise _RefusedError(f"{r.name} does not start at 0", r)
+            if not affine.equal(r.low, integer(0)):
+                raise RefusedError(f"{r.name} does not start at 0", r)
         self.square = self._square()
         self.program = sums_apart(self.program, self.square, self.band.q)
         self.rows, self.sums = self._rows_and_sums()
@@ -81,7 +75,7 @@ class _Square:
         found &= both
         outputs = [t for t in self.program.outputs if t.name in found]
         if outputs:
-            raise _RefusedError(f"{outputs[0].name} is an output over the whole square", outputs[0])
+            raise RefusedError(f"{outputs[0].name} is an output over the whole square", outputs[0])
         return frozenset(found)
 
     def _rows_and_sums(self) -> tuple[frozenset[str], frozenset[str]]:
@@ -95,10 +89,10 @@ class _Square:
             elif over_queries(d.equation, self.band.q):
                 sums.add(d.tensor.name)
             else:
-                raise _RefusedError(f"{d.tensor.name} reads the square for no single {self.band.q}", d.equation)
+                raise RefusedError(f"{d.tensor.name} reads the square for no single {self.band.q}", d.equation)
         scans = [p for p in parts_of(self.program) if isinstance(p, Recurrence)]
         if any(t.name in self.square | rows for p in scans for t in p.tensors):
-            raise _RefusedError("a scan is part of it", self.program)
+            raise RefusedError("a scan is part of it", self.program)
         return frozenset(rows), frozenset(sums)
 
     def run(self) -> ir.Program:
@@ -154,7 +148,7 @@ class _Tiled:
         }
 
     def _index(self, extents: Mapping[str, ir.Expr]) -> None:
-        self.new_indices += [ir.IndexRange(name, _integer(0), high) for name, high in extents.items()]
+        self.new_indices += [ir.IndexRange(name, integer(0), high) for name, high in extents.items()]
 
     def definition(self, d: Definition) -> list[Definition]:
         """The tensor in the tile, after the copies that it is the first to read."""
@@ -162,7 +156,7 @@ class _Tiled:
         known = len(self.copies)
         indices = self._axes(e.indices)
         if len(indices) > MAX_AXES:
-            raise _RefusedError(f"{d.tensor.name} in blocks has {len(indices)} axes, a TPC tensor has {MAX_AXES}", e)
+            raise RefusedError(f"{d.tensor.name} in blocks has {len(indices)} axes, a TPC tensor has {MAX_AXES}", e)
         operands = contraction_of(e, self.program) is not None
         summed = d.tensor.name in self.sums
         if summed and isinstance(e.value, ir.Reduce):
@@ -202,7 +196,7 @@ class _Tiled:
         """An expression of the region in the tile. `operands`: reads of other tensors become copies."""
         match e:
             case ir.Reduce() if self.band.q in e.indices:
-                raise _RefusedError(f"a reduction over {self.band.q} reads the square", e)
+                raise RefusedError(f"a reduction over {self.band.q} reads the square", e)
             case ir.Reduce():
                 return self._reduce(e, operands)
             case ir.Index():
@@ -219,14 +213,14 @@ class _Tiled:
 
     def _own(self, e: ir.Read) -> ir.Expr:
         if any(not isinstance(i, ir.Index) for i in e.indices):
-            raise _RefusedError(f"{text(e)} is read beside its own point", e)
+            raise RefusedError(f"{text(e)} is read beside its own point", e)
         names = [i.name for i in e.indices if isinstance(i, ir.Index)]
         wanted = {self.band.q, self.band.k} if e.tensor in self.square else {self.band.q}
         defined = next(d.equation.indices for d in definitions(self.program) if d.tensor.name == e.tensor)
         if not wanted <= set(names) or any(
             (i in wanted) != (n in wanted) or (i in wanted and i != n) for i, n in zip(defined, names, strict=True)
         ):
-            raise _RefusedError(f"{text(e)} is read at other indices than {self.band.q} and {self.band.k}", e)
+            raise RefusedError(f"{text(e)} is read at other indices than {self.band.q} and {self.band.k}", e)
         return ir.Read(self.tiled[e.tensor], tuple(ir.Index(i) for i in self._axes(names)), e.dtype, span=e.span)
 
     def _reduce(self, e: ir.Reduce, operands: bool) -> ir.Expr:
@@ -235,7 +229,7 @@ class _Tiled:
             return with_children(e, [self._visit(c, operands) for c in ir.children(e)])
         held = support_of(e, self.program)
         if any(p not in held for p in self.band.conditions):
-            raise _RefusedError(f"this reduction over {over[0]} reaches beyond the band", e)
+            raise RefusedError(f"this reduction over {over[0]} reaches beyond the band", e)
         domain = conjunction([self._visit(e.domain, False) if e.domain is not None else None, *self._inside()])
         sink = self._visit(e.sink, False) if e.sink is not None else None
         indices = tuple({self.band.q: self.tile.row, self.band.k: self.tile.column}.get(i, i) for i in e.indices)
@@ -249,14 +243,14 @@ class _Tiled:
         row, column = self.at[self.band.q], self.at[self.band.k]
         yield ir.Binary("<", row, self.program.range_of(self.band.q).high)
         if not _counts(self.tile.k):
-            yield ir.Binary("<=", _integer(0), column)
+            yield ir.Binary("<=", integer(0), column)
         yield ir.Binary("<", column, self.program.range_of(self.band.k).high)
 
     def _copied(self, e: ir.Read) -> ir.Read:
         """A contraction's operand from outside the region: the blocks of its axis that q or k runs along."""
         moving = [a for a, i in enumerate(e.indices) if ir.free_indices(i) & {self.band.q, self.band.k}]
         if len(moving) != 1:
-            raise _RefusedError(f"{text(e)} runs along its diagonal", e)
+            raise RefusedError(f"{text(e)} runs along its diagonal", e)
         axis = moving[0]
         offset, index = self._offset(e.indices[axis], e)
         own = self.tile.row if index == self.band.q else self.tile.column
@@ -273,7 +267,7 @@ class _Tiled:
             offset = affine.subtract(affine.polynomial(e), affine.polynomial(ir.Index(index)))
             if not has_indices(offset):
                 return offset, index
-        raise _RefusedError(f"{text(read)} is not read at {self.band.q} or {self.band.k} plus a constant", read)
+        raise RefusedError(f"{text(read)} is not read at {self.band.q} or {self.band.k} plus a constant", read)
 
     def _copy(self, e: ir.Read, axis: int, own: str, offset: Polynomial) -> Definition:
         source = self.program.tensor(e.tensor)
@@ -286,13 +280,13 @@ class _Tiled:
         axes = self._copied_axes(own)
         indices = (*free[:axis], *axes, *free[axis + 1 :])
         if len(indices) > MAX_AXES:
-            raise _RefusedError(f"{e.tensor} in blocks has {len(indices)} axes, a TPC tensor has {MAX_AXES}", e)
+            raise RefusedError(f"{e.tensor} in blocks has {len(indices)} axes, a TPC tensor has {MAX_AXES}", e)
         name = self.names.fresh(f"{e.tensor}_{self.tile.suffix}")
         reads = tuple(at if a == axis else ir.Index(i) for a, i in enumerate(free))
         value = ir.Read(e.tensor, reads, e.dtype, span=e.span)
         before_end = ir.Binary("<", at, source.shape[axis])
         never_below = _counts(polynomial) or (own == self.tile.row and not offset)
-        from_start = None if never_below else ir.Binary("<=", _integer(0), at)
+        from_start = None if never_below else ir.Binary("<=", integer(0), at)
         domain = conjunction([from_start, before_end])
         shape = (*source.shape[:axis], *(self.tile.extents[i] for i in axes), *source.shape[axis + 1 :])
         tensor = ir.Tensor(name, shape, source.dtype, ir.Role.INTERMEDIATE, span=e.span)
@@ -330,10 +324,6 @@ def _balanced(e: ir.Binary) -> ir.Expr:
 
 def _sides(e: ir.Equation) -> list[ir.Expr]:
     return [s for s in (e.value, e.domain) if s is not None]
-
-
-def _integer(value: int) -> ir.Literal:
-    return ir.Literal(value, DType.I32)
 
 
 def _counts(p: Polynomial) -> bool:

@@ -25,14 +25,7 @@ from tpcgen.program.affine import Polynomial
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import FreshNames, with_children
 from tpcgen.rewrite.diagonal import Band
-from tpcgen.rewrite.edit import (
-    Definition,
-    Part,
-    intermediate,
-    names_in_use,
-    parts_of,
-    rebuilt,
-)
+from tpcgen.rewrite.edit import Definition, Part, integer, intermediate, mentioned, names_in_use, parts_of, rebuilt
 from tpcgen.rewrite.tile import Tile, extent
 
 _ZERO = ir.Literal(0.0, DType.F32)
@@ -69,8 +62,7 @@ class _Apart:
     made: dict[ir.Expr, Definition] = field(default_factory=dict[ir.Expr, Definition])
 
     def visit(self, e: ir.Expr) -> ir.Expr:
-        reads = {x.tensor for x in ir.walk(e) if isinstance(x, ir.Read)}
-        if not (isinstance(e, ir.Reduce) and _sums(e, self.q) and reads & self.square):
+        if not (isinstance(e, ir.Reduce) and _sums(e, self.q) and mentioned(e) & self.square):
             return with_children(e, [self.visit(c) for c in ir.children(e)])
         free = ir.free_indices(e)
         left = [i for i in self.part.equation.indices if i in free]
@@ -119,9 +111,9 @@ class Sums:
         """The sum over the blocks of queries that hold a key, for keys in blocks of as many; read at the key."""
         size = affine.coefficient_of(tile.q, block)
         assert size is not None
-        length = _integer(size)
+        length = integer(size)
         keys = affine.polynomial(self.program.range_of(self.band.k).high)
-        own = {block: self._index("c", affine.expression(_steps(keys, size))), tile.column: self._index("r", length)}
+        own = {block: self._index("c", affine.blocks(keys, size)), tile.column: self._index("r", length)}
         step, at = self._in_step(tile, block, size, own)
         domain = ir.Binary("and", *(_within(p, tile.extents[i]) for i, p in at.items()))
         places = {i: affine.expression(p) for i, p in at.items()}
@@ -142,8 +134,8 @@ class Sums:
         """An index over the blocks of queries that may hold a key of a block of keys, and where each holds it."""
         low, high = self.band.low, self.band.high
         assert low is not None and high is not None
-        before = _steps(affine.scale(low, -1), size)
-        count = affine.add(affine.add(before, _steps(high, size)), affine.constant(1))
+        before = affine.polynomial(affine.blocks(affine.scale(low, -1), size))
+        count = affine.add(affine.add(before, affine.polynomial(affine.blocks(high, size))), affine.constant(1))
         step = self._index("p", extent(self.program, count))
         first = affine.add(low, affine.scale(before, size))
         at_block = affine.subtract(affine.add(_place(own[block]), before), _place(step))
@@ -152,7 +144,7 @@ class Sums:
 
     def _index(self, wanted: str, high: ir.Expr) -> str:
         name = self.names.fresh(wanted)
-        self.new_indices.append(ir.IndexRange(name, _integer(0), high))
+        self.new_indices.append(ir.IndexRange(name, integer(0), high))
         return name
 
 
@@ -167,18 +159,8 @@ def _within(at: Polynomial, extent: ir.Expr) -> ir.Expr:
     before_end = ir.Binary("<", value, extent)
     if isinstance(value, ir.Index):
         return before_end
-    return ir.Binary("and", ir.Binary("<=", _integer(0), value), before_end)
+    return ir.Binary("and", ir.Binary("<=", integer(0), value), before_end)
 
 
 def _place(name: str) -> Polynomial:
     return affine.polynomial(ir.Index(name))
-
-
-def _steps(p: Polynomial, size: int) -> Polynomial:
-    """How many steps of `size` reach p."""
-    above = affine.add(p, affine.constant(size - 1))
-    return affine.polynomial(ir.Binary("//", affine.expression(above), _integer(size)))
-
-
-def _integer(value: int) -> ir.Literal:
-    return ir.Literal(value, DType.I32)

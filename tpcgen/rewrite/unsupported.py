@@ -8,10 +8,9 @@ from tpcgen.diagnostics import Diagnostics, Label
 from tpcgen.program import ir
 from tpcgen.program.contractions import match_contraction
 from tpcgen.program.dtypes import DType
+from tpcgen.rewrite.edit import MAX_AXES
 
 _LOWERED = frozenset({DType.F32, DType.BF16, DType.I32})
-_MAX_AXES = 5
-"""Rank of tensors on the TPC (gaudi.md, section 1)."""
 
 
 def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
@@ -74,6 +73,6 @@ def _construct(id: str, message: str, places: Sequence[ir.Expr | ir.Statement], 
 def _tensor(tensor: ir.Tensor, found: Diagnostics) -> None:
     if tensor.dtype not in _LOWERED:
         found.error("E408", f"{tensor.dtype} is not lowered yet: {tensor.name} holds it", tensor.span)
-    if len(tensor.shape) > _MAX_AXES:
-        message = f"tensors of more than {_MAX_AXES} axes are not lowered yet: {tensor.name} has {len(tensor.shape)}"
+    if len(tensor.shape) > MAX_AXES:
+        message = f"tensors of more than {MAX_AXES} axes are not lowered yet: {tensor.name} has {len(tensor.shape)}"
         found.error("E409", message, tensor.span)

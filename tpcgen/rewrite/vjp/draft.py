@@ -9,7 +9,7 @@ from tpcgen.program import ir
 from tpcgen.program.affine import equal
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import FreshNames
-from tpcgen.rewrite.edit import Definition, Part, conjunction, names_in_use
+from tpcgen.rewrite.edit import Definition, Part, conjunction, integer, names_in_use
 
 
 @dataclass
@@ -74,7 +74,3 @@ class Draft:
 
 def read(tensor: ir.Tensor, indices: Sequence[str]) -> ir.Read:
     return ir.Read(tensor.name, tuple(ir.Index(i) for i in indices), tensor.dtype)
-
-
-def integer(value: int) -> ir.Literal:
-    return ir.Literal(value, DType.I32)

@@ -20,8 +20,8 @@ from tpcgen.program.contractions import round_operands
 from tpcgen.program.dtypes import DType
 from tpcgen.program.print import expression as text
 from tpcgen.program.substitute import rewrite, substitute
-from tpcgen.rewrite.edit import conjunction
-from tpcgen.rewrite.vjp.draft import Draft, integer
+from tpcgen.rewrite.edit import conjunction, integer
+from tpcgen.rewrite.vjp.draft import Draft
 from tpcgen.rewrite.vjp.terms import Term, product
 
 Axis = tuple[ir.Expr, str]

@@ -40,6 +40,11 @@ class Saving:
     saved: tuple[str, ...]
 
 
+def saving_name(op: str) -> str:
+    """The name of the op that returns what its gradient takes, too."""
+    return f"{op}_saving"
+
+
 def saving(program: ir.Program, gradient: ir.Program) -> Saving | None:
     """The pair for an op and its `vjp`; None where the gradient computes no softmax of the op again, or none that the
     op's schedule leaves. DiagnosticError E410 for a pin of what is no such softmax.
@@ -58,7 +63,7 @@ def saving(program: ir.Program, gradient: ir.Program) -> Saving | None:
     saved = tuple(t for r in rows for t in (r.greatest, r.total))
     signature = (*program.inputs, *program.outputs, *(replace(t, role=ir.Role.OUTPUT) for t in saved))
     kept = _with_rows(forward, rows, True)
-    whole = replace(kept, name=f"{program.name}_saving", tensors=(*signature, *_inner(kept, saved)), pins=())
+    whole = replace(kept, name=saving_name(program.name), tensors=(*signature, *_inner(kept, saved)), pins=())
     taken = _with_rows(gradient, rows, False)
     own = {t.name for t in program.inputs}
     inputs = [t for t in gradient.inputs if t.name in own] + [replace(t, role=ir.Role.INPUT) for t in saved]
