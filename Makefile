@@ -15,10 +15,10 @@ demo: $(VENV)/demo  ## compile and check a GPT-2-sized causal attention for gaud
 	$(BIN)/tpcgen compile $(EXAMPLE) -o build --target gaudi2 --bind $(BIND)
 
 test: lint  ## everything CI runs: lint, types, layers, tests
-	$(BIN)/python -m pytest -m "not full" --durations=10
+	$(BIN)/python -m pytest -m "not full" -n logical --dist loadfile --durations=10
 
 full: lint  ## also the long matrices and the wheel
-	$(BIN)/python -m pytest --durations=25
+	$(BIN)/python -m pytest -n logical --dist loadfile --durations=25
 
 lint: $(VENV)/dev  ## ruff, pyright strict, import layers
 	$(BIN)/ruff check .

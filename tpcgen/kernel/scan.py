@@ -5,7 +5,7 @@ index after the other, and a step walks it as often as its statements ask. A sta
 register per row in flight. All other axes are rows of the index space; one of them runs along the lanes.
 
 Every update makes a new version of a state. Reads name the version and the step, so that what was computed of an older
-one is never taken for the newer.
+one is never taken for the newer. Last values are written behind the loop.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tpcgen.kernel.bounds import plus
+from tpcgen.kernel.bounds import integer, plus
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import (
@@ -89,7 +89,10 @@ class _Lowering:
         check_tensors(self.program)
         self.steps = tuple(_inlined(scan))
         self.inner = _inner(self.steps, scan)
-        self.outputs = tuple(self._output(s) for s in self.steps if isinstance(s, Equation))
+        behind = [s for s in self.program.body if isinstance(s, Equation)]
+        self.last = tuple(self._output(e) for e in behind)
+        self.outputs = (*(self._output(s) for s in self.steps if isinstance(s, Equation)), *self.last)
+        self.step: Expr = Index(scan.index)
         self.shape = self._shape()
         self.scopes = Scopes()
         self.integers = Integers(self.shape, self.scopes)
@@ -157,6 +160,7 @@ class _Lowering:
         index_space = self.shape.index_space()
         arrays = self._initial()
         self._loop()
+        self._behind()
         return Kernel(
             name=self.name,
             target=self.target,
@@ -252,7 +256,7 @@ class _Lowering:
         at: Expr = Index(var)
         if self.scan.reverse:
             at = Binary("-", Binary("+", low, plus(high, -1)), Index(var))
-        self.points = [{**p, self.scan.index: Bound(at, level)} for p in self.points]
+        outside, self.points = self.points, [{**p, self.scan.index: Bound(at, level)} for p in self.points]
         reductions = Reductions(self.shape, self.scopes, self.values, self.loops, self.points)
         self.values.reduction = reductions.value
         for s in self.steps:
@@ -262,6 +266,13 @@ class _Lowering:
                 case Update():
                     self._update(s)
         self.scopes.append(level - 1, Loop(var, low, high, 1, self.scopes.close()))
+        self.points = outside
+
+    def _behind(self) -> None:
+        """Last values of the states, of no step any more."""
+        self.step = integer(-1)
+        for o in self.last:
+            self._write(o)
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
@@ -270,7 +281,7 @@ class _Lowering:
 
         def leaf(x: Expr) -> Expr:
             if isinstance(x, Read) and x.tensor in self.version:
-                return Read(self.version[x.tensor], (Index(self.scan.index), *x.indices), x.dtype, span=x.span)
+                return Read(self.version[x.tensor], (self.step, *x.indices), x.dtype, span=x.span)
             return x
 
         return rewrite(e, leaf)

@@ -5,7 +5,7 @@ kernels as possible. A contraction runs on the MME unless its place is the TPC.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tpcgen.program import ir
@@ -21,7 +21,7 @@ MAX_TENSORS = 16
 @dataclass(frozen=True, slots=True)
 class Group:
     """Statements of one stage, in text order: one contraction, the equations of one copied tensor, one scan, attention
-    as a whole, or the equations of a kernel. A scan writes what outlives it, attention its values.
+    as a whole, or the equations of a kernel. A scan comes with the equations that keep last values of its states.
     """
 
     engine: Literal["mme", "tpc", "scan", "copy", "attention"]
@@ -32,13 +32,16 @@ class Group:
         """Those of the stage; what a scan does at each step for a scan."""
         scans = [s for s in self.statements if isinstance(s, ir.Scan)]
         inside = [e for s in scans for e in s.body if isinstance(e, ir.Equation)]
-        return (*(s for s in self.statements if isinstance(s, ir.Equation)), *inside)
+        return (*inside, *(s for s in self.statements if isinstance(s, ir.Equation)))
 
     @property
     def local(self) -> frozenset[str]:
-        """Tensors that live in the kernel of an attention alone."""
-        made = [e.target for e in self.equations[:-1]] if self.engine == "attention" else []
-        return frozenset(made)
+        """Tensors that live in the kernel alone: what an attention makes of scores, states and what lives one step."""
+        if self.engine == "attention":
+            return frozenset(e.target for e in self.equations[:-1])
+        scans = [s for s in self.statements if isinstance(s, ir.Scan)]
+        outlive = {e.target for s in scans for e in s.body if isinstance(e, ir.Equation) and s.index in e.indices}
+        return frozenset[str]().union(*map(writes, scans)) - outlive
 
     @property
     def reads(self) -> frozenset[str]:
@@ -51,10 +54,7 @@ class Group:
     @property
     def targets(self) -> tuple[str, ...]:
         """Tensors the stage leaves in global memory, in text order."""
-        scans = [s for s in self.statements if isinstance(s, ir.Scan)]
-        steps = {e.target for s in scans for e in s.body if isinstance(e, ir.Equation) and s.index not in e.indices}
-        steps |= self.local
-        return tuple(dict.fromkeys(e.target for e in self.equations if e.target not in steps))
+        return tuple(dict.fromkeys(e.target for e in self.equations if e.target not in self.local))
 
 
 def groups(
@@ -70,6 +70,10 @@ def groups(
             continue
         if isinstance(statement, ir.Scan):
             result.append(Group("scan", (statement,)))
+            continue
+        scan = next((n for n, g in enumerate(result) if g.engine == "scan" and reads(statement) & g.local), None)
+        if scan is not None:
+            result[scan] = replace(result[scan], statements=(*result[scan].statements, statement))
             continue
         pieces = [e for e in program.body if isinstance(e, ir.Equation) and e.target == statement.target]
         if copy_of(pieces, program) is not None:

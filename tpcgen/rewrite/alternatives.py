@@ -13,6 +13,7 @@ from tpcgen.program import ir
 from tpcgen.rewrite.attention import fused_index
 from tpcgen.rewrite.band import band, banded_index
 from tpcgen.rewrite.chunk import chunk, chunked_index
+from tpcgen.rewrite.last_states import last_states
 from tpcgen.rewrite.merge_parts import merge_parts, merged_index
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.part_sums import part_sums
@@ -110,8 +111,9 @@ def alternatives(program: ir.Program) -> Alternatives:
 
     Where an op is put together of pieces, every alternative has them apart: that visits no more points than the text.
     """
-    apart = split_pieces(part_sums(program))
-    made = [Alternative("", program if isinstance(apart, Refused) else apart)]
+    whole = last_states(program)
+    apart = split_pieces(part_sums(whole))
+    made = [Alternative("", whole if isinstance(apart, Refused) else apart)]
     refused = [("pieces", apart)] if isinstance(apart, Refused) else []
     for family in FAMILIES:
         new: list[Alternative] = []

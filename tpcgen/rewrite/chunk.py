@@ -48,6 +48,7 @@ from tpcgen.rewrite.edit import (
     rebuilt,
     writes,
 )
+from tpcgen.rewrite.last_states import kept_state
 from tpcgen.rewrite.outcome import Refused, RefusedError
 from tpcgen.rewrite.split_contractions import contraction_of, split_contractions
 from tpcgen.rewrite.support import at_least_zero
@@ -74,6 +75,7 @@ class Sink:
 class Flow:
     """`q`, `k` are expressions of the rows, t and d, `gate` of the rows and t (None: 1), a sink's value of rows, t, e.
 
+    `q` None: no step reads the state. `kept`: equations behind the scan that keep the state's last value.
     `inclusive`: step t sees its own k and value. `plus`: two factors, of step t and of the step that it sees, whose
     product is added to that of q and k. `reverse`: steps see those after them; then there is no gate. `rate`: of the
     rows, where the gate is exp(rate).
@@ -82,7 +84,7 @@ class Flow:
     rows: tuple[str, ...]
     t: str
     d: str
-    q: ir.Expr
+    q: ir.Expr | None
     k: ir.Expr
     gate: ir.Expr | None
     inclusive: bool
@@ -91,6 +93,7 @@ class Flow:
     plus: tuple[ir.Expr, ir.Expr] | None = None
     reverse: bool = False
     rate: ir.Expr | None = None
+    kept: tuple[Definition, ...] = ()
 
 
 def chunk(program: ir.Program, size: int = 64) -> ir.Program | Refused:
@@ -135,6 +138,7 @@ class _FromScan:
         self.sinks: dict[tuple[ir.Expr, str, bool], Definition] = {}
         self.flows: list[Flow] = []
         self.state_of: dict[str, ir.StateInit] = {}
+        self.states = {s.state: s for s in scan.states}
 
     def run(self) -> ir.Program:
         scan, t = self.scan, self.scan.index
@@ -155,12 +159,16 @@ class _FromScan:
                     value = self._outside(s.value)
                     domain = self._outside(s.domain) if s.domain is not None else None
                     after.append(Definition(self.program.tensor(s.target), replace(s, value=value, domain=domain)))
+        kept = self._kept()
+        for name in kept.keys() - {s.state for s in self.state_of.values()}:
+            self._unread(self.states[name], kept[name][0].tensor)
         if not self.flows:
             raise RefusedError("no step multiplies a state", scan)
         made: list[Part] = []
         builder = _Builder(self.program, self.names, self.size)
         for flow in self.flows:
-            whole = self._complete(flow)
+            last = kept.pop(self.state_of[flow.sinks[0].target.name].state, [])
+            whole = replace(self._complete(flow), kept=tuple(last))
             direct = next((p for p in after if _is_copy_of(p, whole.sinks[0].target)), None)
             if isinstance(direct, Definition):
                 after.remove(direct)
@@ -168,8 +176,35 @@ class _FromScan:
             made += builder.flow(whole)
         parts: list[Part] = []
         for p in parts_of(self.program):
-            parts += [*made, *after] if isinstance(p, Recurrence) and p.scan is scan else [p]
+            if isinstance(p, Recurrence) and p.scan is scan:
+                parts += [*made, *after]
+            elif isinstance(p, Recurrence) or kept_state(p.equation, self.states) is None:
+                parts.append(p)
         return rebuilt(self.program, parts, builder.new_indices)
+
+    def _kept(self) -> dict[str, list[Definition]]:
+        """Equations behind the scan that keep the last value of a state."""
+        found: dict[str, list[Definition]] = {}
+        for d in definitions(self.program):
+            state = kept_state(d.equation, self.states)
+            if state is not None:
+                found.setdefault(state, []).append(d)
+        return found
+
+    def _unread(self, state: ir.StateInit, target: ir.Tensor) -> None:
+        """The flow of a state that no step reads: what is added is an outer product with its last axis, or a sum."""
+        _, added = self._split(state)
+        column = state.indices[-1]
+        factors = [ir.free_indices(f) & {*state.indices} for f in _factors(added)]
+        beside = frozenset[str]().union(*(f for f in factors if column in f))
+        own = [i for i in state.indices if i not in beside]
+        d, e = (own[-1], column) if own and any(own[-1] in f for f in factors) else (column, None)
+        rows = tuple(i for i in state.indices if i not in (d, e))
+        if len(rows) > _MAX_ROWS:
+            raise RefusedError(f"{state.state} has {len(rows)} axes beside those of the outer product", state)
+        sink = Sink(target, e, ONE, None, state.initial)
+        self.flows.append(Flow(rows, self.scan.index, d, None, ONE, None, True, (sink,), state))
+        self.state_of[target.name] = state
 
     def _outside(self, e: ir.Expr) -> ir.Expr:
         """A step's expression after the scan: sums over a state are read from a tensor of all steps."""
@@ -236,12 +271,8 @@ class _FromScan:
         """What the state's update adds and by what it decays."""
         (sink,) = flow.sinks
         state = self.state_of[sink.target.name]
-        update = self.updates.get(state.state)
-        if update is None:
-            raise RefusedError(f"{state.state} is never updated", state)
-        renamed = {a: ir.Index(b) for a, b in zip(update.indices, state.indices, strict=True) if a != b}
-        value = substitute(update.value, renamed)
-        decay, added = _split_update(value, state, update)
+        decay, added = self._split(state)
+        update = self.updates[state.state]
         if decay is not None and ir.free_indices(decay) & {flow.d, sink.e}:
             axis = flow.d if flow.d in ir.free_indices(decay) else sink.e
             raise RefusedError(f"the gate of {state.state} differs along {axis}: chunks of it are no matmuls", update)
@@ -258,6 +289,14 @@ class _FromScan:
         if sink.e is not None and not v:
             raise RefusedError(f"what is added to {state.state} does not depend on {sink.e}", update)
         return replace(flow, k=product(k), gate=decay, sinks=(replace(sink, value=product(v)),))
+
+    def _split(self, state: ir.StateInit) -> tuple[ir.Expr | None, ir.Expr]:
+        """(gate, what is added) of the state's update."""
+        update = self.updates.get(state.state)
+        if update is None:
+            raise RefusedError(f"{state.state} is never updated", state)
+        renamed = {a: ir.Index(b) for a, b in zip(update.indices, state.indices, strict=True) if a != b}
+        return _split_update(substitute(update.value, renamed), state, update)
 
 
 def _is_copy_of(p: Part, tensor: ir.Tensor) -> bool:
@@ -311,6 +350,7 @@ class _Way:
 
 def _reversed(flow: Flow, q: str, k: str) -> Flow:
     """The flow of the sums over q at each k."""
+    assert flow.q is not None
     to: dict[str, ir.Expr] = {q: ir.Index(k)}
     plus = (substitute(flow.plus[1], to), substitute(flow.plus[0], to)) if flow.plus is not None else None
     return replace(flow, t=k, q=substitute(flow.k, to), k=substitute(flow.q, to), plus=plus, reverse=True)
@@ -535,14 +575,17 @@ class _Builder:
         self.n = self._index("n", chunks)
         self.i, self.j = self._index("i", integer(self.size)), self._index("j", integer(self.size))
         d = self.program.range_of(flow.d)
-        q = self._blocked("q", flow.q, self.i, flow.d)
+        q = None if flow.q is None else self._blocked("q", flow.q, self.i, flow.d)
         k = self._blocked("k", flow.k, self.j, flow.d)
         decays = None if flow.gate is None else self._decays() if flow.rate is None else self._powers(flow.rate)
         self.plus = None if flow.plus is None else tuple(map(self._of_steps, flow.plus, (self.i, self.j)))
-        weights = self._weights(q, k, decays, d)
+        weights = None if q is None else self._weights(q, k, decays, d)
         keys = k if decays is None else self._decayed(k, decays)
         for sink in flow.sinks:
-            self._sink(sink, q, keys, weights, decays)
+            if q is None or weights is None:
+                self._unread(sink, keys, decays)
+            else:
+                self._sink(sink, q, keys, weights, decays)
         return self.made
 
     def _index(self, wanted: str, high: ir.Expr) -> str:
@@ -604,7 +647,10 @@ class _Builder:
         decays = self._tensor("decay", (*rows, n, i, j))
         held = self._read(state, *rows, n, j)
         diagonal = ir.Binary("==", ir.Index(j), ir.Index(i))
-        grown = ir.Call("select", (diagonal, ONE, ir.Binary("*", self._gate(ir.Index(i)), held)))
+        gate = self._gate(ir.Index(i))
+        if self.f.kept:  # behind the end the state stays what it is
+            gate = ir.Call("select", (ir.Binary("<", self._at(i), self.length), gate, ONE))
+        grown = ir.Call("select", (diagonal, ONE, ir.Binary("*", gate, held)))
         update = ir.Update(state.name, (*rows, n, j), grown, None)
         output = ir.Equation(decays.name, (*rows, n, i, j), held, None)
         initial = ir.StateInit(state.name, (*rows, n, j), ir.Literal(0.0, DType.F32))
@@ -620,7 +666,7 @@ class _Builder:
         return self._define("decay", (*self.f.rows, self.n, self.i, self.j), value, seen)
 
     def _gate(self, step: ir.Expr) -> ir.Expr:
-        """The gate of a step; behind the end any, as nothing follows."""
+        """The gate of a step; behind the end any."""
         assert self.f.gate is not None
         start = affine.scale(affine.polynomial(ir.Index(self.n)), self.size)
         at = affine.expression(affine.add(start, affine.polynomial(step)))
@@ -659,25 +705,17 @@ class _Builder:
     def _sink(self, sink: Sink, q: ir.Tensor, k: ir.Tensor, weights: ir.Tensor, decays: ir.Tensor | None) -> None:
         rows, n, i, j, d = self.f.rows, self.n, self.i, self.j, self.f.d
         e = (sink.e,) if sink.e is not None else ()
-        weight: ir.Expr = self._read(weights, *rows, n, i, j)
-        key: ir.Expr = self._read(k, *rows, n, j, d)
-        inside: ir.Expr = weight
-        added: ir.Expr = key
-        value: ir.Expr = ONE
-        if sink.e is not None:
-            values = self._blocked("v", sink.value, j, sink.e)
-            value = self._read(values, *rows, n, j, sink.e)
-            narrow = sink.rounded is not None and sink.rounded is not DType.F32
-            if narrow:
-                assert sink.rounded is not None
-                own = self._define_as("v_r", values, sink, sink.rounded)
-                inside = ir.Binary("*", ir.Cast(sink.rounded, weight), self._read(own, *rows, n, j, sink.e))
-            else:
-                inside = ir.Binary("*", weight, value)
-            added = ir.Binary("*", key, value)
+        value, added = self._addend(sink, k)
+        inside: ir.Expr = self._read(weights, *rows, n, i, j)
+        if sink.e is not None and sink.rounded is not None and sink.rounded is not DType.F32:
+            own = self._define_as("v_r", sink, sink.rounded)
+            inside = ir.Binary("*", ir.Cast(sink.rounded, inside), self._read(own, *rows, n, j, sink.e))
+        elif sink.e is not None:
+            inside = ir.Binary("*", inside, value)
         within = self._define("inside", (*rows, n, i, *e), self._sum(j, inside))
         update = self._define("added", (*rows, n, d, *e), self._sum(j, added))
-        before = self._states(sink, update, decays, (d, *e))
+        state, before = self._states(sink, update, decays, (d, *e))
+        self._keep(state, (d, *e))
         product = ir.Binary("*", self._read(q, *rows, n, i, d), self._read(before, *rows, n, d, *e))
         across = self._define("across", (*rows, n, i, *e), self._sum(d, product))
         earlier: ir.Expr = self._read(across, *rows, n, i, *e)
@@ -696,15 +734,34 @@ class _Builder:
             )
         )
 
+    def _addend(self, sink: Sink, k: ir.Tensor) -> tuple[ir.Expr, ir.Expr]:
+        """The value of a step, and what the step adds to the state."""
+        key = self._read(k, *self.f.rows, self.n, self.j, self.f.d)
+        if sink.e is None:
+            return ONE, key
+        value = self._read(self._blocked("v", sink.value, self.j, sink.e), *self.f.rows, self.n, self.j, sink.e)
+        return value, ir.Binary("*", key, value)
+
+    def _unread(self, sink: Sink, k: ir.Tensor, decays: ir.Tensor | None) -> None:
+        """The last value of a state that no step reads."""
+        axes = (self.f.d, *((sink.e,) if sink.e is not None else ()))
+        _, added = self._addend(sink, k)
+        update = self._define("added", (*self.f.rows, self.n, *axes), self._sum(self.j, added))
+        state, initial, step = self._running(sink, update, decays, axes)
+        scan = ir.Scan(self.n, self.f.reverse, (initial,), (step,), span=self.f.span.span)
+        self.made.append(Recurrence((state,), scan))
+        self._keep(state, axes)
+
     def _plus(self, sink: Sink, factors: Sequence[ir.Expr], value: ir.Expr, e: tuple[str, ...]) -> ir.Expr:
         """What the term beside the scores has of the chunks before."""
         of_step, of_seen = factors
         added = product([f for f in (of_seen, value) if f is not ONE])
         update = self._define("added", (*self.f.rows, self.n, *e), self._sum(self.j, added))
-        before = self._read(self._states(sink, update, None, e), *self.f.rows, self.n, *e)
+        _, states = self._states(sink, update, None, e)
+        before = self._read(states, *self.f.rows, self.n, *e)
         return product([f for f in (of_step, before) if f is not ONE])
 
-    def _define_as(self, name: str, values: ir.Tensor, sink: Sink, dtype: DType) -> ir.Tensor:
+    def _define_as(self, name: str, sink: Sink, dtype: DType) -> ir.Tensor:
         """The values again in the dtype the text multiplies them in."""
         assert sink.e is not None
         at = self._at(self.j)
@@ -720,26 +777,38 @@ class _Builder:
         before = ir.Call("max", (affine.expression(_minus_one(ir.Index(self.i))), integer(0)))
         return ir.Call("select", (first, ONE, self._until(decays, before)))
 
-    def _states(self, sink: Sink, update: ir.Tensor, decays: ir.Tensor | None, axes: tuple[str, ...]) -> ir.Tensor:
-        """The state before each chunk."""
-        rows, n = self.f.rows, self.n
-        shape = tuple(self._extent(i) for i in (*rows, *axes))
+    def _states(
+        self, sink: Sink, update: ir.Tensor, decays: ir.Tensor | None, axes: tuple[str, ...]
+    ) -> tuple[ir.Tensor, ir.Tensor]:
+        """The running state, and what it is before each chunk."""
+        state, initial, step = self._running(sink, update, decays, axes)
+        before = self._tensor("before", (*self.f.rows, self.n, *axes))
+        held = self._read(state, *self.f.rows, *axes)
+        body = (ir.Equation(before.name, (*self.f.rows, self.n, *axes), held, None), step)
+        scan = ir.Scan(self.n, self.f.reverse, (initial,), body, span=self.f.span.span)
+        self.made.append(Recurrence((state, before), scan))
+        return state, before
+
+    def _running(
+        self, sink: Sink, update: ir.Tensor, decays: ir.Tensor | None, axes: tuple[str, ...]
+    ) -> tuple[ir.Tensor, ir.StateInit, ir.Update]:
+        """A state over the chunks, its first value and its step."""
+        indices = (*self.f.rows, *axes)
+        shape = tuple(map(self._extent, indices))
         state = ir.Tensor(self._fresh("held"), shape, DType.F32, ir.Role.STATE, span=self.f.span.span)
-        before = self._tensor("before", (*rows, n, *axes))
-        held = self._read(state, *rows, *axes)
-        kept: ir.Expr = held
+        kept: ir.Expr = self._read(state, *indices)
         if decays is not None:
-            kept = ir.Binary("*", self._until(decays, integer(self.size - 1)), held)
-        value = ir.Binary("+", kept, self._read(update, *rows, n, *axes))
-        body = (
-            ir.Equation(before.name, (*rows, n, *axes), held, None),
-            ir.Update(state.name, (*rows, *axes), value, None),
-        )
-        initial = ir.StateInit(state.name, (*rows, *axes), sink.initial)
-        self.made.append(
-            Recurrence((state, before), ir.Scan(n, self.f.reverse, (initial,), body, span=self.f.span.span))
-        )
-        return before
+            kept = ir.Binary("*", self._until(decays, integer(self.size - 1)), kept)
+        value = ir.Binary("+", kept, self._read(update, *self.f.rows, self.n, *axes))
+        initial = ir.StateInit(state.name, indices, sink.initial)
+        return state, initial, ir.Update(state.name, indices, value, None)
+
+    def _keep(self, state: ir.Tensor, axes: tuple[str, ...]) -> None:
+        """The equations that keep the last value read that of the running state."""
+        last = self._read(state, *self.f.rows, *axes)
+        for d in self.f.kept:
+            value = rewrite(d.equation.value, lambda x: last if isinstance(x, ir.Read) else x)
+            self.made.append(replace(d, equation=replace(d.equation, value=value)))
 
     def _sum(self, index: str, body: ir.Expr) -> ir.Reduce:
         return ir.Reduce("sum", (index,), None, None, body, span=self.f.span.span)

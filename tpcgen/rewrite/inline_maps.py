@@ -27,6 +27,7 @@ from tpcgen.rewrite.edit import (
     rebuilt,
     writes,
 )
+from tpcgen.rewrite.last_states import states_of
 from tpcgen.rewrite.split_contractions import matmul_of
 
 
@@ -59,6 +60,7 @@ class _Inliner:
         for d in definitions(self.program):
             self.pieces.setdefault(d.tensor.name, []).append(d.equation)
         self.names = names_in_use(self.program)
+        self.states = states_of(self.program).keys()
 
     def part(self, d: Part) -> Part:
         if isinstance(d, Recurrence):
@@ -71,7 +73,7 @@ class _Inliner:
             value = _stored(self._visit(e.value, phase, points), d.tensor)
             e = ir.Equation(e.target, e.indices, value, domain, span=e.span)
             d = Definition(d.tensor, e)
-            if d.tensor.role is ir.Role.INTERMEDIATE and e.domain is None:
+            if d.tensor.role is ir.Role.INTERMEDIATE and e.domain is None and not reads(e) & self.states:
                 self.known[d.tensor.name] = d
         return d
 

@@ -12,15 +12,18 @@ from tpcgen.rewrite.gather_operands import gather_operands
 from tpcgen.rewrite.guard_absent import guard_absent
 from tpcgen.rewrite.hoist_reductions import hoist_reductions
 from tpcgen.rewrite.inline_maps import inline_maps
+from tpcgen.rewrite.last_states import last_states
 from tpcgen.rewrite.materialise_operands import materialise_operands
 from tpcgen.rewrite.merge_pieces import merge_pieces
 from tpcgen.rewrite.search_once import search_once
+from tpcgen.rewrite.separate_states import separate_states
 from tpcgen.rewrite.split_contractions import split_contractions
 from tpcgen.rewrite.unsupported import report_unsupported
 
 Rewrite = Callable[[ir.Program, Diagnostics], ir.Program]
 
 REWRITES: tuple[tuple[str, Rewrite], ...] = (
+    ("last_states", lambda program, _: last_states(program)),
     ("merge_pieces", merge_pieces),
     ("split_contractions", lambda program, _: split_contractions(program)),
     ("gather_operands", lambda program, _: gather_operands(program)),
@@ -29,6 +32,7 @@ REWRITES: tuple[tuple[str, Rewrite], ...] = (
     ("hoist_reductions", lambda program, _: hoist_reductions(program)),
     ("inline_maps", lambda program, _: inline_maps(program)),
     ("guard_absent", guard_absent),
+    ("separate_states", lambda program, _: separate_states(program)),
     ("drop_dead", lambda program, _: drop_dead(program)),
 )
 

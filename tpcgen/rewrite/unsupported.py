@@ -14,12 +14,11 @@ _LOWERED = frozenset({DType.F32, DType.BF16, DType.I32})
 
 
 def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
-    """E401 a state read after its scan, E404 rank, E408 dtype, E409 rank of a tensor."""
+    """E404 rank, E408 dtype, E409 rank of a tensor."""
     of: dict[str, list[ir.Equation]] = {}
     for statement in program.body:
         if isinstance(statement, ir.Equation):
             of.setdefault(statement.target, []).append(statement)
-    _last_states(program, found)
     expressions = [e for equations in of.values() for equation in equations for e in _expressions(equation)]
     ranks = [e for e in expressions if isinstance(e, ir.Reduce) and e.kind == "rank"]
     _construct("E404", "rank is not lowered yet", ranks, found)
@@ -33,15 +32,6 @@ def report_pins(program: ir.Program, found: Diagnostics) -> None:
     defined = {s.target: s for s in reversed(program.body) if isinstance(s, ir.Equation)}
     for pin in program.pins:
         _pin(pin, defined, program, found)
-
-
-def _last_states(program: ir.Program, found: Diagnostics) -> None:
-    states = {s.state for scan in program.body if isinstance(scan, ir.Scan) for s in scan.states}
-    outside = [e for s in program.body if isinstance(s, ir.Equation) for e in _expressions(s)]
-    late = [e for e in outside if isinstance(e, ir.Read) and e.tensor in states]
-    if late:
-        message = f"the last value of a state is not lowered yet: {late[0].tensor} is read after its scan"
-        _construct("E401", message, late, found)
 
 
 def _pin(pin: ir.Pin, defined: Mapping[str, ir.Equation], program: ir.Program, found: Diagnostics) -> None:

@@ -191,6 +191,7 @@ _BASE_FLAGS = (
     "-fno-operator-names",
     "-march=native",
 )
+_GCC_FLAGS = ("-fno-gnu-unique", "-fno-gcse", "-fno-tree-pre", "-fno-code-hoisting")
 # ASan finds what UBSan's checks of every pointer would; without those a kernel compiles several times faster.
 _SANITIZE_FLAGS = (
     "-fsanitize=address,bounds,shift,integer-divide-by-zero,unreachable,return,vla-bound,bool,enum",
@@ -214,12 +215,13 @@ def _flags(compiler: Compiler, target: str, mode: Mode, include: Sequence[Path],
     ours = (f"TPC_TARGET_{family}", f"TPCGEN_STRICT={int(mode == 'strict')}")
     macros = (*_COMMON_MACROS, *_TARGET_MACROS[target], *ours)
     # Strict kernels are built far more often than their run time matters: -Og builds twice as fast as -O1. Fast ones
-    # run as fast with -O2 as with -O3; common subexpressions of a long masked kernel take g++ most of its time.
+    # run as fast with -O2 as with -O3, and without searches for redundancies, which take g++ most of its time on a long
+    # masked kernel.
     optimise = "-O2" if mode == "fast" else "-Og"
     return (
         *_BASE_FLAGS,
         optimise,
-        *(("-fno-gnu-unique", "-fno-gcse") if compiler.family == "gcc" else ()),
+        *(_GCC_FLAGS if compiler.family == "gcc" else ()),
         *(_SANITIZE_FLAGS if sanitize else ()),
         *(f"-D{macro}" for macro in macros),
         f"-I{INCLUDE}",
