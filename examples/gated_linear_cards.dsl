@@ -1,23 +1,16 @@
 # Gated linear attention of a sequence that several cards share, each a part of it: what docs/cards.md runs.
 dtype T in bf16, f32
 
-# The op on a part, from the state S0 before it. The scan starts at zero and S0 is added outside of it, faded by the
-# gates up to each token: a scan gives no gradient to the first value of its state.
+# The op on a part, from the state S0 before it.
 op gated_linear_from(Q: T[B, H, N, D], K: T[B, H, N, D], V: T[B, H, N, E], g: f32[B, H, N], S0: f32[B, H, D, E])
     -> O: T[B, H, N, E]
     where 0 < g[b,h,t] <= 1
 {
     scan t in 0 .. N {
-        state S[b,h,d,e]: f32 = 0
+        state S[b,h,d,e]: f32 = S0[b,h,d,e]
         S[b,h,d,e] := g[b,h,t] * S[b,h,d,e] + K[b,h,t,d] * V[b,h,t,e]
-        own[b,h,t,e] = sum[d](Q[b,h,t,d] * S[b,h,d,e])
+        O[b,h,t,e] = sum[d](Q[b,h,t,d] * S[b,h,d,e])
     }
-    scan t in 0 .. N {
-        state kept[b,h]: f32 = 1
-        kept[b,h] := g[b,h,t] * kept[b,h]
-        faded[b,h,t] = kept[b,h]
-    }
-    O[b,h,t,e] = own[b,h,t,e] + faded[b,h,t] * sum[d](Q[b,h,t,d] * S0[b,h,d,e])
 }
 
 # What a part does to the state: from S to fade * S + gain.

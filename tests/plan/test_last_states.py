@@ -30,6 +30,11 @@ CASES = {
     "turned": (", S1: f32[B, E, D]", f"{STATE}\n{UPDATE}\n{OUTPUT}", "S1[b,e,d] = 2.0 * S[b,d,e]"),
     "part": (", S1: f32[B, E]", f"{STATE}\n{UPDATE}\n{OUTPUT}", "S1[b,e] = S[b,0,e] where e > 0"),
     "of two": (", S1: f32[B, D, E], Z1: f32[B, D]", f"{STATE}\n{TWO}", "S1[b,d,e] = S[b,d,e]\nZ1[b,d] = Z[b,d]"),
+    "of strangers": (
+        ", S1: f32[B, D, E], f1: f32[B]",
+        f"state f[b]: f32 = 1\n{STATE}\n{UPDATE}\nf[b] := g[b,t] * f[b]\n{OUTPUT}",
+        "S1[b,d,e] = S[b,d,e]\nf1[b] = f[b]",
+    ),
 }
 ALONE = {
     "outer product": f"S[b,d,e]: f32 = S0[b,d,e]\n{UPDATE}\n}} S1[b,d,e] = S[b,d,e]",

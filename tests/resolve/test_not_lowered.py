@@ -41,12 +41,6 @@ def shown(d: Diagnostic) -> list[str]:
             ["rank[k](x[i,k])", "rank[k](-x[i,k])"],
         ),
         (
-            "scan t in 0 .. N { state s[k]: f32 = 0\n s[k] := x[t,k] }\n y[i,k] = s[k] where s[k] > 0",
-            "E401",
-            "the last value of a state is not lowered yet: s is read after its scan",
-            ["s[k]", "s[k]"],
-        ),
-        (
             "a[i,k] = x[i,k] where k <= i\n y[i,k] = 2.0 where a[i,k] > 0\n y[i,k] = 1.0 where a[i,k] <= 0",
             "E402",
             "these pieces of y are not lowered yet: a domain reads a value that may be absent",

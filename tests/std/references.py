@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Reference = Callable[..., Array]
+Reference = Callable[..., "Array | tuple[Array, ...]"]
 
 
 def _wide(*arrays: Array) -> list[Array]:
@@ -362,6 +362,19 @@ def _recurrence(Q: Array, K: Array, V: Array, decay: Array, scale: float) -> Arr
     return out
 
 
+def gated_linear_resumed(Q: Array, K: Array, V: Array, g: Array, S0: Array) -> tuple[Array, Array]:
+    """From the gates' products: what is left of the first state, and of every pair, at each token and at the end."""
+    Q, K, V, g, S0 = _wide(Q, K, V, g, S0)
+    n = Q.shape[2]
+    left = np.ones((*g.shape[:2], n + 1, n + 1))  # of token j at token i, both from 1; of the first state: 0
+    for i in range(1, n + 1):
+        left[:, :, i, :i] = left[:, :, i - 1, :i] * g[:, :, i - 1, None]
+    seen = np.tril(left)[:, :, 1:, 1:]
+    out = (np.einsum("bhid,bhjd->bhij", Q, K) * seen) @ V + left[:, :, 1:, :1] * (Q @ S0)
+    last = left[:, :, -1, :1, None] * S0 + np.einsum("bhj,bhjd,bhje->bhde", left[:, :, -1, 1:], K, V)
+    return out, last
+
+
 def retnet(Q: Array, K: Array, V: Array, g: Array) -> Array:
     return _recurrence(Q, K, V, g[None, :, None, None], Q.shape[3] ** -0.5)
 
@@ -455,7 +468,8 @@ REFERENCES: dict[str, Reference] = {
     f.__name__: f
     for f in (
         alibi, bigbird, block_list, block_sparse, block_sparse_few, causal, causal_from, decode, dilated, document,
-        gated_linear, gformer, gla, hf_full, linear, linear_bidirectional, linear_relu, longformer, longformer_first,
+        gated_linear, gated_linear_resumed, gformer, gla, hf_full, linear, linear_bidirectional, linear_relu,
+        longformer, longformer_first,
         mamba1, mamba2, mla, mqa, paged_decode, performer, prefix, prefix_first, qk_norm, retnet, retnet_parallel, rope,
         rope_pairs, sigmoid_attention, softcap, streaming, swin, swin_shifted, t5_bias, varlen, varlen_cross, window,
         window_around, window_sink,

@@ -19,6 +19,7 @@ from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.part_sums import part_sums
 from tpcgen.rewrite.reassociate import reassociate, reassociated_index
 from tpcgen.rewrite.split_pieces import split_pieces
+from tpcgen.rewrite.split_scans import split_scans
 from tpcgen.rewrite.stairs import stairs, stepped_index
 
 WHOLE = "whole"
@@ -111,7 +112,7 @@ def alternatives(program: ir.Program) -> Alternatives:
 
     Where an op is put together of pieces, every alternative has them apart: that visits no more points than the text.
     """
-    whole = last_states(program)
+    whole = last_states(split_scans(program))
     apart = split_pieces(part_sums(whole))
     made = [Alternative("", whole if isinstance(apart, Refused) else apart)]
     refused = [("pieces", apart)] if isinstance(apart, Refused) else []

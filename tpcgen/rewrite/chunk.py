@@ -97,7 +97,7 @@ class Flow:
 
 
 def chunk(program: ir.Program, size: int = 64) -> ir.Program | Refused:
-    """The program over chunks of `size` steps, for its first scan or causal linear attention; Refused without one."""
+    """The program over chunks of `size` steps, for its scans or causal linear attention; Refused without one."""
     try:
         return verify(_chunked(program, size))
     except RefusedError as problem:
@@ -116,15 +116,28 @@ def chunked_index(program: ir.Program) -> str | Refused:
 
 
 def _chunked(program: ir.Program, size: int) -> ir.Program:
-    scan = next((s for s in program.body if isinstance(s, ir.Scan)), None)
-    if scan is not None:
-        return _FromScan(program, scan, size).run()
+    scans = [s for s in program.body if isinstance(s, ir.Scan)]
+    if scans:
+        return _of_scans(program, scans, size)
     made = _FromSquare(split_contractions(program), size).run()
     while True:
         try:
             made = _FromSquare(made, size).run()
         except RefusedError:
             return made
+
+
+def _of_scans(program: ir.Program, scans: Sequence[ir.Scan], size: int) -> ir.Program:
+    """The program with every scan in chunks that can be; the reason of the first where none can."""
+    refused: list[RefusedError] = []
+    for scan in scans:
+        try:
+            program = _FromScan(program, scan, size).run()
+        except RefusedError as problem:
+            refused.append(problem)
+    if len(refused) == len(scans):
+        raise refused[0]
+    return program
 
 
 # --- a scan -----------------------------------------------------------------------------------------------------------

@@ -62,6 +62,11 @@ def sides_of(step: Step) -> tuple[ir.Expr, ...]:
     return tuple(s for s in sides if s is not None)
 
 
+def name_of(step: Step) -> str:
+    """The tensor or state that a step defines."""
+    return step.target if isinstance(step, ir.Equation) else step.state
+
+
 def reads_of(step: Step) -> list[ir.Read]:
     """All reads of a step's sides."""
     return [x for side in sides_of(step) for x in ir.walk(side) if isinstance(x, ir.Read)]

@@ -22,7 +22,17 @@ from dataclasses import replace
 
 from tpcgen.program import ir
 from tpcgen.program.substitute import FreshNames
-from tpcgen.rewrite.edit import Definition, Part, Recurrence, mentioned, names_in_use, parts_of, rebuilt, sides_of
+from tpcgen.rewrite.edit import (
+    Definition,
+    Part,
+    Recurrence,
+    mentioned,
+    name_of,
+    names_in_use,
+    parts_of,
+    rebuilt,
+    sides_of,
+)
 from tpcgen.rewrite.last_states import kept_state, renamed, states_of
 
 
@@ -54,19 +64,15 @@ def _is_written(kept: Definition, scan: ir.Scan) -> bool:
 def _apart(kept: Definition, state: str, of: Recurrence, names: FreshNames) -> list[Part]:
     """A scan of the state and of what its updates read, without what it writes at each step."""
     needed = {state}
-    while more := {n for s in of.scan.body if _name(s) in needed for e in sides_of(s) for n in mentioned(e)} - needed:
+    while more := {n for s in of.scan.body if name_of(s) in needed for e in sides_of(s) for n in mentioned(e)} - needed:
         needed |= more
     tensors = [t for t in of.tensors if t.name in needed]
     new = {t.name: names.fresh(t.name) for t in tensors}
     states = tuple(replace(s, state=new[s.state]) for s in of.scan.states if s.state in needed)
-    body = tuple(_moved(s, new) for s in of.scan.body if _name(s) in needed)
+    body = tuple(_moved(s, new) for s in of.scan.body if name_of(s) in needed)
     scan = replace(of.scan, states=states, body=body)
     made = Recurrence(tuple(replace(t, name=new[t.name]) for t in tensors), scan)
     return [made, replace(kept, equation=renamed(kept.equation, new))]
-
-
-def _name(s: ir.Equation | ir.Update) -> str:
-    return s.target if isinstance(s, ir.Equation) else s.state
 
 
 def _moved(s: ir.Equation | ir.Update, names: Mapping[str, str]) -> ir.Equation | ir.Update:

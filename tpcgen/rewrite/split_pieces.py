@@ -35,9 +35,9 @@ from tpcgen.rewrite.edit import (
     Definition,
     Part,
     Recurrence,
-    Step,
     conjunction,
     conjuncts,
+    name_of,
     names_in_use,
     parts_of,
     reads_of,
@@ -109,7 +109,7 @@ class _Use:
 
 
 def _split(program: ir.Program) -> ir.Program | Refused:
-    equations = _by_target(program)
+    equations = _byname_of(program)
     several = {name: es for name, es in equations.items() if len(es) > 1}
     if not several:
         return Refused("no tensor is defined by several equations", program.span)
@@ -131,7 +131,7 @@ def _split(program: ir.Program) -> ir.Program | Refused:
     return result
 
 
-def _by_target(program: ir.Program) -> dict[str, list[ir.Equation]]:
+def _byname_of(program: ir.Program) -> dict[str, list[ir.Equation]]:
     """Equations outside scans."""
     result: dict[str, list[ir.Equation]] = {}
     for statement in program.body:
@@ -251,10 +251,6 @@ def _difference(a: ir.Expr, b: ir.Expr) -> ir.Expr:
     return affine.expression(_minus(a, b))
 
 
-def _target(step: Step) -> str:
-    return step.target if isinstance(step, ir.Equation) else step.state
-
-
 @dataclass
 class _Spread:
     """Finds out, from the last statement up, which tensors are computed per piece."""
@@ -282,14 +278,14 @@ class _Spread:
         own = set(axes)
         self.versions |= {name: _Versions(axis, pieces) for name, axis in axes.items()}
         steps = list(steps_of(unit))
-        cut = self.found.get(_target(steps[0])) if not axes else None
+        cut = self.found.get(name_of(steps[0])) if not axes else None
         if cut is not None:
-            self.cuts[_target(steps[0])] = cut
+            self.cuts[name_of(steps[0])] = cut
         for position, step in enumerate(steps):
             if cut is not None:
                 divided, at = step.indices[cut.axis], (cut.pieces[position],)
             else:
-                divided, at = (step.indices[axes[_target(step)]], pieces) if axes else ("", ())
+                divided, at = (step.indices[axes[name_of(step)]], pieces) if axes else ("", ())
             for read in reads_of(step):
                 if read.tensor not in own:
                     self.uses.setdefault(read.tensor, []).append(_Use(read.indices, divided, at))
@@ -322,13 +318,13 @@ class _Spread:
         if isinstance(unit[0], Definition):
             crossed = any(s.indices[axis] in _bound(s) for s in steps if isinstance(s, ir.Equation))
             return None if crossed else {name: axis}
-        index = next(s.indices[axis] for s in steps if _target(s) == name)
+        index = next(s.indices[axis] for s in steps if name_of(s) == name)
         axes: dict[str, int] = {}
         for s in steps:
             bound = frozenset[str]() if isinstance(s, ir.StateInit) else _bound(s)
             if index not in s.indices or index in bound:
                 return None
-            if axes.setdefault(_target(s), s.indices.index(index)) != s.indices.index(index):
+            if axes.setdefault(name_of(s), s.indices.index(index)) != s.indices.index(index):
                 return None
         inner = [r for s in steps for r in reads_of(s) if r.tensor in axes]
         return axes if all(r.indices[axes[r.tensor]] == ir.Index(index) for r in inner) else None
@@ -344,7 +340,7 @@ def _rounded(program: ir.Program, spread: _Spread) -> dict[str, DType]:
     found: dict[str, DType] = {}
     for name, cut in spread.cuts.items():
         dtype = program.tensor(name).dtype
-        for e, rest in zip(_by_target(program)[name], cut.rest, strict=True):
+        for e, rest in zip(_byname_of(program)[name], cut.rest, strict=True):
             if rest is None and isinstance(e.value, ir.Read) and len(spread.uses[e.value.tensor]) == 1:
                 narrows = e.value.dtype is DType.F32 and dtype.is_float and e.value.tensor in spread.versions
                 found |= {e.value.tensor: dtype} if narrows else {}
@@ -412,7 +408,7 @@ class _Builder:
         return replace(s, state=state, indices=self._left(s.indices, axis, piece), initial=initial)
 
     def _step(self, s: ir.Equation | ir.Update, piece: _Piece) -> ir.Equation | ir.Update:
-        axis = self.versions[_target(s)].axis
+        axis = self.versions[name_of(s)].axis
         if isinstance(s, ir.Equation):
             return self._version(s, axis, piece).equation
         move = self._moved(s.indices[axis], piece)
