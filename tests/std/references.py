@@ -396,6 +396,19 @@ def gla(Q: Array, K: Array, V: Array, a: Array) -> Array:
     return _recurrence(Q, K, V, a, Q.shape[3] ** -0.5)
 
 
+def topk(Q: Array, K: Array, V: Array, kept: int) -> Array:
+    """Row by row: the keys that a query sees, the greatest scores of them, a softmax of those."""
+    Q, K, V = _wide(Q, K, V)
+    m, n = Q.shape[2], K.shape[2]
+    out = np.zeros((*Q.shape[:3], V.shape[3]))
+    for b, h, q in np.ndindex(*Q.shape[:3]):
+        scores = K[b, h, : max(q + n - m + 1, 0)] @ Q[b, h, q] * Q.shape[3] ** -0.5
+        best = np.argsort(-scores, kind="stable")[:kept]
+        weights = np.exp(scores[best] - scores[best].max(initial=-np.inf))
+        out[b, h, q] = weights @ V[b, h, best] / max(weights.sum(), 1e-300)
+    return out
+
+
 def mamba1(x: Array, dt: Array, A: Array, Bs: Array, Cs: Array, Dx: Array) -> Array:
     """selective_scan of the paper: deltaA = exp(delta A), deltaB u = delta B u, step by step."""
     x, dt, A, Bs, Cs, Dx = _wide(x, dt, A, Bs, Cs, Dx)
@@ -471,8 +484,8 @@ REFERENCES: dict[str, Reference] = {
         gated_linear, gated_linear_resumed, gformer, gla, hf_full, linear, linear_bidirectional, linear_relu,
         longformer, longformer_first,
         mamba1, mamba2, mla, mqa, paged_decode, performer, prefix, prefix_first, qk_norm, retnet, retnet_parallel, rope,
-        rope_pairs, sigmoid_attention, softcap, streaming, swin, swin_shifted, t5_bias, varlen, varlen_cross, window,
-        window_around, window_sink,
+        rope_pairs, sigmoid_attention, softcap, streaming, swin, swin_shifted, t5_bias, topk, varlen, varlen_cross,
+        window, window_around, window_sink,
     )
 } | {"gqa": causal, "mla_absorbed": mla}  # fmt: skip
 REFERENCES |= dict.fromkeys(_LAST, hf_last) | dict.fromkeys(_PADDED, hf_padded)

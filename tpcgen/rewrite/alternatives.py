@@ -13,6 +13,7 @@ from tpcgen.program import ir
 from tpcgen.rewrite.attention import fused_index
 from tpcgen.rewrite.band import band, banded_index
 from tpcgen.rewrite.chunk import chunk, chunked_index
+from tpcgen.rewrite.count_ranks import count_ranks
 from tpcgen.rewrite.last_states import last_states
 from tpcgen.rewrite.merge_parts import merge_parts, merged_index
 from tpcgen.rewrite.outcome import Refused
@@ -112,7 +113,7 @@ def alternatives(program: ir.Program) -> Alternatives:
 
     Where an op is put together of pieces, every alternative has them apart: that visits no more points than the text.
     """
-    whole = last_states(split_scans(program))
+    whole = last_states(split_scans(count_ranks(program)))
     apart = split_pieces(part_sums(whole))
     made = [Alternative("", whole if isinstance(apart, Refused) else apart)]
     refused = [("pieces", apart)] if isinstance(apart, Refused) else []

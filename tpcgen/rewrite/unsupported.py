@@ -8,20 +8,16 @@ from tpcgen.diagnostics import Diagnostics, Label
 from tpcgen.program import ir
 from tpcgen.program.contractions import match_contraction
 from tpcgen.program.dtypes import DType
-from tpcgen.rewrite.edit import MAX_AXES
+from tpcgen.rewrite.edit import MAX_AXES, parts_of, sides_of, steps_of
 
 _LOWERED = frozenset({DType.F32, DType.BF16, DType.I32})
 
 
 def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
     """E404 rank, E408 dtype, E409 rank of a tensor."""
-    of: dict[str, list[ir.Equation]] = {}
-    for statement in program.body:
-        if isinstance(statement, ir.Equation):
-            of.setdefault(statement.target, []).append(statement)
-    expressions = [e for equations in of.values() for equation in equations for e in _expressions(equation)]
+    expressions = [e for step in steps_of(parts_of(program)) for side in sides_of(step) for e in ir.walk(side)]
     ranks = [e for e in expressions if isinstance(e, ir.Reduce) and e.kind == "rank"]
-    _construct("E404", "rank is not lowered yet", ranks, found)
+    _construct("E404", "this rank is not lowered yet", ranks, found)
     for tensor in program.tensors:
         if tensor.role is not ir.Role.STATE:
             _tensor(tensor, found)
