@@ -29,6 +29,7 @@ DOMAINS = [
     "doc[b,k] <= len[b]",
     "abs(k - q) < W or k == 0",
     "own[b,q] == doc[b,k]",
+    "rank[k](pad[b,k]) < 4",
     "k <= q and layout[q // 3, k // 3] > 0",
 ]
 SCORES = [
@@ -134,6 +135,7 @@ FIRST = ["0", "0", "S0[b,h,d,e]"]
 CHANGES = ["", "", " where ok[b,t] > 0", " where t % 3 != 0", " where t < len[b]"]
 TAKEN = ["K[b,h,t,d] * V[b,h,t,e]", "w[b,h,t] * K[b,h,t,d] * V[b,h,t,e]", "K[b,h,t,d] + V[b,h,t,e]"]
 SECOND = ["", "", "Z", "apart"]
+KEPT = {"S1[b,h,d,e] = S[b,h,d,e]": "S1: f32[B, H, D, E]", "S1[b,h,e] = S[b,h,0,e] where e > 0": "S1: f32[B, H, E]"}
 SCAN_OPTIONAL = {
     "r[": "r: f32[H]",
     "g[": "g: f32[B, H, N]",
@@ -177,6 +179,12 @@ def scans(draw_: Any) -> Drawn:
     if draw_(st.booleans()):
         steps = [steps[-1], *steps[:-1]]
     body = [f"scan t in 0 .. N{pick(['', ' reverse'])} {{", *(f"    {line}" for line in (*states, *steps)), "}"]
+    if last := pick([None, *KEPT]):
+        body.append(last)
+        outputs += f", {KEPT[last]}"
+    if last and second == "Z":
+        body.append("Z1[b,h,d] = Z[b,h,d]")
+        outputs += ", Z1: f32[B, H, D]"
     parameters = [f"Q: {dtype}[B, H, N, D]", f"K: {dtype}[B, H, N, D]", f"V: {dtype}[B, H, N, E]"]
     parameters += _used(SCAN_OPTIONAL, body)
     contracts = _used(SCAN_CONTRACTS, body)

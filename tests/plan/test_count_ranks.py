@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.kernel.examples import kernels_of
 from tpcgen.interpreter import run
+from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.program import ir, load_text
 from tpcgen.rewrite.count_ranks import count_ranks
 
@@ -40,3 +42,14 @@ def test_counting_is_ranking(case: str) -> None:
     assert not any(isinstance(x, ir.Reduce) and x.kind == "rank" for e in made.body for x in ir.walk(e.value))
     for u, v in ((3, 5), (0, 4), (1, 1), (7, 65)):
         np.testing.assert_array_equal(run(made, inputs(u, v), {})["y"], run(p, inputs(u, v), {})["y"])
+
+
+SUM_IN_A_SUM = """op f(S: f32[M, N]) -> A: f32[M, N] {
+    r[q,k] = sum[j](select(S[q,j] > S[q,k] or (S[q,j] == S[q,k] and j < k), 1.0, 0.0))
+    A[q,k] = softmax[k where r[q,k] < 8](S[q,k])
+}"""
+
+
+def test_registers_of_a_sum_inside_of_a_sum_have_names_of_their_own() -> None:
+    for plan in enumerate_plans(load_text(SUM_IN_A_SUM).program("f"), "gaudi2"):
+        kernels_of(plan, "f32")

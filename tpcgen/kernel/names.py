@@ -72,7 +72,7 @@ def _declared(statements: Sequence[Statement], outer: Names) -> dict[str, str]:
         name = _declares(s)
         if name is not None:
             if name in outer:  # that register is declared again here: what it is called further out stays taken
-                names[outer[name]] = outer[name]
+                names[SEPARATOR + outer[name]] = outer[name]
             names[name] = _free(_stem(name), taken)
             taken.add(names[name])
     return names
