@@ -6,7 +6,6 @@ its sizes.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -33,8 +32,8 @@ SCANNED = (1, 7, 63, 65, 127, 129)
 NOT_0_OVER_NOTHING = re.compile(r"default\(|/ \(?sum|exp\(.* - max")
 """What is not 0 where keys are none: the compiler takes an reduced extent to be at least 1 (docs/language.md)."""
 ROWS_ALONG_Q = re.compile(r"-> O: \w+\[[^]]*M\]")
-BATCH = 20
-QUICK = 5
+BATCH = 15
+QUICK = 150
 LONG = 600
 Spec = tuple[str, Mapping[str, int], int]
 
@@ -140,15 +139,11 @@ def repeated(program: Program, built: list[Built], values: Mapping[str, Any], fa
     return any(o.reason and "inconclusive" not in o.reason for found in again for o in found)
 
 
-def test_some_random_specs(session: Session, tmp_path: Path) -> None:
-    reports = wrong(collected(QUICK), tmp_path, session)
-    assert not reports, "\n\n".join(reports)
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("batch", range(LONG // BATCH))
-def test_many_random_specs(batch: int, session: Session, tmp_path: Path) -> None:
-    chosen = list(itertools.islice(collected(LONG), batch * BATCH, (batch + 1) * BATCH))
+@pytest.mark.parametrize(
+    "batch", [n if (n + 1) * BATCH <= QUICK else pytest.param(n, marks=pytest.mark.full) for n in range(LONG // BATCH)]
+)
+def test_random_specs(batch: int, session: Session, tmp_path: Path) -> None:
+    chosen = collected(QUICK if (batch + 1) * BATCH <= QUICK else LONG)[batch * BATCH : (batch + 1) * BATCH]
     assert len(chosen) == BATCH
     reports = wrong(chosen, tmp_path, session)
     assert not reports, "\n\n".join(reports)
