@@ -42,6 +42,7 @@ sums change places others are the rounded ones; for mla_absorbed's wide ones it 
 the bound was used).
 """
 SLOW = {
+    "topk",
     "varlen",
     "varlen_cross",
     "dilated",

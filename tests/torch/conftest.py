@@ -27,5 +27,11 @@ def window() -> ModuleType:
     return package(tpcgen.load(EXAMPLES / "window.dsl").window)
 
 
+@pytest.fixture
+def strictly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kernel runs on the strict device, each time: fast builds of long kernels are most of the time otherwise."""
+    monkeypatch.setattr("tpcgen.torch.stages.has_passed", lambda fingerprint: False)
+
+
 def package(function: object) -> ModuleType:
     return sys.modules[function.__module__]

@@ -17,6 +17,7 @@ from tests.torch.graphs import Called  # noqa: E402
 from tests.torch.test_operators import DTYPES, TOLERANCE, draw  # noqa: E402
 from tpcgen.torch.stages import StageLibrary  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("strictly")
 SPEC = """\
 dtype T in bf16, f32
 

@@ -18,6 +18,7 @@ from tpcgen.program.ir import Program  # noqa: E402
 from tpcgen.program.sizes import Binding, bind  # noqa: E402
 from tpcgen.rewrite.vjp import differentiable_inputs  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("strictly")
 QUICK = {"sigmoid_attention"}
 """Of those that others stand for; all of them take a quarter of an hour."""
 
@@ -26,9 +27,7 @@ QUICK = {"sigmoid_attention"}
     "variant",
     [pytest.param(v, id=v.name, marks=() if v.name in QUICK else pytest.mark.full) for v in VARIANTS.values()],
 )
-def test_opcheck_of_a_variant(variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every kernel runs strictly, each time: fast builds of long gradients are most of the time otherwise."""
-    monkeypatch.setattr("tpcgen.torch.stages.has_passed", lambda fingerprint: False)
+def test_opcheck_of_a_variant(variant: Variant, tmp_path: Path) -> None:
     program = variant.program("f32")
     wrt = differentiable_inputs(program)
     shutil.copytree(variant.file.parent, tmp_path, dirs_exist_ok=True)  # an op may use another file

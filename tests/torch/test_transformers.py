@@ -23,6 +23,7 @@ from tpcgen.program import load  # noqa: E402
 from tpcgen.torch import transformers as attentions  # noqa: E402
 from tpcgen.torch.attention_masks import read, visible_mask  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("strictly")
 _SHAPE = {
     "vocab_size": 61,
     "hidden_size": 48,
@@ -168,12 +169,6 @@ def _left(ids: Any) -> Any:
     return mask
 
 
-@pytest.fixture
-def strict(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every kernel runs strictly, each time: a fast build of a gradient takes a minute."""
-    monkeypatch.setattr("tpcgen.torch.stages.has_passed", lambda fingerprint: False)
-
-
 def _learned(model: Any, attention: str, dtype: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Gradients of the loss by parameter."""
     model.set_attn_implementation(attention)
@@ -189,7 +184,6 @@ def _learned(model: Any, attention: str, dtype: Any, given: Mapping[str, Any]) -
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bf16", "f32"])
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.usefixtures("strict")
 def test_gradients_of_the_parameters(name: str, padded: bool, dtype: Any, hf: str) -> None:
     """By the pass rule, per parameter: truth is the eager implementation in f64, its own error that in the dtype."""
     model, ids = _made(MODELS[name]).train(), _tokens(2, _LOGITS)
@@ -208,7 +202,6 @@ def test_gradients_of_the_parameters(name: str, padded: bool, dtype: Any, hf: st
 
 
 @pytest.mark.full
-@pytest.mark.usefixtures("strict")
 def test_a_step_of_training_lowers_the_loss(hf: str) -> None:
     model, ids = _made(_llama).train(), _tokens(2, _LOGITS)
     model.set_attn_implementation(hf)
