@@ -55,12 +55,12 @@ class _Counting:
         def leaf(e: ir.Expr) -> ir.Expr:
             if not isinstance(e, ir.Reduce) or e.kind != "rank" or ir.type_of(e.body) is DType.BOOL:
                 return e
-            try:
-                own = made.setdefault(e, []) or self._counted(e)
-            except UndeterminedError:
-                return e
-            made[e] = own
-            return _read(own[-1])
+            if e not in made:
+                try:
+                    made[e] = self._counted(e)
+                except UndeterminedError:
+                    return e
+            return _read(made[e][-1])
 
         value = rewrite(d.equation.value, leaf)
         domain = None if d.equation.domain is None else rewrite(d.equation.domain, leaf)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Union
 
 from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
-from tpcgen.program.substitute import FreshNames
+from tpcgen.program.substitute import FreshNames, rewrite
 
 ONE = ir.Literal(1.0, DType.F32)
 MAX_AXES = 5
@@ -82,6 +82,11 @@ def _part(program: ir.Program, statement: ir.Statement) -> Part:
             return Recurrence(tuple(program.tensor(n) for n in dict.fromkeys(names)), statement)
 
 
+def statement_of(part: Part) -> ir.Statement:
+    """The statement without its tensors."""
+    return part.scan if isinstance(part, Recurrence) else part.equation
+
+
 def rebuilt(program: ir.Program, parts: Sequence[Part], new_indices: Iterable[ir.IndexRange] = ()) -> ir.Program:
     """The program with these statements; tensors nobody defines any more are gone, declarations follow the text."""
     made = dict.fromkeys(
@@ -94,7 +99,7 @@ def rebuilt(program: ir.Program, parts: Sequence[Part], new_indices: Iterable[ir
         program,
         tensors=(*program.inputs, *program.outputs, *made),
         indices=(*program.indices, *new_indices),
-        body=tuple(p.scan if isinstance(p, Recurrence) else p.equation for p in parts),
+        body=tuple(map(statement_of, parts)),
     )
 
 
@@ -174,3 +179,10 @@ def product(factors: Iterable[ir.Expr]) -> ir.Expr:
 def mentioned(e: ir.Expr) -> frozenset[str]:
     """Names of the tensors that an expression reads."""
     return frozenset(x.tensor for x in ir.walk(e) if isinstance(x, ir.Read))
+
+
+def reading(e: ir.Expr, names: Mapping[str, str]) -> ir.Expr:
+    """The expression with tensors read under other names."""
+    return rewrite(
+        e, lambda x: replace(x, tensor=names[x.tensor]) if isinstance(x, ir.Read) and x.tensor in names else x
+    )

@@ -10,14 +10,25 @@ are done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar, Union
 
 from tpcgen.program import affine, ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import rewrite
-from tpcgen.rewrite.edit import Definition, Part, Recurrence, intermediate, names_in_use, parts_of, reads, rebuilt
+from tpcgen.rewrite.edit import (
+    Definition,
+    Part,
+    Recurrence,
+    intermediate,
+    names_in_use,
+    parts_of,
+    reading,
+    reads,
+    rebuilt,
+    statement_of,
+)
 
 StepT = TypeVar("StepT", bound=Union[ir.Equation, ir.Update])
 
@@ -30,13 +41,14 @@ def last_states(program: ir.Program) -> ir.Program:
     kept: dict[str, list[Part]] = {}
     others: list[Part] = []
     for part in parts_of(program):
-        found = _keeper(part, states, program)
-        if found is None:
+        state = _state_read(part.equation, states) if isinstance(part, Definition) else None
+        found = _keeper(part, states[state], program) if isinstance(part, Definition) and state is not None else None
+        if found is None or state is None:
             others.append(part)
         else:
-            kept.setdefault(kept_state(found.equation, states) or "", []).append(found)
+            kept.setdefault(state, []).append(found)
     names = names_in_use(program)
-    late = {name for p in others for name in reads(_statement(p)) & states.keys()}
+    late = {name for p in others for name in reads(statement_of(p)) & states.keys()}
     own = {name: _keeps(states[name], names.fresh(f"{name}_last"), program) for name in states if name in late}
     result: list[Part] = []
     for part in others:
@@ -53,29 +65,26 @@ def states_of(program: ir.Program) -> dict[str, ir.StateInit]:
 
 def kept_state(e: ir.Statement, states: dict[str, ir.StateInit]) -> str | None:
     """The state of which an equation keeps the last value, all of it at its own indices; None where it does not."""
-    if not isinstance(e, ir.Equation) or e.domain is not None:
-        return None
-    value = e.value.operand if isinstance(e.value, ir.Cast) else e.value
-    if not isinstance(value, ir.Read) or value.tensor not in states:
-        return None
-    own = tuple(ir.Index(i) for i in states[value.tensor].indices)
-    return value.tensor if value.indices == own and e.indices == states[value.tensor].indices else None
+    state = _state_read(e, states) if isinstance(e, ir.Equation) else None
+    return state if state is not None and isinstance(e, ir.Equation) and e.indices == states[state].indices else None
 
 
-def _keeper(part: Part, states: dict[str, ir.StateInit], program: ir.Program) -> Definition | None:
-    """An equation that keeps a state, its indices named as the state's are."""
-    if not isinstance(part, Definition):
-        return None
-    e = part.equation
+def _state_read(e: ir.Equation, states: dict[str, ir.StateInit]) -> str | None:
+    """The state that an equation reads, and nothing else, at the indices of its left side."""
     value = e.value.operand if isinstance(e.value, ir.Cast) else e.value
-    if not isinstance(value, ir.Read) or value.tensor not in states or value.indices != tuple(map(ir.Index, e.indices)):
+    if e.domain is not None or not isinstance(value, ir.Read) or value.indices != tuple(map(ir.Index, e.indices)):
         return None
-    own = states[value.tensor].indices
+    return value.tensor if value.tensor in states else None
+
+
+def _keeper(d: Definition, state: ir.StateInit, program: ir.Program) -> Definition | None:
+    """The equation that reads a state with its indices named as the state's are; None where it reads a part."""
+    e, own = d.equation, state.indices
     pairs = [(program.range_of(a), program.range_of(b)) for a, b in zip(e.indices, own, strict=True)]
-    if e.domain is not None or not all(affine.equal(a.low, b.low) and affine.equal(a.high, b.high) for a, b in pairs):
+    if not all(affine.equal(a.low, b.low) and affine.equal(a.high, b.high) for a, b in pairs):
         return None
     here = rewrite(e.value, lambda x: replace(x, indices=tuple(map(ir.Index, own))) if isinstance(x, ir.Read) else x)
-    return replace(part, equation=replace(e, indices=own, value=here))
+    return replace(d, equation=replace(e, indices=own, value=here))
 
 
 def _keeps(s: ir.StateInit, name: str, program: ir.Program) -> Definition:
@@ -84,25 +93,17 @@ def _keeps(s: ir.StateInit, name: str, program: ir.Program) -> Definition:
     return Definition(tensor, ir.Equation(name, s.indices, value, None, span=s.span))
 
 
-def _statement(part: Part) -> ir.Statement:
-    return part.scan if isinstance(part, Recurrence) else part.equation
-
-
 def _reading(part: Part, names: dict[str, str]) -> Part:
     """The part with what it reads of earlier scans under other names; a scan's own states keep theirs."""
     if isinstance(part, Definition):
         return replace(part, equation=renamed(part.equation, names))
     own = {s.state for s in part.scan.states}
     others = {a: b for a, b in names.items() if a not in own}
-    states = tuple(replace(s, initial=rewrite(s.initial, _to(others))) for s in part.scan.states)
+    states = tuple(replace(s, initial=reading(s.initial, others)) for s in part.scan.states)
     return replace(part, scan=replace(part.scan, states=states, body=tuple(renamed(s, others) for s in part.scan.body)))
 
 
 def renamed(step: StepT, names: Mapping[str, str]) -> StepT:
     """An equation or update that reads tensors under other names."""
-    domain = None if step.domain is None else rewrite(step.domain, _to(names))
-    return replace(step, value=rewrite(step.value, _to(names)), domain=domain)
-
-
-def _to(names: Mapping[str, str]) -> Callable[[ir.Expr], ir.Expr]:
-    return lambda x: replace(x, tensor=names[x.tensor]) if isinstance(x, ir.Read) and x.tensor in names else x
+    domain = None if step.domain is None else reading(step.domain, names)
+    return replace(step, value=reading(step.value, names), domain=domain)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import rewrite
-from tpcgen.rewrite.edit import Definition, Recurrence, conjunction
+from tpcgen.rewrite.edit import Definition, Recurrence, conjunction, reading
 from tpcgen.rewrite.support import Supports
 from tpcgen.rewrite.vjp.cotangents import Contribution, Cotangents
 from tpcgen.rewrite.vjp.draft import Draft, read
@@ -267,8 +267,8 @@ class ScanGradient:
             body += [p.equation for p in self.forward.get(at, [])]
             if step is None or (isinstance(step, ir.Equation) and step.target not in names):
                 continue
-            value = _renamed(step.value, names)
-            domain = _renamed(step.domain, names) if step.domain is not None else None
+            value = reading(step.value, names)
+            domain = reading(step.domain, names) if step.domain is not None else None
             if isinstance(step, ir.Update):
                 body.append(ir.Update(names[step.state], step.indices, value, domain))
             else:
@@ -314,9 +314,3 @@ def _mapped(p: Definition, change: Callable[[ir.Expr], ir.Expr]) -> Definition:
     e = p.equation
     domain = change(e.domain) if e.domain is not None else None
     return Definition(p.tensor, replace(e, value=change(e.value), domain=domain))
-
-
-def _renamed(e: ir.Expr, names: Mapping[str, str]) -> ir.Expr:
-    return rewrite(
-        e, lambda x: replace(x, tensor=names[x.tensor]) if isinstance(x, ir.Read) and x.tensor in names else x
-    )
