@@ -16,7 +16,7 @@ from tpcgen.partition.choose import choose
 from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.partition.estimate import estimate
 from tpcgen.partition.price import price, waits
-from tpcgen.partition.simulate import ENGINES, Node, busy, makespan, overlap, simulate
+from tpcgen.partition.simulate import ENGINES, Node, busy, makespan, overlap, simulate, undercut_by_none
 from tpcgen.partition.slices import pipelined
 from tpcgen.program import load, load_text, sizes
 
@@ -75,6 +75,10 @@ def test_random_graphs_keep_the_bounds_of_any_schedule(seed):
     assert total <= sum(alone) * (1 + 1e-9)
     assert total >= max(path) * (1 - 1e-9)
     assert total >= sum(n.hbm for n in nodes) * (1 - 1e-9)
+    held = [sum(own for n, own in zip(nodes, alone, strict=True) if n.engine == e) for e in ENGINES]
+    least = undercut_by_none(nodes, 1.0)
+    assert least == pytest.approx(max(*path, *held, sum(n.hbm for n in nodes)))
+    assert least <= total * (1 + 1e-9)
     for engine in ENGINES:
         own = sorted((s for s in spans if s.engine == engine), key=lambda s: (s.start, s.end))
         assert all(a.end <= b.start + 1e-9 for a, b in itertools.pairwise(own))

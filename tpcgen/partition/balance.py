@@ -255,7 +255,7 @@ class _Search:
         labels: dict[str, None] = {}
         for value in dict.fromkeys(values):
             self.progress(f"{len(self.all.plans)} plans at {self.attribute} = {value}")
-            choice = choose_among(self.all, self.bound(value), cost=self.cost, budget=_LOOKED_AT)
+            choice = choose_among(self.all, self.bound(value), cost=self.cost, budget=_LOOKED_AT, thorough=True)
             ranked = [choice.plan.label, *(label for label, _ in choice.rejected)]
             labels |= dict.fromkeys(ranked[:_KEPT])
         self.kept = replace(self.all, plans=tuple(p for p in self.all.plans if p.label in labels))
@@ -263,7 +263,9 @@ class _Search:
     def point(self, value: int) -> Point:
         if value not in self.points:
             self.progress(f"{self.attribute} = {value}")
-            choice = choose_among(self.kept, self.bound(value), cost=self.cost, budget=len(self.kept.plans))
+            choice = choose_among(
+                self.kept, self.bound(value), cost=self.cost, budget=len(self.kept.plans), thorough=True
+            )
             self.choices[value] = choice
             held = choice.price.busy
             mme, tpc, dma = (held.get(engine, 0.0) for engine in ("MME", "TPC", "DMA"))

@@ -98,6 +98,11 @@ def price(plan: Plan, machine: Machine, binding: Binding, tpc_cost: TpcCostFunct
     )
 
 
+def stage_price(plan: Plan, position: int, machine: Machine, binding: Binding, tpc_cost: TpcCostFunction) -> StagePrice:
+    """That of one stage of a plan, as in its price."""
+    return _Pricer(plan, machine, binding.values, tpc_cost).stage(plan.stages[position])
+
+
 def nodes(stages: Sequence[StagePrice], machine: Machine, after: Sequence[tuple[int, ...]]) -> list[Node]:
     """A node per stage. What a stage takes beyond its engine and HBM is its launch."""
     made: list[Node] = []

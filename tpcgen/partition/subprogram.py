@@ -63,6 +63,15 @@ def subprogram(
     return _as_attributes(piece, frozenset(passed))
 
 
+def unnamed(piece: ir.Program) -> ir.Program:
+    """The program of a stage without its name and with numbers for those of its inputs and outputs: pieces that do the
+    same to other buffers are equal then.
+    """
+    names = {t.name: str(n) for n, t in enumerate(piece.tensors) if t.role in (ir.Role.INPUT, ir.Role.OUTPUT)}
+    tensors = tuple(replace(t, name=names.get(t.name, t.name)) for t in piece.tensors)
+    return replace(piece, name="", tensors=tensors, body=tuple(_statement(s, names, {}) for s in piece.body))
+
+
 def _in_order(s: ir.Statement) -> list[str]:
     """What a statement defines, in text order, states last."""
     if isinstance(s, ir.Equation):

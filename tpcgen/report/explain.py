@@ -213,7 +213,10 @@ def sliced_line(x: Explanation) -> str:
 
 def others(x: Explanation) -> Iterator[str]:
     """What was rejected and what the vendor's stack would run instead."""
-    rows = [(label, duration(p.seconds), _against(p.seconds, x), "rejected") for label, p in x.choice.rejected]
+    rows = [
+        (label, f"{'> ' * bounded}{duration(seconds)}", f"{'> ' * bounded}{_against(seconds, x)}", "rejected")
+        for label, seconds, bounded in x.choice.others
+    ]
     rows += [(b.label, duration(b.seconds), _against(b.seconds, x), "baseline") for b in x.choice.baselines]
     if rows:
         yield table(("instead", "predicted", "against", ""), rows, frozenset({"predicted", "against"})).rstrip("\n")
@@ -225,7 +228,7 @@ def others(x: Explanation) -> Iterator[str]:
     if x.choice.unpriced:
         count, loss = len(x.choice.unpriced), x.choice.loss
         bound = "none of them can be faster" if loss == 1 else f"one of them may be up to {loss:.2f} times faster"
-        yield f"{count} more plans were bounded from below only: {bound}"
+        yield f"{count} of these {'was' if count == 1 else 'were'} bounded from below only (>): {bound}"
     better = x.choice.better_baseline
     if better is not None:
         yield f"warning: {better.label} is faster than this plan by these predictions"

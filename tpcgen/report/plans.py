@@ -50,7 +50,10 @@ def _plan(artifact: Artifact, variant: Variant, choices: Sequence[Choice]) -> It
 def _choice(choice: Choice) -> Iterator[str]:
     rows = plan_table(choice.price)
     yield table(rows.header, [*rows.rows, rows.total], frozenset({"predicted"}))
-    others = [(label, duration(p.seconds), "rejected") for label, p in choice.rejected[:_REJECTED_SHOWN]]
+    others = [
+        (label, f"{'> ' * bounded}{duration(seconds)}", "rejected")
+        for label, seconds, bounded in choice.others[:_REJECTED_SHOWN]
+    ]
     others += [(b.label, duration(b.seconds), _BASELINES[b.label]) for b in choice.baselines]
     yield table(("instead", "predicted", ""), others, frozenset({"predicted"}))
     for s in choice.price.stages:
