@@ -1,4 +1,4 @@
-"""Backward ops over blocks of a band and steps of a triangle on the strict host device, judged
+"""Backward ops over blocks of a band, alone and in a union, and steps of a triangle on the strict host device, judged
 against the interpreter: with a sink, a soft cap, grouped heads, rows without keys, logits of 1e5.
 """
 
@@ -46,6 +46,7 @@ CAPPED = f"30 * tanh({SUM} / 30)"
 FORMS = {
     "bands": TEXT.replace("SCORE", CAPPED).replace("DOMAIN", "q - W < k <= q sink snk[h]"),
     "stairs": TEXT.replace("SCORE", CAPPED).replace("DOMAIN", "k <= q - W + 1 sink snk[h]"),
+    "unions": TEXT.replace("SCORE", CAPPED).replace("DOMAIN", "k <= q and (k < 3 or q - W < k) sink snk[h]"),
     "bands_behind": TEXT.replace("SCORE", SUM).replace("DOMAIN", "q - 2 * W < k <= q - W"),
     "chunks": LINEAR,
 }

@@ -84,9 +84,14 @@ def test_the_memory_of_the_gradient_of_a_window_is_that_of_its_band(dtype):
 @pytest.mark.parametrize(
     ("file", "op", "band", "slabs"), [("longformer", "longformer_first", 2 * W, 2), ("sinks", "streaming", W, 1)]
 )
-def test_the_memory_of_a_union_is_that_of_its_parts(file, op, band, slabs, dtype):
-    """As of a window, with rows or columns of all tokens for each slab, and 4 bytes of each value of a part."""
+@pytest.mark.parametrize("backward", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_the_memory_of_a_union_is_that_of_its_parts(backward, file, op, band, slabs, dtype):
+    """As of a window, with rows or columns of all tokens for each slab, and 4 bytes of each value of a part.
+
+    Backward streaming attention takes 16.2 to 17.5 GiB in bf16, where squares take 705 or more.
+    """
     union = load(str(STD / f"{file}.dsl")).program(op, T=dtype)
+    union, of_a_point = (vjp(union, ("Q", "K", "V")), GRADIENT_BYTES[dtype]) if backward else (union, BYTES)
     own = {*union.sizes, *(a.name for a in union.attributes)}
     plans = enumerate_plans(union, "gaudi2")
     first = 64
@@ -94,7 +99,7 @@ def test_the_memory_of_a_union_is_that_of_its_parts(file, op, band, slabs, dtype
     banded = {label: int(found[1]) for label in peaks if (found := re.match(r"merged parts, bands of (\d+):", label))}
     assert set(banded.values()) == {64, 128, 256}
     for label, block in banded.items():
-        assert peaks[label] <= BYTES * HEADS * LONG * (band + block + slabs * first) + 4 * HEADS * LONG * 64
+        assert peaks[label] <= of_a_point * HEADS * LONG * (band + block + slabs * first) + 4 * HEADS * LONG * 64
     assert choose(union, "gaudi2", bound_to(union, LONG, own, first)).plan.label in banded
     square = 4 * HEADS * LONG * (LONG // 2)
     assert all(peak > square for label, peak in peaks.items() if label not in banded)

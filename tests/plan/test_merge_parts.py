@@ -22,6 +22,7 @@ from tpcgen.rewrite.band import band
 from tpcgen.rewrite.merge_parts import merge_parts
 from tpcgen.rewrite.normalise import normalise
 from tpcgen.rewrite.outcome import Refused
+from tpcgen.rewrite.vjp import differentiable_inputs, vjp
 
 STD = Path(__file__).parents[2] / "std"
 GLOBAL = "abs(q - k) <= W or k < G or q < G"
@@ -78,6 +79,49 @@ def test_parts_compute_what_the_text_says(name, m, n, w, g):
         same(program, form, values_of(program, m, n, w, g))
         same(program, form, values_of(program, m, n, w, g), large=True)
         assert load_text(text.program(form)).program("f") == form
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("m, n, w, g", [(1, 1, 1, 1), (9, 9, 20, 12), (13, 13, 0, 3), (5, 33, 4, 9)])
+def test_parts_of_a_gradient_compute_what_the_text_says(name, m, n, w, g):
+    """That of a bias is an output over the whole square."""
+    forward = program_of(**VARIANTS[name])
+    program = vjp(forward, [x for x in differentiable_inputs(forward) if x != "bias"])
+    made = forms(program)
+    assert len(made) == (1 if name == "slabs" else 2)
+    for form in made:
+        same(program, form, values_of(program, m, n, w, g))
+        assert load_text(text.program(form)).program("f_vjp") == form
+
+
+def test_the_gradient_of_a_bias_is_a_square():
+    refused = merge_parts(vjp(program_of(**VARIANTS["bias"]), ["Q", "bias"]))
+    assert isinstance(refused, Refused) and refused.reason == "dbias is an output over the whole square"
+
+
+@pytest.mark.parametrize("sink", ["", " sink snk[q]"])
+def test_gradients_at_logits_of_every_kind(sink):
+    """Where a part has no weight beside another, and where a row is nothing but -inf or has NaN."""
+    n, g = 12, 2
+    forward = scores_and_values(GLOBAL, sink)
+    program = vjp(forward, ["V", *(["snk"] if sink else [])])
+    rng = np.random.default_rng(3)
+    scores = rng.standard_normal((n, n))
+    scores[4, :g], scores[5, g:], scores[3, :] = -np.inf, -np.inf, -np.inf
+    scores[9, :g], scores[9, g:], scores[10, :g], scores[10, g:] = -1e5, 1e5, 1e5, -1e5
+    for broken in (None, 6):
+        if broken is not None:
+            scores[broken, 0] = np.nan
+        inputs = {"S": scores, "V": rng.standard_normal((n, 2)), "dO": rng.standard_normal((n, 2))}
+        if sink:
+            inputs["snk"] = np.linspace(-2, 2, n)
+        with np.errstate(all="ignore"):
+            expected = run(program, inputs, {"W": 2, "G": g})
+            for form in forms(program):
+                found = run(form, inputs, {"W": 2, "G": g})
+                for name, value in expected.items():
+                    np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-9)
+        assert np.isfinite(expected["dV"]).all() == (bool(sink) and broken is None)
 
 
 @settings(max_examples=40, deadline=None)
@@ -147,8 +191,11 @@ def test_what_no_part_visits_has_no_effect():
         np.testing.assert_allclose(run(form, inputs, {"W": 3, "G": 2})["O"], expected, rtol=1e-12)
 
 
-def test_no_tensor_of_the_square_is_left():
+@pytest.mark.parametrize("backward", [False, True])
+def test_no_tensor_of_the_square_is_left(backward):
     program = program_of()
+    if backward:
+        program = vjp(program, differentiable_inputs(program))
     n, w, g = 131072, 1024, 64
     values = {"B": 1, "H": 1, "M": n, "N": n, "D": 64, "E": 64, "W": w, "G": g}
     normal = normalise(band(merged(program), 64))
@@ -181,19 +228,40 @@ def test_refusals(domain, why):
     assert why in refused.reason
 
 
+READERS = {
+    "alone": ("O[b,h,q,e] = sum[k](P[b,h,q,k] * V[b,h,k,e]) + P[b,h,q,0]", "P is read by more than sums"),
+    "greatest": ("O[b,h,q,e] = max[k](P[b,h,q,k] * V[b,h,k,e])", "P is read by more than sums"),
+    "transposed": ("O[b,h,q,e] = sum[k](P[b,h,k,q] * V[b,h,k,e])", "`P[b, h, k, q]` is read beside its own point"),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_other_readers_of_the_weights_keep_them(name):
+    line, why = READERS[name]
+    refused = merge_parts(reading(line))
+    assert isinstance(refused, Refused)
+    assert why.replace("`", "") in refused.reason
+
+
 @pytest.mark.parametrize(
-    "line, why",
+    "line",
     [
-        ("O[b,h,q,e] = sum[k](P[b,h,q,k] * V[b,h,k,e]) + P[b,h,q,0]", "P is read by more than sums over k"),
-        ("O[b,h,q,e] = sum[k](P[b,h,q,k] * P[b,h,q,k])", "P is read by more"),
-        ("O[b,h,q,e] = sum[k where k < 3](P[b,h,q,k] * V[b,h,k,e])", "is not all that this sum has of P"),
+        "O[b,h,q,e] = sum[k](P[b,h,q,k] * P[b,h,q,k]) + V[b,h,q,e]",
+        "O[b,h,q,e] = sum[k where k < 3](P[b,h,q,k] * V[b,h,k,e])",
+        "O[b,h,q,e] = V[b,h,q,e] / (1 + sum[k](P[b,h,q,k] * q * k))",
     ],
 )
-def test_other_readers_of_the_weights_keep_them(line, why):
-    written = source(domain=GLOBAL).replace("W: int = 3", "W: int = 3, G: int = 2")
-    refused = merge_parts(load_text(written.replace("O[b,h,q,e] = sum[k](P[b,h,q,k] * V[b,h,k,e])", line)).program("f"))
-    assert isinstance(refused, Refused)
-    assert why in refused.reason
+def test_other_sums_of_the_weights_are_those_of_the_parts(line):
+    program = reading(line)
+    for form in forms(program):
+        for n, w, g in ((1, 1, 1), (9, 2, 3), (13, 0, 2)):
+            same(program, form, {"B": 2, "H": 2, "N": n, "D": 3, "E": 2, "W": w, "G": g})
+
+
+def reading(line):
+    """A program that reads the weights by one line."""
+    written = source(domain=GLOBAL).replace("W: int = 3", "W: int = 3, G: int = 2").replace("M", "N")
+    return load_text(written.replace("O[b,h,q,e] = sum[k](P[b,h,q,k] * V[b,h,k,e])", line)).program("f")
 
 
 def entries_of(schedule):

@@ -15,11 +15,21 @@ the sum of exp(x - m), and values with these weights; the greatest m brings them
 with m = max(P_max_1, P_max_2), and a sink in m and below the line (Milakov and Gimelshein 2018; Dao 2023). A part is a
 slab, whose rows or columns sizes and attributes bound, or a band along the diagonal, which band.py then puts in
 blocks: nothing is left of the square. Slabs come first, the band last, each without the parts before it.
+
+A gradient reads the weights otherwise: each part then has them on the one scale, and with them its own of whatever is
+made of them over the square; sums over the square, along keys or queries, are those of the parts added up:
+
+    P_all_1[b,h,q,k_1]  = P_1[b,h,q,k_1] * (exp(P_max_1[b,h,q] - P_top[b,h,q]) / P_weight[b,h,q])
+    dS_1[b,h,q,k_1]     = P_all_1[b,h,q,k_1] * (dP_1[b,h,q,k_1] - P_mean[b,h,q])
+    dK_dot_1[b,h,k_1,d] = sum[q](dS_1[b,h,q,k_1] * Q[b,h,q,d])
+    dK_dot[b,h,k,d]     = select(k < C, dK_dot_1[b,h,k,d], 0) + select(k >= C, dK_dot_2[b,h,k - C,d], 0)
+
+with P_top = m and P_weight the line below; a logsumexp of the same logits is P_top + log(P_weight).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
@@ -27,20 +37,24 @@ from tpcgen.program import affine, ir
 from tpcgen.program.affine import Polynomial
 from tpcgen.program.dtypes import DType
 from tpcgen.program.print import expression as text
-from tpcgen.program.substitute import rewrite, substitute
+from tpcgen.program.substitute import rewrite, substitute, with_children
 from tpcgen.program.verify import verify
 from tpcgen.rewrite.diagonal import difference, has_indices
 from tpcgen.rewrite.drop_dead import drop_dead
 from tpcgen.rewrite.edit import (
+    ONE,
     Definition,
     Part,
     conjunction,
     conjuncts,
     definitions,
+    integer,
+    mentioned,
     names_in_use,
     parts_of,
     reads_of,
     rebuilt,
+    sides_of,
     steps_of,
 )
 from tpcgen.rewrite.merge_pieces import everywhere
@@ -60,7 +74,7 @@ from tpcgen.rewrite.support import (
 _LOWEST = ir.Literal(-3.4028234663852886e38, DType.F32)
 """The least finite f32: a part of nothing but logits of -inf has weights 0, not exp(-inf + inf)."""
 _NO_LOGIT = ir.Literal(-float("inf"), DType.F32)
-_INTEGER_ZERO = ir.Literal(0, DType.I32)
+_INTEGER_ZERO = integer(0)
 
 
 def merge_parts(program: ir.Program) -> ir.Program | Refused:
@@ -98,16 +112,39 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
+class _Square:
+    """What lies over the square: `above`, tensors that the weights and `below` are made of, `below`, those made of the
+    weights. `values` are the contractions over `k` that read the weights alone, `sums` what else sums over the square,
+    `totals` the logsumexps of the same logits.
+    """
+
+    above: frozenset[str]
+    below: frozenset[str]
+    values: frozenset[str]
+    sums: frozenset[str]
+    totals: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Union:
-    """`weights` are the softmax over `k` of each `q`, `readers` the contractions that read it."""
+    """`weights` are the softmax over `k` of each `q`."""
 
     weights: Definition
     softmax: ir.Reduce
     q: str
     k: str
     parts: tuple[_Part, ...]
-    square: tuple[str, ...]
-    readers: tuple[str, ...]
+    square: _Square
+
+    @property
+    def tensors(self) -> frozenset[str]:
+        """All tensors over the square."""
+        return self.square.above | self.square.below | {self.weights.tensor.name}
+
+    @property
+    def on_one_scale(self) -> bool:
+        """Whether something reads the weights themselves."""
+        return bool(self.square.below or self.square.sums or self.square.totals)
 
 
 def _find(program: ir.Program) -> _Union | Refused:
@@ -127,43 +164,88 @@ def _find(program: ir.Program) -> _Union | Refused:
 
 def _union(program: ir.Program, d: Definition, e: ir.Reduce, either: ir.Binary) -> _Union | Refused:
     (k,) = e.indices
-    readers = _readers(program, d, k)
-    if isinstance(readers, Refused):
-        return readers
+    if d.tensor.role is not ir.Role.INTERMEDIATE:
+        return Refused(f"{d.tensor.name} is an output over the whole square", d.equation.span)
     refused = Refused(f"`{text(either)}` has no index but {k}", either.span)
     for q in (i for i in d.equation.indices if i != k and i in ir.free_indices(either)):
+        square = _square(program, d, e, q, k)
         parts = _parts(program, e, either, q, k)
-        square = _square(program, d, q, k)
         if not isinstance(parts, Refused) and not isinstance(square, Refused):
-            return _Union(d, e, q, k, parts, square, readers)
-        refused = parts if isinstance(parts, Refused) else square if isinstance(square, Refused) else refused
+            return _Union(d, e, q, k, parts, square)
+        refused = square if isinstance(square, Refused) else parts if isinstance(parts, Refused) else refused
     return refused
 
 
-def _readers(program: ir.Program, d: Definition, k: str) -> tuple[str, ...] | Refused:
-    """The contractions over `k` of the weights, which nothing else reads."""
-    name, own = d.tensor.name, tuple(ir.Index(i) for i in d.equation.indices)
-    if d.tensor.role is not ir.Role.INTERMEDIATE:
-        return Refused(f"{name} is an output over the whole square", d.equation.span)
-    found: list[str] = []
-    for step in steps_of(parts_of(program)):
-        reads = [x for x in reads_of(step) if x.tensor == name]
-        if not reads:
-            continue
-        matched = contraction_of(step, program) if isinstance(step, ir.Equation) else None
-        if not isinstance(step, ir.Equation) or matched is None or k not in matched.summed:
-            return Refused(f"{name} is read by more than sums over {k}", step.span)
-        if len(reads) > 1 or reads[0].indices != own or matched.domain is not None:
-            return Refused(f"{text(reads[0])} is not all that this sum has of {name}", step.span)
-        found.append(step.target)
-    return tuple(found) or Refused(f"no sum over {k} reads {name}", d.equation.span)
-
-
-def _square(program: ir.Program, weights: Definition, q: str, k: str) -> tuple[str, ...] | Refused:
-    """Tensors over q and k that the weights are made of: each part has its own."""
+def _square(program: ir.Program, weights: Definition, e: ir.Reduce, q: str, k: str) -> _Square | Refused:
+    """What has to do with the weights; Refused where something reads the square in a way that no part can answer."""
+    name = weights.tensor.name
     both = {d.tensor.name: d for d in definitions(program) if {q, k} <= {*d.equation.indices}}
+    below: set[str] = set()
+    values, sums, totals = set[str](), set[str](), set[str]()
+    for step in steps_of(parts_of(program)):
+        made = {x.tensor for x in reads_of(step)} & {name, *below}
+        if not made and not (isinstance(step, ir.Equation) and _is_total(step, e)):
+            continue
+        if not isinstance(step, ir.Equation):
+            return Refused(f"a scan reads {min(made)}", step.span)
+        if not made:
+            totals.add(step.target)
+        elif step.target in both:
+            if program.tensor(step.target).role is not ir.Role.INTERMEDIATE:
+                return Refused(f"{step.target} is an output over the whole square", step.span)
+            below.add(step.target)
+        elif _weighs_values(program, step, weights, both, k):
+            values.add(step.target)
+        elif all(_sums(x, q, k) for x in _outermost(step, {name, *below}, q, k)):
+            sums.add(step.target)
+        else:
+            return Refused(f"{min(made)} is read by more than sums", step.span)
+    if not values and not sums:
+        return Refused(f"no sum over {k} reads {name}", weights.equation.span)
+    above = _above(program, {name, *below, *values, *sums}, both, q, k)
+    if isinstance(above, Refused):
+        return above
+    return _Square(above - below - {name}, frozenset(below), frozenset(values), frozenset(sums), frozenset(totals))
+
+
+def _is_total(step: ir.Equation, e: ir.Reduce) -> bool:
+    """Whether a step is the logsumexp of a softmax."""
+    return step.domain is None and step.value == replace(e, kind="logsumexp")
+
+
+def _weighs_values(
+    program: ir.Program, e: ir.Equation, weights: Definition, both: Mapping[str, Definition], k: str
+) -> bool:
+    """Whether a step is a contraction over `k` of the weights and of nothing else over the square."""
+    matched = contraction_of(e, program)
+    reads = [x for x in reads_of(e) if x.tensor in both]
+    own = ir.Read(weights.tensor.name, tuple(map(ir.Index, weights.equation.indices)), weights.tensor.dtype)
+    return matched is not None and k in matched.summed and matched.domain is None and reads == [own]
+
+
+def _outermost(step: ir.Equation, names: Collection[str], q: str, k: str) -> Iterator[ir.Expr]:
+    """The outermost sums over q or k that read one of the tensors, and reads of them outside such a sum."""
+    waiting = list(sides_of(step))
+    while waiting:
+        e = waiting.pop()
+        if isinstance(e, ir.Read) and e.tensor in names:
+            yield e
+        elif not _sums(e, q, k):
+            waiting += ir.children(e)
+        elif mentioned(e) & {*names}:
+            yield e
+
+
+def _sums(e: ir.Expr, q: str, k: str) -> bool:
+    return isinstance(e, ir.Reduce) and e.kind == "sum" and bool({q, k} & {*e.indices}) and ir.type_of(e) is DType.F32
+
+
+def _above(
+    program: ir.Program, names: Collection[str], both: Mapping[str, Definition], q: str, k: str
+) -> frozenset[str] | Refused:
+    """Tensors over q and k that the equations of these are made of, themselves where others of them are."""
     found: dict[str, None] = {}
-    waiting = [weights.equation]
+    waiting = [d.equation for d in definitions(program) if d.tensor.name in names]
     while waiting:
         e = waiting.pop()
         for x in (x for x in reads_of(e) if x.tensor in both):
@@ -173,7 +255,7 @@ def _square(program: ir.Program, weights: Definition, q: str, k: str) -> tuple[s
             if x.tensor not in found:
                 found[x.tensor] = None
                 waiting += [d.equation for d in definitions(program) if d.tensor.name == x.tensor]
-    return tuple(found)
+    return frozenset(found)
 
 
 def _parts(program: ir.Program, e: ir.Reduce, either: ir.Binary, q: str, k: str) -> tuple[_Part, ...] | Refused:
@@ -302,18 +384,27 @@ class _Merger:
 
     def run(self) -> ir.Program:
         parts = [_Own(self, number, part) for number, part in enumerate(self.union.parts, 1)]
+        square = self.union.square
         made: list[Part] = []
         for p in parts_of(self.program):
             if not isinstance(p, Definition):
                 made.append(p)
             elif p.tensor.name == self.weights.name:
                 made += [d for own in parts for d in own.softmax()]
-            elif p.tensor.name in self.union.readers:
+                made += self._on_one_scale(parts) if self.union.on_one_scale else []
+            elif p.tensor.name in square.values:
                 own = [own.values(p) for own in parts]
                 made += [*self._new_slices(made), *own, self._merged(p, parts)]
+            elif p.tensor.name in square.sums:
+                sums = _Sums(self, parts, p)
+                whole = sums.whole()
+                made += [*self._new_slices(made), *sums.made, whole]
+            elif p.tensor.name in square.totals:
+                made.append(self._total(p))
             else:
-                own = [own.copy(p) for own in parts] if p.tensor.name in self.union.square else []
-                made += [p, *self._new_slices(made), *own]
+                copied = p.tensor.name in square.above | square.below
+                own = [own.copy(p) for own in parts] if copied else []
+                made += [*([] if p.tensor.name in square.below else [p]), *self._new_slices(made), *own]
         known = {r.name for r in self.program.indices}
         return rebuilt(self.program, made, (r for r in self.ranges.values() if r.name not in known))
 
@@ -364,18 +455,40 @@ class _Merger:
         return _Stored(tensor, indices)
 
     def _merged(self, d: Definition, parts: Sequence[_Own]) -> Definition:
-        e, sink = d.equation, self.union.softmax.sink
-        greatest = [own.at_row(own.greatest, _NO_LOGIT) for own in parts]
-        logits = greatest if sink is None else [*greatest, sink]
-        top = reduce(lambda a, b: ir.Call("max", (a, b)), logits)
-        scales = [_exp_of_difference(x, top) for x in logits]
-        values = [own.at_row(own.stored[d.tensor.name], ZERO) for own in parts]
-        totals = [own.at_row(own.total, ZERO) for own in parts]
-        weight = _sum_of_products(scales, totals)
-        if sink is not None:
-            weight = ir.Binary("+", weight, scales[-1])
-        value = ir.Binary("/", _sum_of_products(scales, values), weight, span=e.span)
+        e = d.equation
+        logits = self._logits(parts)
+        scales = [_exp_of_difference(x, _greatest(logits)) for x in logits]
+        values = [own.at_point(own.stored[d.tensor.name], ZERO) for own in parts]
+        value = ir.Binary("/", _sum_of_products(scales, values), self._weight(scales, parts), span=e.span)
         return replace(d, equation=ir.Equation(e.target, e.indices, value, self._present(), span=e.span))
+
+    def _logits(self, parts: Sequence[_Own]) -> list[ir.Expr]:
+        """At a row, the greatest of each part, and the sink's."""
+        sink = self.union.softmax.sink
+        return [*(own.at_point(own.greatest, _NO_LOGIT) for own in parts), *([] if sink is None else [sink])]
+
+    def _weight(self, scales: Sequence[ir.Expr], parts: Sequence[_Own]) -> ir.Expr:
+        """The sum of a row's weights; `scales`: those of its logits."""
+        weight = _sum_of_products(scales, [own.at_point(own.total, ZERO) for own in parts])
+        return weight if self.union.softmax.sink is None else ir.Binary("+", weight, scales[-1])
+
+    def _on_one_scale(self, parts: Sequence[_Own]) -> list[Definition]:
+        """The greatest logit and the sum of the weights of every row, and each part's weights divided by that sum."""
+        e = self.union.weights.equation
+        rows = tuple(i for i in e.indices if i != self.union.k)
+        self.top, self.weight = (self.stored(f"{e.target}_{n}", rows, DType.F32, e) for n in ("top", "weight"))
+        logits = self._logits(parts)
+        scales = [_exp_of_difference(x, self.top.read()) for x in logits]
+        present = self._present()
+        made = [
+            self.top.defined(_greatest(logits), present, e),
+            self.weight.defined(self._weight(scales, parts), present, e),
+        ]
+        return [*made, *(d for own in parts for d in own.scaled(self.top, self.weight))]
+
+    def _total(self, d: Definition) -> Definition:
+        value = ir.Binary("+", self.top.read(), ir.Call("log", (self.weight.read(),)), span=d.equation.span)
+        return replace(d, equation=replace(d.equation, value=value))
 
     def _present(self) -> ir.Expr | None:
         """Rows with a point in some part."""
@@ -409,9 +522,10 @@ class _Own:
         e = d.equation
         if e.target not in self.stored:
             self.stored[e.target] = self._new(e.target, e.indices, d.tensor.dtype)
-        domain = self._moved(e.domain) if e.domain is not None else None
-        stored = _Stored(self.stored[e.target].tensor, self._renamed(e.indices))
         multiplies = contraction_of(e, self.merger.program) is not None
+        below = e.target in self.merger.union.square.below and not multiplies
+        domain = self._within(conjunction([self.merger.union.softmax.domain if below else None, e.domain]))
+        stored = _Stored(self.stored[e.target].tensor, self._renamed(e.indices))
         return stored.defined(self._moved(self._sliced(e.value) if multiplies else e.value), domain, e)
 
     def softmax(self) -> list[Definition]:
@@ -440,13 +554,44 @@ class _Own:
         value = ir.Reduce("sum", self._renamed(e.value.indices), None, None, body, span=e.value.span)
         return self.stored[e.target].defined(value, None, e)
 
-    def at_row(self, stored: _Stored, otherwise: ir.Expr) -> ir.Expr:
-        """A tensor of the part's rows at a row of the square; `otherwise` where the part has no point."""
-        q, side = self.merger.union.q, self.part.q
-        row = _plus(q, affine.scale(affine.polynomial(side.low), -1))
-        read = replace(stored.read(), indices=tuple(row if i == self.index[q] else ir.Index(i) for i in stored.indices))
+    def at_point(self, stored: _Stored, otherwise: ir.Expr) -> ir.Expr:
+        """A tensor of the part's rows or columns at those of the square; `otherwise` where the part has no point."""
+        union = self.merger.union
+        sides = {self.index[i]: (i, side) for i, side in ((union.q, self.part.q), (union.k, self.part.k))}
+        sides = {own: found for own, found in sides.items() if own in stored.indices}
+        places = {own: _plus(i, affine.scale(affine.polynomial(side.low), -1)) for own, (i, side) in sides.items()}
+        read = replace(stored.read(), indices=tuple(places.get(i, ir.Index(i)) for i in stored.indices))
         known = ir.Call("default", (read, otherwise))
-        return known if side.inside is None else ir.Call("select", (side.inside, known, otherwise))
+        inside = conjunction(side.inside for _, side in sides.values())
+        return known if inside is None else ir.Call("select", (inside, known, otherwise))
+
+    def scaled(self, top: _Stored, weight: _Stored) -> list[Definition]:
+        """The weights themselves."""
+        whole = self.merger.union.weights
+        e = whole.equation
+        scale = self._new(f"{e.target}_scale", [i for i in e.indices if i != self.merger.union.k])
+        self.stored[e.target] = self._new(f"{e.target}_all", e.indices, whole.tensor.dtype)
+        greatest = ir.Call("default", (self.greatest.read(), _NO_LOGIT))
+        level, total = (
+            ir.Call("default", (self._moved(x.read()), otherwise)) for x, otherwise in ((top, ZERO), (weight, ONE))
+        )
+        factor = ir.Binary("/", _exp_of_difference(greatest, level), total)
+        value = ir.Binary("*", self.weights.read(), scale.read())
+        return [scale.defined(factor, None, e), self.stored[e.target].defined(value, None, e)]
+
+    def sum(self, e: ir.Reduce, name: str, indices: Sequence[str]) -> Definition:
+        """A sum over the square, of the points of the part."""
+        domain = self._within(e.domain)
+        value = ir.Reduce("sum", self._renamed(e.indices), domain, None, self._moved(self._sliced(e.body)), span=e.span)
+        return self._new(name, indices).defined(value, None, e)
+
+    def _within(self, domain: ir.Expr | None) -> ir.Expr | None:
+        """A domain of the square in the part, which lies in that of the softmax."""
+        union = conjuncts(self.merger.union.softmax.domain)
+        given = conjuncts(domain)
+        if all(c in given for c in union):
+            given = (*self.part.rest, *(c for c in given if c not in union))
+        return conjunction(x for c in given for x in _inequalities(self._moved(c)))
 
     def _new(self, name: str, indices: Iterable[str], dtype: DType = DType.F32) -> _Stored:
         like = self.merger.union.weights.equation
@@ -464,7 +609,7 @@ class _Own:
         return rewrite(e, self._slice)
 
     def _slice(self, e: ir.Expr) -> ir.Expr:
-        if not isinstance(e, ir.Read) or e.tensor in self.merger.union.square:
+        if not isinstance(e, ir.Read) or e.tensor in self.merger.union.tensors:
             return e
         moved = {i: own for i, own in self.index.items() if i != own and i in ir.free_indices(e)}
         axes = [a for a, i in enumerate(e.indices) if isinstance(i, ir.Index) and i.name in moved]
@@ -476,11 +621,42 @@ class _Own:
         return ir.Read(tensor.name, indices, e.dtype, span=e.span)
 
     def _own_read(self, e: ir.Expr) -> ir.Expr:
-        if not isinstance(e, ir.Read) or e.tensor not in self.merger.union.square:
+        if not isinstance(e, ir.Read) or e.tensor not in self.stored:
             return e
         own = {ir.Index(i): ir.Index(new) for i, new in self.index.items()}
         indices = tuple(own.get(i, i) if isinstance(i, ir.Index) else i for i in e.indices)
         return ir.Read(self.stored[e.tensor].tensor.name, indices, e.dtype, span=e.span)
+
+
+@dataclass
+class _Sums:
+    """What one equation sums over the square, in each part; `made`: those sums."""
+
+    merger: _Merger
+    parts: Sequence[_Own]
+    of: Definition
+    made: list[Definition] = field(default_factory=list[Definition])
+
+    def whole(self) -> Definition:
+        """The equation, of the parts' sums."""
+        return replace(self.of, equation=replace(self.of.equation, value=self._visit(self.of.equation.value)))
+
+    def _visit(self, e: ir.Expr) -> ir.Expr:
+        union = self.merger.union
+        names = {union.weights.tensor.name, *union.square.below}
+        if not isinstance(e, ir.Reduce) or not _sums(e, union.q, union.k):
+            return with_children(e, [self._visit(c) for c in ir.children(e)])
+        if not mentioned(e) & names:
+            return e
+        free = ir.free_indices(e)
+        left = [i for i in self.of.equation.indices if i in free]
+        indices = (*left, *(i for i in self.merger.ranges if i in free and i not in left))
+        own = [part.sum(e, self.of.tensor.name, indices) for part in self.parts]
+        self.made += own
+        summed = [
+            part.at_point(_Stored(d.tensor, d.equation.indices), ZERO) for part, d in zip(self.parts, own, strict=True)
+        ]
+        return reduce(lambda a, b: ir.Binary("+", a, b, span=e.span), summed)
 
 
 def _plus(index: str, offset: Polynomial) -> ir.Expr:
@@ -491,6 +667,10 @@ def _inequalities(condition: ir.Expr) -> list[ir.Expr]:
     """The condition as comparisons without what both sides have in common; itself where it is something else."""
     polynomials = at_least_zero(condition)
     return [condition] if polynomials is None else [comparison(p) for p in polynomials]
+
+
+def _greatest(logits: Sequence[ir.Expr]) -> ir.Expr:
+    return reduce(lambda a, b: ir.Call("max", (a, b)), logits)
 
 
 def _exp_of_difference(a: ir.Expr, b: ir.Expr) -> ir.Expr:
