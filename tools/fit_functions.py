@@ -63,15 +63,13 @@ def main() -> None:
     g = nodes(math.sqrt(0.5) - 1, math.sqrt(2) - 1, 600)
     g = g[np.abs(g) > 1e-3]
     show("(log1p(g) - g + g^2/2) / g^3", rational(g, exact(lambda v: (mp.log1p(v) - v + v * v / 2) / v**3, g), 8, 0))
-    u = nodes(1e-6, 81.0, 1500)
-    y = np.tanh(np.sqrt(u)) / np.sqrt(u)
-    for p, q in ((3, 4), (4, 4), (5, 4), (5, 5)):
-        show(f"tanh(x)/x in x^2, {p}/{q}", rational(u, y, p, q, fixed=1))
     t = nodes(1e-8, 0.4, 600)
     show("(tanh(x)/x - 1)/x^2", rational(t, exact(lambda v: (mp.tanh(mp.sqrt(v)) / mp.sqrt(v) - 1) / v, t), 5, 0))
     v = nodes(-0.5, 0.5, 600)
     v = v[np.abs(v) > 1e-4]
     show("(expm1(x)/x - 1)/x", rational(v, exact(lambda a: (mp.expm1(a) / a - 1) / a, v), 5, 0))
+    r = v[np.abs(v) < math.log(2) / 2]
+    show("the same, |x| <= ln2 / 2", rational(r, exact(lambda a: (mp.expm1(a) / a - 1) / a, r), 3, 0))
     z = nodes(0.0, 10.0, 800)
     s = 1 / (1 + 0.5 * z)
     e = exact(lambda a: mp.exp(a * a) * erfc(a) * (1 + a / 2), z)

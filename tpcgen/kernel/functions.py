@@ -11,7 +11,7 @@ are false for NaN and therefore keep it, never by max or min.
     recip             bit trick 0x7EEE0000 - x, tuned step, 2 Newton
     rsqrt             bit trick 0x5F375A86 - x/2, 3 Newton
     log               exponent + degree 8 of log1p on [sqrt(1/2), sqrt(2)]
-    tanh              P4/Q4 in x^2, 1 from 9.01 on
+    tanh              h / (h + 1), h = expm1(2 |x|) / 2, degree 5; at bf16 precision degree 3
     erf, gelu         erfc(z) = exp(-z^2) erfcx(z), degree 11 in 1/(1 + z/2); x P6(x^2) for |x| < 1
 """
 
@@ -56,10 +56,9 @@ _LOG1P = (
     0.3333333117, -0.24999994, 0.2000071484, -0.1666805731, 0.1424932065,
     -0.1242014769, 0.1167702378, -0.1151457149, 0.07037571289,
 )  # fmt: skip
-_TANH_P = (1.0, 0.1338398912, 0.003499005877, 2.066139613e-05, 1.341995743e-08)
-_TANH_Q = (1.0, 0.4671731063, 0.02589024551, 0.0003291053187, 7.804795187e-07)
-_TANH_IS_ONE = 9.01  # from here on tanh rounds to 1
+_TANH_IS_ONE = 10.0  # from 9.01 on tanh rounds to 1
 _EXPM1 = (0.500000012, 0.1666666545, 0.04166579595, 0.008333452315, 0.001398199721, 0.0001987558359)
+_EXPM1_3 = (0.4999975459, 0.1666677338, 0.04183220057, 0.008341069005)
 _ERFCX = (
     0.2820987728, 0.2819695299, 0.2485753218, 0.1621617241, 0.1582493318, -0.2712394637,
     0.6035268445, -1.168884015, 1.218219761, -0.7056671034, 0.2202563378, -0.0292670412,
@@ -135,11 +134,12 @@ def _exp2(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Opera
     return _power(b, t, b.op("sub", b.op("sub", t, shifted), x), Precision.F32, bias=126)
 
 
-def _newton_reciprocal(b: Builder, x: Operand) -> Operand:
+def _newton_reciprocal(b: Builder, x: Operand, steps: int = 2) -> Operand:
+    """1/x of a positive normal number; with one step to 2^-19."""
     r = b.op("unbits", b.op("isub", Imm(0x7EEE0000), b.op("bits", x), hint="guess"))
     step = b.op("nmadd", b.op("mul", x, r, hint="xr"), Imm(1.05128489), Imm(2.05178416), hint="step")
     r = b.op("mul", r, step, hint="r")
-    for _ in range(2):
+    for _ in range(steps):
         r = b.op("madd", r, b.op("nmadd", x, r, Imm(1.0), hint="residual"), r, hint="r")
     return r
 
@@ -208,16 +208,26 @@ def _log_at_least_one(b: Builder, _precision: Precision, args: tuple[Operand, ..
 
 
 def _tanh(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
-    x = args[0]
-    u = b.op("mul", x, x)
-    p, q = b.op("mul", x, horner(b, u, _TANH_P)), horner(b, u, _TANH_Q)
-    inverse = _newton_reciprocal(b, q)
-    y = b.op("mul", p, inverse)
-    if precision is Precision.F32:  # a soft cap multiplies the error by the cap
-        y = b.op("madd", b.op("nmadd", y, q, p, hint="residual"), inverse, y)
-    y = at_most(b, at_least(b, y, -1.0), 1.0)
-    y = b.op("sel_grt", x, Imm(_TANH_IS_ONE), Imm(1.0), y)  # u overflows far beyond, where y is anything
-    return b.op("sel_less", x, Imm(-_TANH_IS_ONE), Imm(-1.0), y)
+    """With |x| = n ln2 / 2 + r and p = expm1(2 r) / 2, h = 2^n p + (2^n - 1) / 2. What h is off by matters less the
+    nearer tanh is to 1, where a gradient has 1 - tanh^2; a soft cap multiplies it by the cap.
+    """
+    x, wide = args[0], precision is Precision.F32
+    a = at_most(b, b.op("abs", x), _TANH_IS_ONE)
+    shifted = Imm(_MAGIC + 127)
+    t = b.op("madd", a, Imm(2 * LOG2E), shifted, hint="shifted")
+    r = b.op("nmadd", b.op("sub", t, shifted, hint="n"), Imm(math.log(2) / 2), a, hint="r")
+    tail = horner(b, r, tuple(2.0 ** (n + 1) * c for n, c in enumerate(_EXPM1 if wide else _EXPM1_3)))
+    p = b.op("madd", b.op("mul", r, r), tail, r, hint="p")
+    scale = b.op("unbits", b.op("ishl", b.op("bits", t), Imm(23), hint="scale"))
+    h = b.op("madd", scale, p, b.op("madd", scale, Imm(0.5), Imm(-0.5)), hint="h")
+    inverse = _newton_reciprocal(b, b.op("add", h, Imm(1.0)), steps=2 if wide else 1)
+    sign = b.op("iand", b.op("bits", x), Imm(-0x80000000))
+    signed = b.op("unbits", b.op("ior", b.op("bits", h), sign))
+    y = b.op("mul", signed, inverse)
+    if not wide:
+        return y
+    residual = b.op("sub", b.op("nmadd", y, h, signed), y, hint="residual")  # of y (h + 1)
+    return b.op("madd", residual, inverse, y)
 
 
 def _sigmoid(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
