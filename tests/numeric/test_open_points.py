@@ -192,6 +192,14 @@ def test_18_presence_is_compared_under_the_domain_around_it():
     assert refused(op("a[i] = x[i] where i < 2  y[i] = exp(a[i] + x[i]) where i < 3")) == ["E303"]
 
 
+def test_18_and_at_the_points_that_the_other_factor_has():
+    text = "a[i] = x[i] where i < 2  b[i] = x[i] where i < {}  y[i] = exp({})"
+    load_text(op(text.format(2, "b[i] * (a[i] + x[i])")))
+    load_text(op(text.format(1, "(a[i] + x[i]) / b[i]")))
+    assert refused(op(text.format(3, "b[i] * (a[i] + x[i])"))) == ["E303"]
+    assert refused(op(text.format(2, "b[i] + (a[i] + x[i])"))) == ["E303"]
+
+
 def test_19_the_domain_of_a_sum_is_visited_though_a_factor_is_absent(evaluate):
     body = "a[k] = x[k] where k < 0  y[i] = sum[k where n[n[k]] > 0](a[k])"
     with pytest.raises(InterpreterError) as caught:

@@ -63,6 +63,13 @@ def test_steps_of_a_gradient_compute_what_it_says(name, m, n):
     same(gradient, made, {k: v for k, v in values.items() if k in own})
 
 
+@pytest.mark.parametrize("name", ["causal", "attribute"])
+def test_steps_of_a_gradient_are_a_text(name):
+    program = load_text(source(**VARIANTS[name])).program("f")
+    made = stepped(vjp(program, differentiable_inputs(program)))
+    assert load_text(text.program(made)).program("f_vjp") == made
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     ahead=st.integers(-140, 140),

@@ -108,8 +108,7 @@ class _Presence:
             case ir.Binary(operator="+" | "-"):
                 return self._sum(e, context)
             case ir.Binary(operator="*" | "/"):
-                left, right = self._see(e.left, context), self._see(e.right, context)
-                return _Seen(_both(left.where, right.where), left.mixed or right.mixed)
+                return self._product(e, context)
             case ir.Binary() if e.operator in ir.COMPARISONS:
                 self._counts(e, context)
                 return self._strict(e, context, f"`{e.operator}`")
@@ -164,6 +163,15 @@ class _Presence:
         if self._same(left.where, right.where, context):
             return _Seen(left.where if left.where is not None else None, mixed)
         return _Seen(self._either(left.where, right.where, context), mixed or e)
+
+    def _product(self, e: ir.Binary, context: tuple[ir.Expr, ...]) -> _Seen:
+        """A factor is visited where the other is present: P * (dP - mean) is not mixed where P has both."""
+        left, right = self._see(e.left, context), self._see(e.right, context)
+        if left.mixed is not None and right.where is not None:
+            left = self._see(e.left, (*context, right.where))
+        if right.mixed is not None and left.where is not None:
+            right = self._see(e.right, (*context, left.where))
+        return _Seen(_both(left.where, right.where), left.mixed or right.mixed)
 
     def _select(self, e: ir.Call, context: tuple[ir.Expr, ...]) -> _Seen:
         asked, then, otherwise = e.arguments
