@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
-from tpcgen.program.substitute import rewrite, with_children
+from tpcgen.program.substitute import rewrite
 from tpcgen.rewrite.edit import reads, writes
 
 Order = tuple[int, ...]
@@ -161,10 +161,11 @@ def _as_attributes(p: ir.Program, names: frozenset[str]) -> ir.Program:
     if not names:
         return p
 
+    def leaf(e: ir.Expr) -> ir.Expr:
+        return ir.Attr(e.name, DType.I32, span=e.span) if isinstance(e, ir.Size) and e.name in names else e
+
     def visit(e: ir.Expr) -> ir.Expr:
-        if isinstance(e, ir.Size) and e.name in names:
-            return ir.Attr(e.name, DType.I32, span=e.span)
-        return with_children(e, [visit(c) for c in ir.children(e)])
+        return e if names.isdisjoint(_names(e)) else rewrite(e, leaf)
 
     def inner(s: ir.Equation | ir.Update) -> ir.Equation | ir.Update:
         return replace(s, value=visit(s.value), domain=visit(s.domain) if s.domain is not None else None)

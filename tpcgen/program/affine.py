@@ -77,11 +77,20 @@ def add(a: Polynomial, b: Polynomial) -> Polynomial:
 
 
 def scale(a: Polynomial, factor: int) -> Polynomial:
+    if factor == 1:
+        return a
     return {m: c * factor for m, c in a.items()} if factor else {}
 
 
 def subtract(a: Polynomial, b: Polynomial) -> Polynomial:
-    return add(a, scale(b, -1))
+    result = dict(a)
+    for monomial, coefficient in b.items():
+        total = result.get(monomial, 0) - coefficient
+        if total:
+            result[monomial] = total
+        else:
+            del result[monomial]
+    return result
 
 
 def multiply(a: Polynomial, b: Polynomial) -> Polynomial | None:
@@ -108,6 +117,12 @@ def freeze(a: Polynomial) -> FrozenPolynomial:
 
 def atoms(a: Polynomial) -> frozenset[Expr]:
     return frozenset(atom for monomial in a for atom in monomial)
+
+
+@lru_cache(maxsize=8192)
+def normal(e: Expr) -> Expr:
+    """An i32 expression in normal form."""
+    return expression(polynomial(e))
 
 
 def expression(a: Polynomial) -> Expr:
@@ -196,6 +211,8 @@ class Facts:
 
 def tighten(a: Polynomial) -> Polynomial:
     """The same inequality `a >= 0` over the integers, divided by the common factor of its coefficients."""
+    if any(m and (c == 1 or c == -1) for m, c in a.items()):
+        return a
     common = gcd(*(c for m, c in a.items() if m))
     if common <= 1:
         return a
@@ -238,7 +255,7 @@ def _exact_quotient(a: Polynomial, b: Polynomial) -> Polynomial | None:
 def _canonical(e: Expr) -> Expr:
     match e:
         case Read():
-            return Read(e.tensor, tuple(expression(polynomial(i)) for i in e.indices), e.dtype)
+            return Read(e.tensor, tuple(map(normal, e.indices)), e.dtype)
         case Call(function="abs" | "clamp" | "select"):
             return Call(e.function, tuple(canonical(a) for a in e.arguments))
         case Call(function="min" | "max"):
@@ -249,7 +266,7 @@ def _canonical(e: Expr) -> Expr:
 
 def canonical(e: Expr) -> Expr:
     """Integer parts in normal form; anything else as it is."""
-    return expression(polynomial(e)) if type_of(e) is DType.I32 else _canonical_real(e)
+    return normal(e) if type_of(e) is DType.I32 else _canonical_real(e)
 
 
 def _canonical_real(e: Expr) -> Expr:

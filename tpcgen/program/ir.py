@@ -411,4 +411,7 @@ def _free_indices(e: Expr) -> frozenset[str]:
             kept = frozenset(e.indices) if e.kind in KEEPS_INDICES else frozenset[str]()
             return bound | kept | (free_indices(e.sink) if e.sink is not None else frozenset[str]())
         case _:
-            return frozenset[str]().union(*(free_indices(c) for c in children(e)))
+            found = frozenset[str]()
+            for c in children(e):
+                found = found | free_indices(c) if found else free_indices(c)
+            return found

@@ -72,7 +72,7 @@ def equal(a: Expr, b: Expr) -> bool:
 
 def simplify(e: Expr) -> Expr:
     """Normal form of an integer expression of sizes; real expressions are returned as they are."""
-    return affine.expression(affine.polynomial(e)) if type_of(e) is DType.I32 else e
+    return affine.normal(e) if type_of(e) is DType.I32 else e
 
 
 def bind(program: Program, sizes_and_attrs: Mapping[str, Value]) -> Binding:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import is_
 
 from tpcgen.program import ir
 
 
 def with_children(e: ir.Expr, children: Sequence[ir.Expr]) -> ir.Expr:
     """The node with other subexpressions, given in the order of `ir.children`; itself if they are the same objects."""
-    if all(a is b for a, b in zip(ir.children(e), children, strict=True)):
+    if all(map(is_, ir.children(e), children)):
         return e
     match e:
         case ir.Read():
@@ -34,7 +35,8 @@ def with_children(e: ir.Expr, children: Sequence[ir.Expr]) -> ir.Expr:
 
 def rewrite(e: ir.Expr, leaf: Callable[[ir.Expr], ir.Expr]) -> ir.Expr:
     """Bottom-up: children first, then `leaf` on the node itself. Bound indices are not renamed."""
-    return leaf(with_children(e, [rewrite(c, leaf) for c in ir.children(e)]))
+    below = ir.children(e)
+    return leaf(with_children(e, [rewrite(c, leaf) for c in below]) if below else e)
 
 
 def substitute(e: ir.Expr, values: Mapping[str, ir.Expr]) -> ir.Expr:

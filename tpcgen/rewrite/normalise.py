@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from tpcgen.diagnostics import Diagnostics
 from tpcgen.program import ir
@@ -18,6 +19,7 @@ from tpcgen.rewrite.merge_pieces import merge_pieces
 from tpcgen.rewrite.search_once import search_once
 from tpcgen.rewrite.separate_states import separate_states
 from tpcgen.rewrite.split_contractions import split_contractions
+from tpcgen.rewrite.support import Same
 from tpcgen.rewrite.unsupported import report_unsupported
 
 Rewrite = Callable[[ir.Program, Diagnostics], ir.Program]
@@ -42,6 +44,13 @@ def normalise(program: ir.Program) -> ir.Program:
 
     DiagnosticError (E4xx) for every construct that is not lowered yet.
     """
+    return _normalised(Same(program))
+
+
+@lru_cache(maxsize=4)
+def _normalised(of: Same[ir.Program]) -> ir.Program:
+    """An op as written and the kernels of its whole attention start from one program."""
+    program = of.item
     found = Diagnostics()
     report_unsupported(program, found)
     found.raise_if_errors()

@@ -109,7 +109,7 @@ class Supports:
 
     def _covered(self, equation: ir.Equation, read: ir.Read) -> ir.Expr | None:
         """Where an equation makes what is read present; None for everywhere."""
-        where = _present(_Same(equation), _Same(self.program))
+        where = _present(Same(equation), Same(self.program))
         moved = {i: at for i, at in zip(equation.indices, read.indices, strict=True) if at != ir.Index(i)}
         return _simplified(substitute(where, moved), self.program) if where is not None and moved else where
 
@@ -194,21 +194,21 @@ class Supports:
                 return Presence(value, exists(support, e.indices, self.program), e.kind == "sum")
 
 
-class _Same(Generic[Item]):
+class Same(Generic[Item]):
     """A key that only the very same object equals: equal ones may come from other lines of source."""
 
     def __init__(self, item: Item) -> None:
         self.item = item
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.item is cast("_Same[Item]", other).item
+        return isinstance(other, Same) and self.item is cast("Same[Item]", other).item
 
     def __hash__(self) -> int:
         return hash(self.item)
 
 
 @lru_cache(maxsize=1024)
-def _present(equation: _Same[ir.Equation], program: _Same[ir.Program]) -> ir.Expr | None:
+def _present(equation: Same[ir.Equation], program: Same[ir.Program]) -> ir.Expr | None:
     """Where an equation makes its target present, in its own indices; None for everywhere."""
     domain = equation.item.domain
     value = Supports(program.item, given=domain).of(equation.item.value)
@@ -226,18 +226,23 @@ def exists(where: ir.Expr | None, indices: Iterable[str], program: ir.Program) -
     return where
 
 
-@lru_cache(maxsize=64)
 def facts(program: ir.Program) -> affine.Facts:
     """What holds of every index, size and attribute of a program: ranges, and contracts that read no tensor."""
+    return _facts(program.indices, program.contracts)
+
+
+@lru_cache(maxsize=64)
+def _facts(indices: tuple[ir.IndexRange, ...], contracts: tuple[ir.Contract, ...]) -> affine.Facts:
+    """Programs that a rewrite makes of each other mostly have the same of both."""
     known: list[affine.Polynomial] = []
-    for r in program.indices:
+    for r in indices:
         index = affine.polynomial(ir.Index(r.name))
         known.append(affine.subtract(index, affine.polynomial(r.low)))
         known.append(_minus_one(affine.subtract(affine.polynomial(r.high), index)))
         known += _below_quotient(r)
         known += _above_arguments(r.high)
         known += [_minus_one(affine.subtract(affine.polynomial(b), index)) for b in _upper_bounds(r.high)]
-    for contract in program.contracts:
+    for contract in contracts:
         if contract.on_values or contract.indices:
             continue
         for condition in conjuncts(contract.condition):
@@ -298,8 +303,9 @@ def _without(where: ir.Expr | None, index: str, program: ir.Program) -> ir.Expr 
                 low.append(affine.subtract(alone, p))
             else:
                 high.append(affine.add(alone, p))
-    known = facts(program).extended(p for c in kept for p in at_least_zero(c) or [])
-    return conjunction([*kept, *_independent([affine.subtract(h, lo) for lo in low for h in high], known)])
+    goals = tuple(_terms(affine.subtract(h, lo)) for lo in low for h in high)
+    given = tuple(_terms(p) for c in kept for p in at_least_zero(c) or [])
+    return conjunction([*kept, *_independent(goals, given, program.indices, program.contracts)])
 
 
 @lru_cache(maxsize=1024)
@@ -352,16 +358,32 @@ def _without_remainders(p: affine.Polynomial) -> affine.Polynomial:
     return p
 
 
-def _independent(goals: list[affine.Polynomial], known: affine.Facts) -> list[ir.Expr]:
-    """The goals (polynomials to be >= 0) that neither facts nor other goals imply; those without indices first."""
-    open_goals = [g for g in goals if not known.prove(g)]
+_Terms = tuple[tuple[affine.Monomial, int], ...]
+
+
+def _terms(p: affine.Polynomial) -> _Terms:
+    return tuple(p.items())
+
+
+@lru_cache(maxsize=4096)
+def _independent(
+    goals: tuple[_Terms, ...],
+    given: tuple[_Terms, ...],
+    indices: tuple[ir.IndexRange, ...],
+    contracts: tuple[ir.Contract, ...],
+) -> tuple[ir.Expr, ...]:
+    """The goals (polynomials to be >= 0) that neither facts nor other goals imply; those without indices first.
+    Alternatives of an op ask for the same ones.
+    """
+    known = _facts(indices, contracts).extended(map(dict, given))
+    open_goals = [g for g in map(dict, goals) if not known.prove(g)]
     open_goals.sort(key=lambda g: any(ir.free_indices(atom) for atom in affine.atoms(g)))
     kept: list[affine.Polynomial] = []
     for goal in open_goals:
         if not known.extended(kept).prove(goal):
             kept.append(goal)
     needed = [g for i, g in enumerate(kept) if not known.extended(kept[i + 1 :]).prove(g)]
-    return [_non_negative(g) for g in needed]
+    return tuple(map(_non_negative, needed))
 
 
 def at_least_zero(condition: ir.Expr) -> list[affine.Polynomial] | None:
