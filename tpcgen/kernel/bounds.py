@@ -63,7 +63,7 @@ def integer(value: int) -> Expr:
 def plus(a: Expr, b: Expr | int) -> Expr:
     """The sum in normal form."""
     other = b if not isinstance(b, int) else integer(b)
-    return affine.expression(affine.polynomial(Binary("+", a, other)))
+    return affine.normal(Binary("+", a, other))
 
 
 def largest(values: list[Expr]) -> Expr:
@@ -75,7 +75,7 @@ def smallest(values: list[Expr]) -> Expr:
 
 
 def _extreme(function: str, values: list[Expr]) -> Expr:
-    distinct = list(dict.fromkeys(affine.expression(affine.polynomial(v)) for v in values))
+    distinct = list(dict.fromkeys(map(affine.normal, values)))
     result = distinct[0]
     for v in distinct[1:]:
         if isinstance(result, Literal) and isinstance(v, Literal):
@@ -217,7 +217,7 @@ def _span(value: Expr, varying: Mapping[str, int]) -> tuple[Expr, Expr] | None:
             greatest = substitute(greatest, last)
         else:
             least = substitute(least, last)
-    return _expression(affine.polynomial(least)), _expression(affine.polynomial(greatest))
+    return affine.normal(least), affine.normal(greatest)
 
 
 def direction(e: Expr, index: str) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tpcgen.kernel.ir import (
     Broadcast,
@@ -194,9 +195,6 @@ def _declared(statements: Sequence[Statement]) -> frozenset[str]:
     return frozenset(s.name for s in statements if isinstance(s, ScalarLet | ScalarLoad))
 
 
+@lru_cache(maxsize=8192)
 def _plus(e: Expr, by: int) -> Expr:
-    return _normal(Binary("+", e, Literal(by, DType.I32)))
-
-
-def _normal(e: Expr) -> Expr:
-    return affine.expression(affine.polynomial(e))
+    return affine.normal(Binary("+", e, Literal(by, DType.I32)))

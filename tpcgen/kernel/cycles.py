@@ -10,11 +10,13 @@ cycles is the machine model's business (machine/tpc.py).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +76,7 @@ _ASSUMED_TENSORS = 4
 """Of more tensors that bounds are read from, all are assumed to hold the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slots:
+class Slots(NamedTuple):
     """Operations by slot; `four` are those of `vpu` that also take the STORE slot, `x2` those of both parts at once;
     `tensor` are the LD_TNSR of `load`; `accesses`: global vectors moved. A `move` goes to VPU or LOAD, an `address`
     (GEN_ADDR) to LOAD or STORE.
@@ -91,20 +92,6 @@ class Slots:
     spu: float = 0
     store: float = 0
     accesses: float = 0
-
-    def __add__(self, other: Slots) -> Slots:
-        return Slots(
-            self.vpu + other.vpu,
-            self.four + other.four,
-            self.x2 + other.x2,
-            self.move + other.move,
-            self.address + other.address,
-            self.tensor + other.tensor,
-            self.load + other.load,
-            self.spu + other.spu,
-            self.store + other.store,
-            self.accesses + other.accesses,
-        )
 
     @property
     def bundles(self) -> float:
@@ -281,9 +268,9 @@ def _inside(
                 yield s, often, iterations
                 most = int(np.max(trips))
                 if (
-                    s.var in _bound_names(s.body)
-                    and 1 < most <= _MOST_ITERATIONS
+                    1 < most <= _MOST_ITERATIONS
                     and most * trips.size <= _MOST_MEMBERS
+                    and s.var in _bound_names(s.body)
                 ):
                     yield from _each(s, most, low, trips, inner, often, held)
                     continue
@@ -342,7 +329,7 @@ def loop_slots(kernel: Kernel, loop: Loop) -> Slots:
 def _loop_slots(kernel: Kernel, loop: Loop, moving: Plan) -> Slots:
     stepped = sum(len(steps) for m in moving.moving for steps in m.advances.values())
     shared = Slots(spu=stepped - len(moving.uses))
-    return block_slots(kernel, loop.body) + shared + _built(kernel, loop, moving.uses)
+    return _sum(Counter((block_slots(kernel, loop.body), shared, _built(kernel, loop, moving.uses))))
 
 
 def _both(slots: Slots, chain: float) -> float:
@@ -374,18 +361,22 @@ def _operations(kernel: Kernel, e: Expr, varying: Set[str]) -> float:
 
 def block_slots(kernel: Kernel, statements: Sequence[Statement]) -> Slots:
     """What one pass of a block issues, loops inside it left out."""
-    total = Slots()
-    for s in statements:
-        total += _slots(kernel, s)
-    return total
+    issued = Counter(_slots(kernel, s) for s in statements)
+    for name, often in Counter(s.function for s in statements if isinstance(s, Invoke)).items():
+        issued[block_slots(kernel, kernel.function(name).body)] += often
+    return _sum(issued)
+
+
+def _sum(issued: Counter[Slots]) -> Slots:
+    """Few statements of a block differ in what they issue."""
+    return Slots(*(sum(often * slots[n] for slots, often in issued.items()) for n in range(len(Slots._fields))))
 
 
 def _slots(kernel: Kernel, s: Statement) -> Slots:
+    """Of what is no call."""
     match s:
         case VectorOp():
             return _vector_slots(kernel, s)
-        case Invoke():
-            return block_slots(kernel, kernel.function(s.function).body)
         case Load():
             parts = s.dest.parts
             return Slots(load=parts, tensor=parts, spu=parts, accesses=parts)

@@ -39,9 +39,19 @@ class Integers:
         self.scalars: dict[str, ScalarParam] = {}
         self._inside = Inside(shape.program)
         self._loaded_at: dict[str, int] = {}
+        self._known: dict[tuple[object, ...], Expr] = {}
 
     def scalar(self, e: Expr, env: Env) -> Expr:
         """In kernel variables, in normal form; the lane index stands for its first element."""
+        key = (e, *(env[i].value for i in self.scopes.free(e) if i in env))
+        if key in self._known:
+            return self._known[key]
+        found = self._scalar(e, env)
+        if not any(isinstance(x, Read) for x in walk(e)):  # a variable for what is read is at hand in its block only
+            self._known[key] = found
+        return found
+
+    def _scalar(self, e: Expr, env: Env) -> Expr:
         loaded = rewrite(e, lambda x: self._loaded(x, env) if isinstance(x, Read) else spelled_out(x))
         for x in walk(loaded):
             match x:
@@ -52,14 +62,14 @@ class Integers:
                 case _:
                     pass
         values: Mapping[str, Expr] = {i: env[i].value for i in free_indices(loaded) if i in env}
-        return affine.expression(affine.polynomial(substitute(loaded, values)))
+        return affine.normal(substitute(loaded, values))
 
     def parameter(self, name: str, type: DType, value: Expr) -> None:
         self.scalars.setdefault(name, ScalarParam(name, type, value))
 
     def let(self, hint: str, e: Expr) -> Expr:
         """A variable of the innermost block for an expression that is used more than once."""
-        simple = affine.expression(affine.polynomial(e))
+        simple = affine.normal(e)
         if isinstance(simple, Literal | Index | Size | Attr):
             return simple
         level = self.scopes.level

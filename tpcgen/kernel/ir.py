@@ -453,24 +453,24 @@ def issued(s: VectorOp, target: str) -> int:
     return 1 if on_both_parts(s, target) or s.op in ("bmul", "bmac") else OPS[s.op].vpu * s.dest.parts
 
 
-def registers_read(s: Statement) -> Iterator[str]:
+def registers_read(s: Statement) -> list[str]:
     """Names of the registers that a statement takes values from; those of a loop's body are not among them."""
     match s:
         case VectorOp():
-            yield from (a.name for a in (*s.args, s.pred) if isinstance(a, Reg))
+            return [a.name for a in (*s.args, s.pred) if isinstance(a, Reg)]
         case Invoke():
-            yield from (a.name for a in s.arguments)
+            return [a.name for a in s.arguments]
         case Store() | LocalStore():
-            yield s.value.name
+            return [s.value.name]
         case _:
-            pass
+            return []
 
 
 def at(s: Statement, var: str, value: Expr) -> Statement:
     """The statement, which is no loop, where `var` has this value."""
 
     def valued(e: Expr) -> Expr:
-        return affine.expression(affine.polynomial(substitute(e, {var: value}))) if var in free_indices(e) else e
+        return affine.normal(substitute(e, {var: value})) if var in free_indices(e) else e
 
     match s:
         case Load() | Broadcast() | ScalarLoad() | Store():

@@ -7,7 +7,6 @@ Latencies from producer to consumer are those of the compiler's tables (toolchai
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from tpcgen.kernel.coordinates import Coords, accesses
 from tpcgen.kernel.ir import (
@@ -100,8 +99,9 @@ def issues(
             case Broadcast():
                 ready[s.dest.name] = addressed + _BROADCAST
             case VectorOp():
-                operands: list[Operand | None] = [*s.args, s.pred]
-                issue = max((ready.get(o.name, 0) for o in operands if isinstance(o, Reg)), default=0)
+                for o in (*s.args, s.pred):
+                    if isinstance(o, Reg):
+                        issue = max(issue, ready.get(o.name, 0))
                 ready[s.dest.name] = issue + latency(s.op)
             case Store() | LocalStore():
                 issue = max(0, ready.get(s.value.name, 0) - _VPU + 1)
@@ -149,7 +149,8 @@ def inlined(
         names[f.result.name] = s.dest.name
         for op in f.body:
             args = tuple(_renamed(a, names, s.dest.name) for a in op.args)
-            yield replace(op, dest=_renamed_reg(op.dest, names, s.dest.name), args=args), []
+            dest = _renamed_reg(op.dest, names, s.dest.name)
+            yield VectorOp(dest, op.op, args, op.pred, op.fresh), []
 
 
 def _renamed(o: Operand, names: dict[str, str], call: str) -> Operand:
@@ -157,4 +158,4 @@ def _renamed(o: Operand, names: dict[str, str], call: str) -> Operand:
 
 
 def _renamed_reg(r: Reg, names: dict[str, str], call: str) -> Reg:
-    return replace(r, name=names.get(r.name, f"{r.name}.{call}"))
+    return Reg(names.get(r.name, f"{r.name}.{call}"), r.type, r.parts, r.uniform)

@@ -31,6 +31,14 @@ def loads_first(kernel: Kernel) -> Kernel:
 
 
 def _body(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
-    loads = tuple(s for s in body if isinstance(s, Load | LocalLoad | Broadcast | ScalarLoad | ScalarLet))
-    stores = tuple(s for s in body if isinstance(s, Store | LocalStore))
-    return (*loads, *(s for s in body if s not in loads and s not in stores), *stores)
+    return tuple(sorted(body, key=_place))
+
+
+def _place(s: Statement) -> int:
+    match s:
+        case Load() | LocalLoad() | Broadcast() | ScalarLoad() | ScalarLet():
+            return 0
+        case Store() | LocalStore():
+            return 2
+        case _:
+            return 1

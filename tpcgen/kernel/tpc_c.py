@@ -290,7 +290,7 @@ class _Block:
 def _element(s: LocalLoad | LocalStore, part: int) -> str:
     at = s.at if s.array.parts == 1 else Binary("*", s.at, Literal(s.array.parts, DType.I32))
     at = at if part == 0 else Binary("+", at, Literal(part, DType.I32))
-    return f"{s.array.name}[{integer(affine.expression(affine.polynomial(at)))}]"
+    return f"{s.array.name}[{integer(affine.normal(at))}]"
 
 
 def _integers(statements: Sequence[Statement]) -> Iterator[Expr]:

@@ -4,7 +4,6 @@ its operands were prepared in. tpc-clang warns of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from tpcgen.kernel.ir import (
@@ -29,7 +28,9 @@ def without_unused(kernel: Kernel) -> Kernel:
 
 
 def _once(kernel: Kernel) -> Kernel:
-    read = {name for s in (*walk(kernel.setup), *walk(kernel.body)) for name in _reads(s)}
+    read: set[str] = set()
+    for s in (*walk(kernel.setup), *walk(kernel.body)):
+        read |= _reads(s)
     return replace(kernel, setup=_kept(kernel.setup, read), body=_kept(kernel.body, read))
 
 
@@ -42,7 +43,9 @@ def _is_unused(s: Statement, read: set[str]) -> bool:
     return isinstance(s, VectorOp | Load | LocalLoad | Broadcast | Invoke) and s.dest.name not in read
 
 
-def _reads(s: Statement) -> Iterator[str]:
+def _reads(s: Statement) -> set[str]:
     """Registers that a statement reads for another than its own result."""
-    own = s.dest.name if isinstance(s, VectorOp) else None
-    yield from (name for name in registers_read(s) if name != own)
+    found = set(registers_read(s))
+    if isinstance(s, VectorOp):
+        found.discard(s.dest.name)
+    return found

@@ -8,7 +8,7 @@ index space is counted: skipping absent blocks is the kernel's own affair.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, prod
 
 from tpcgen.machine import Machine
@@ -49,10 +49,14 @@ def at_least(stage: TpcStage, machine: Machine, values: Mapping[str, Value]) -> 
 class _Counter:
     stage: TpcStage
     values: Mapping[str, Value]
+    extents: dict[str, int] = field(default_factory=dict[str, int])
+    """Of the indices asked for so far."""
 
     def extent(self, index: str) -> int:
-        r = self.stage.program.range_of(index)
-        return max(int(evaluate(r.high, self.values)) - int(evaluate(r.low, self.values)), 0)
+        if index not in self.extents:
+            r = self.stage.program.range_of(index)
+            self.extents[index] = max(int(evaluate(r.high, self.values)) - int(evaluate(r.low, self.values)), 0)
+        return self.extents[index]
 
     def members(self) -> int:
         """Index-space members: one per row, one per vector of rows where the lane is a row."""
