@@ -27,8 +27,10 @@ from tpcgen.partition.tune import Tuned, tune
 from tpcgen.program import Module, load, sizes
 from tpcgen.program.hints import did_you_mean
 from tpcgen.program.ir import Program
+from tpcgen.rewrite.alternatives import Alternative
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.vjp import vjp
+from tpcgen.rewrite.vjp.in_chunks import gradients_in_chunks
 from tpcgen.rewrite.vjp.save import Saving, kept_by_pin, saving
 from tpcgen.version import VERSION
 
@@ -123,15 +125,22 @@ def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[st
     cases = _cases(module, programs[0][1], options)
     wanted = next((v for v in module.vjps if v.op == op and options.gradients), None)
     backward = [(dtype, vjp(p, wanted.inputs, wanted.span)) for dtype, p in programs] if wanted is not None else []
+    in_chunks = [
+        gradients_in_chunks(p, gradient, wanted.inputs, wanted.span)
+        for (_, p), (_, gradient) in zip(programs, backward, strict=bool(backward))
+        if wanted is not None
+    ]
     tuned = [c.values for c in (cases[: len(options.binds)] or cases)]
     machine = known[options.target]
 
-    def tuned_for(program: Program) -> tuple[Tuned, ...]:
+    def tuned_for(program: Program, given: Sequence[Alternative] = ()) -> tuple[Tuned, ...]:
         bound = [sizes.bind(program, v) for v in tuned]
-        return tune(program, options.target, bound, cost=stage_cost, known=known)
+        return tune(program, options.target, bound, cost=stage_cost, known=known, given=given)
 
     made: list[_Planned] = [_Planned("fwd", dtype, tuned_for(p)) for dtype, p in programs]
-    gradients = [_Planned("bwd", dtype, tuned_for(p)) for dtype, p in backward]
+    gradients = [
+        _Planned("bwd", dtype, tuned_for(p, given)) for (dtype, p), given in zip(backward, in_chunks, strict=True)
+    ]
     savings = [saving(p, g) for (_, p), (_, g) in zip(programs, backward, strict=bool(backward))]
     kept, gradients, saved = _kept(made, gradients, savings, machine, tuned_for, programs[0][1])
     choices: list[tuple[Choice, ...]] = []

@@ -19,7 +19,7 @@ from tpcgen.emit import glue
 from tpcgen.emit.artifact import KernelText, Variant
 from tpcgen.execute import Executor, StageError
 from tpcgen.host.api import Session
-from tpcgen.interpreter.compare import Verdict, judge
+from tpcgen.interpreter.compare import FORMATS, ULPS, Verdict, judge
 from tpcgen.interpreter.inputs import Family, draw
 from tpcgen.interpreter.run import run
 from tpcgen.partition.enumerate import enumerate_plans
@@ -158,3 +158,24 @@ def _share(y: Array, truth: Array, verdict: Verdict) -> float:
 
 def failures(outcomes: Iterable[Outcome]) -> list[str]:
     return [str(o) for o in outcomes if o.reason]
+
+
+def off_as_one_row(built: Sequence[Built], values: Values, inputs: Mapping[str, Array], program: Program) -> list[str]:
+    """Gradients off by more than the pass rule (decisions.md 2) allows where each is one row: a row of it may be 0 but
+    for rounding. `program`: what the plans compute.
+    """
+    attributes = {a.name: values[a.name] for a in program.attributes}
+    truth, device = (run(program, inputs, attributes, mode=mode) for mode in ("exact", "device"))
+    wrong: list[str] = []
+    for plan in built:
+        found = plan.run(values, inputs)
+        for output in program.outputs:
+            y, expected, rounded = (x[output.name].astype(np.float64) for x in (found, truth, device))
+            mantissa, _ = FORMATS[output.dtype]
+            ulps = ULPS[output.dtype] * 2.0 ** (np.frexp(np.abs(expected).max(initial=0))[1] - 1 - mantissa)
+            error, usual = (np.abs(x - expected).max(initial=0) for x in (y, rounded))
+            if not error <= 2 * usual + ulps:
+                wrong.append(
+                    f"{plan.target}, {plan.label}, {values}, {output.name}: {error:.3g}, device mode {usual:.3g}"
+                )
+    return wrong

@@ -18,7 +18,7 @@ from tpcgen.partition.simulate import undercut_by_none
 from tpcgen.partition.subprogram import unnamed
 from tpcgen.program import ir
 from tpcgen.program.sizes import Binding, Value
-from tpcgen.rewrite.alternatives import alternatives
+from tpcgen.rewrite.alternatives import Alternative, alternatives
 from tpcgen.rewrite.outcome import Refused
 
 BUDGET = 8
@@ -72,9 +72,9 @@ class Space:
     refused: tuple[tuple[str, Refused], ...]
 
 
-def space(program: ir.Program, machine: Machine) -> Space:
-    """Every plan. DiagnosticError (E4xx) where no alternative is lowered yet."""
-    found = alternatives(program)
+def space(program: ir.Program, machine: Machine, given: Sequence[Alternative] = ()) -> Space:
+    """Every plan, `given` as of `alternatives`. DiagnosticError (E4xx) where no alternative is lowered yet."""
+    found = alternatives(program, given)
     return Space(machine, plans_of(program, found, machine.name), found.refused)
 
 

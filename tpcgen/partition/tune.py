@@ -13,6 +13,7 @@ from tpcgen.partition.plan import Plan, Stage, TpcStage
 from tpcgen.partition.price import TpcCostFunction
 from tpcgen.program import ir
 from tpcgen.program.sizes import Binding
+from tpcgen.rewrite.alternatives import Alternative
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +32,16 @@ def tune(
     *,
     cost: TpcCostFunction = estimate,
     known: Mapping[str, Machine] | None = None,
+    given: Sequence[Alternative] = (),
 ) -> tuple[Tuned, ...]:
     """The plan of each binding, equal ones together. The last one takes every other size: the chosen plan whose worst
-    slowdown at any binding is least. Without bindings: the plan closest to the program's own layout.
+    slowdown at any binding is least. Without bindings: the plan closest to the program's own layout. `given` as of
+    `alternatives`.
 
     TPC stages of different plans have the same name only when they are the same. Errors as of `choose`.
     """
     devices = machines() if known is None else known
-    found = space(program, devices[target])
+    found = space(program, devices[target], given)
     if not bindings:
         return (Tuned(found.plans[0], (), ()),)
     choices = [choose_among(found, b, cost=cost) for b in bindings]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tpcgen.diagnostics import Diagnostics
@@ -88,12 +88,13 @@ def _fused(lengths: Iterable[int]) -> tuple[Form, ...]:
 
 
 FUSE = "fuse"
+CHUNKS = (64, 128, 256)
 FAMILIES = (
     Family("one kernel", FUSE, fused_index, _fused((72, 24))),
     Family("parts", "merge", merged_index, (Form("parts", "merged parts", 0, merge_parts),)),
     Family("sums", "sums", reassociated_index, (Form("first", "sums first", 0, reassociate),)),
     Family("bands", "tile", banded_index, _of_lengths("bands", (64, 128, 256), band)),
-    Family("chunks", "chunk", chunked_index, _of_lengths("chunks", (64, 128, 256), chunk)),
+    Family("chunks", "chunk", chunked_index, _of_lengths("chunks", CHUNKS, chunk)),
     Family("stairs", "steps", stepped_index, _of_lengths("stairs", (4,), stairs)),
 )
 """In the order they are applied. The more keys a kernel of the whole attention takes at a time, the fewer columns of
@@ -107,16 +108,16 @@ products that is summed again, a band.
 """
 
 
-def alternatives(program: ir.Program) -> Alternatives:
+def alternatives(program: ir.Program, given: Sequence[Alternative] = ()) -> Alternatives:
     """The program as written first, then with one rewrite, with two, and so on. DiagnosticError (E410) for a pinned
     length that none has.
 
     Where an op is put together of pieces, every alternative has them apart: that visits no more points than the text.
+    `given`: programs that compute the same, made of more than the program's text; each is rewritten as that is.
     """
-    whole = last_states(split_scans(count_ranks(program)))
-    apart = split_pieces(part_sums(whole))
-    made = [Alternative("", whole if isinstance(apart, Refused) else apart)]
-    refused = [("pieces", apart)] if isinstance(apart, Refused) else []
+    whole, apart = _prepared(program)
+    made = [Alternative("", whole), *(replace(a, program=_prepared(a.program)[0]) for a in given)]
+    refused = [] if apart is None else [("pieces", apart)]
     for family in FAMILIES:
         new: list[Alternative] = []
         for alternative in made:
@@ -132,6 +133,13 @@ def alternatives(program: ir.Program) -> Alternatives:
         made = new
     told = tuple((name, r) for name, r in refused if name not in _OF_A_CONSTRUCT or r.span != program.span)
     return Alternatives(_pinned(program, sorted(made, key=lambda a: a.label != "")), told)
+
+
+def _prepared(program: ir.Program) -> tuple[ir.Program, Refused | None]:
+    """What every alternative starts from: pieces apart, where there are; else why not."""
+    whole = last_states(split_scans(count_ranks(program)))
+    apart = split_pieces(part_sums(whole))
+    return (whole, apart) if isinstance(apart, Refused) else (apart, None)
 
 
 def _applied(family: Family, a: Alternative, source: ir.Program) -> list[Alternative] | Refused:

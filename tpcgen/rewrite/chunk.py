@@ -578,6 +578,9 @@ class _Builder:
     new_indices: list[ir.IndexRange] = field(default_factory=list[ir.IndexRange])
     made: list[Part] = field(default_factory=list[Part])
     plus: tuple[ir.Expr, ...] | None = None
+    gates: ir.Tensor | None = None
+    gated: tuple[str, ...] = ()
+    """Rows that have gates of their own, and the chunk where chunks do."""
 
     def flow(self, flow: Flow) -> list[Part]:
         """Definitions of the sinks' targets."""
@@ -590,6 +593,7 @@ class _Builder:
         d = self.program.range_of(flow.d)
         q = None if flow.q is None else self._blocked("q", flow.q, self.i, flow.d)
         k = self._blocked("k", flow.k, self.j, flow.d)
+        self.gates = None if flow.gate is None else self._gates(flow.gate)
         decays = None if flow.gate is None else self._decays() if flow.rate is None else self._powers(flow.rate)
         self.plus = None if flow.plus is None else tuple(map(self._of_steps, flow.plus, (self.i, self.j)))
         weights = None if q is None else self._weights(q, k, decays, d)
@@ -648,25 +652,23 @@ class _Builder:
         return self._read(self._define("plus_c", indices, substitute(factor, {self.f.t: at}), inside), *indices)
 
     def _decays(self) -> ir.Tensor:
-        """D[.., n, i, j]: the product of the gates after j up to i; up to i - 1 where a step does not see itself."""
-        rows, n, i, j = self.f.rows, self.n, self.i, self.j
+        """D[.., i, j]: the product of the gates after j up to i; up to i - 1 where a step does not see itself."""
+        own, i, j = self.gated, self.i, self.j
         state = ir.Tensor(
             self._fresh("run"),
-            tuple(self._extent(x) for x in (*rows, n, j)),
+            tuple(self._extent(x) for x in (*own, j)),
             DType.F32,
             ir.Role.STATE,
             span=self.f.span.span,
         )
-        decays = self._tensor("decay", (*rows, n, i, j))
-        held = self._read(state, *rows, n, j)
+        decays = self._tensor("decay", (*own, i, j))
+        held = self._read(state, *own, j)
         diagonal = ir.Binary("==", ir.Index(j), ir.Index(i))
         gate = self._gate(ir.Index(i))
-        if self.f.kept:  # behind the end the state stays what it is
-            gate = ir.Call("select", (ir.Binary("<", self._at(i), self.length), gate, ONE))
         grown = ir.Call("select", (diagonal, ONE, ir.Binary("*", gate, held)))
-        update = ir.Update(state.name, (*rows, n, j), grown, None)
-        output = ir.Equation(decays.name, (*rows, n, i, j), held, None)
-        initial = ir.StateInit(state.name, (*rows, n, j), ir.Literal(0.0, DType.F32))
+        update = ir.Update(state.name, (*own, j), grown, None)
+        output = ir.Equation(decays.name, (*own, i, j), held, None)
+        initial = ir.StateInit(state.name, (*own, j), ir.Literal(0.0, DType.F32))
         scan = ir.Scan(i, False, (initial,), (update, output), span=self.f.span.span)
         self.made.append(Recurrence((state, decays), scan))
         return decays
@@ -676,19 +678,34 @@ class _Builder:
         distance = affine.subtract(affine.polynomial(ir.Index(self.i)), affine.polynomial(ir.Index(self.j)))
         value = ir.Call("exp", (ir.Binary("*", rate, affine.expression(distance)),))
         seen = ir.Binary("<=", ir.Index(self.j), ir.Index(self.i))
-        return self._define("decay", (*self.f.rows, self.n, self.i, self.j), value, seen)
+        return self._define("decay", (*self.gated, self.i, self.j), value, seen)
 
     def _gate(self, step: ir.Expr) -> ir.Expr:
-        """The gate of a step; behind the end any."""
+        """The gate of a step; 1 behind the end where that matters: there a state that is kept stays what it is."""
         assert self.f.gate is not None
-        start = affine.scale(affine.polynomial(ir.Index(self.n)), self.size)
-        at = affine.expression(affine.add(start, affine.polynomial(step)))
-        last = affine.expression(affine.add(affine.polynomial(self.length), affine.constant(-1)))
-        return substitute(self.f.gate, {self.f.t: ir.Call("min", (at, last))})
+        return self.f.gate if self.gates is None else self._read(self.gates, *self.gated, step)
+
+    def _gates(self, gate: ir.Expr) -> ir.Tensor | None:
+        """The gates of each chunk; None where all steps have the same."""
+        at = self._at(self.i)
+        inside = ir.Binary("<", at, self.length)
+        free = ir.free_indices(gate)
+        own = tuple(r for r in self.f.rows if r in free)
+        if self.f.t not in free and not self.f.kept:
+            self.gated = own
+            return None
+        self.gated = (*own, self.n)
+        indices = (*self.gated, self.i)
+        known = self._define("gate_c", indices, substitute(gate, {self.f.t: at}), inside)
+        value = ir.Call("select", (inside, self._read(known, *indices), ONE))
+        return self._define("gate", indices, value)
+
+    def _decay(self, decays: ir.Tensor, step: str | ir.Expr, seen: str | ir.Expr) -> ir.Read:
+        return self._read(decays, *self.gated, step, seen)
 
     def _until(self, decays: ir.Tensor, step: ir.Expr) -> ir.Expr:
         """The product of all gates of the chunk up to a step."""
-        first = self._read(decays, *self.f.rows, self.n, step, integer(0))
+        first = self._decay(decays, step, integer(0))
         return ir.Binary("*", self._gate(integer(0)), first)
 
     def _weights(self, q: ir.Tensor, k: ir.Tensor, decays: ir.Tensor | None, d: ir.IndexRange) -> ir.Tensor:
@@ -696,10 +713,10 @@ class _Builder:
         each = ir.Binary("*", self._read(q, *rows, n, i, d.name), self._read(k, *rows, n, j, d.name))
         value: ir.Expr = ir.Reduce("sum", (d.name,), None, None, each, span=self.f.span.span)
         if decays is not None and self.f.inclusive:
-            value = ir.Binary("*", value, self._read(decays, *rows, n, i, j))
+            value = ir.Binary("*", value, self._decay(decays, i, j))
         elif decays is not None:
             before = ir.Call("max", (affine.expression(_minus_one(ir.Index(i))), integer(0)))
-            value = ir.Binary("*", value, self._read(decays, *rows, n, before, j))
+            value = ir.Binary("*", value, self._decay(decays, before, j))
         if self.plus is not None:
             value = ir.Binary("+", value, product([f for f in self.plus if f is not ONE]))
         seen = ir.Binary("<=" if self.f.inclusive else "<", ir.Index(j), ir.Index(i))
@@ -710,7 +727,7 @@ class _Builder:
     def _decayed(self, k: ir.Tensor, decays: ir.Tensor) -> ir.Tensor:
         """Keys as the end of the chunk sees them."""
         rows, n, j, d = self.f.rows, self.n, self.j, self.f.d
-        at_end = self._read(decays, *rows, n, integer(self.size - 1), j)
+        at_end = self._decay(decays, integer(self.size - 1), j)
         inside = ir.Binary("<", self._at(j), self.length)
         value = ir.Binary("*", self._read(k, *rows, n, j, d), at_end)
         return self._define("k_end", (*rows, n, j, d), value, inside)

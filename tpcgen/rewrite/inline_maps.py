@@ -6,7 +6,8 @@
 becomes `P[b,h,q,k] = softmax[k where k <= q](rsqrt(D) * S_dot[b,h,q,k])`: what is stored between two engines is what
 one of them needs, nothing else. Kept are contractions and their operands, outputs, and reductions that would be
 computed again: from larger tensors, where a later stage (one that waits for another contraction) reads them; at every
-e, where `X[b,h,q,e] / Z[b,h,q]` reads a sum over k.
+e, where `X[b,h,q,e] / Z[b,h,q]` reads a sum over k. So are sums that are summed again: each of the first is a member of
+the index space, all of them in one would be one member's work.
 """
 
 from __future__ import annotations
@@ -77,13 +78,17 @@ class _Inliner:
                 self.known[d.tensor.name] = d
         return d
 
-    def _visit(self, e: ir.Expr, phase: int, points: frozenset[str]) -> ir.Expr:
-        """`points`: the indices whose every value it is computed at."""
-        inside = points | frozenset(e.indices) if isinstance(e, ir.Reduce) else points
-        e = with_children(e, [self._visit(c, phase, inside) for c in ir.children(e)])
+    def _visit(self, e: ir.Expr, phase: int, points: frozenset[str], summed: frozenset[str] = frozenset()) -> ir.Expr:
+        """`points`: the indices whose every value it is computed at, `summed`: those that a reduction runs over."""
+        if isinstance(e, ir.Reduce):
+            points |= frozenset(e.indices)
+            summed = summed if e.kind in ir.KEEPS_INDICES else summed | frozenset(e.indices)
+        e = with_children(e, [self._visit(c, phase, points, summed) for c in ir.children(e)])
         if not isinstance(e, ir.Read) or e.tensor not in self.known:
             return e
         d = self.known[e.tensor]
+        if _reduces(d.equation.value) and ir.free_indices(e) & summed:
+            return e
         if _is_table(d) or (self.phase[e.tensor] < phase and not _cheap(d)):
             return e
         if not points - ir.free_indices(e) <= _run_over(d.equation.value, points):
@@ -149,6 +154,10 @@ def _is_table(d: Definition) -> bool:
     reads_table = any(isinstance(e, ir.Read) for e in parts)
     divides = any(isinstance(e, ir.Binary) and e.operator in ("//", "%") for e in parts)
     return d.tensor.dtype.is_integer and (counts or (reads_table and divides))
+
+
+def _reduces(e: ir.Expr) -> bool:
+    return any(isinstance(x, ir.Reduce) and x.kind not in ir.KEEPS_INDICES for x in ir.walk(e))
 
 
 def _run_over(e: ir.Expr, points: frozenset[str]) -> frozenset[str]:

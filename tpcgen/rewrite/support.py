@@ -9,7 +9,7 @@ Extents are taken to be at least 1: an op with an empty extent launches nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from typing import Generic, TypeVar, cast
@@ -156,9 +156,11 @@ class Supports:
     def _select(self, e: ir.Call) -> Presence:
         condition, then, otherwise = (self.of(a) for a in e.arguments)
         value = with_children(e, [condition.value, then.value, otherwise.value])
+        chosen: ir.Expr = condition.value
+        then = self._where(chosen)._known(then)
+        otherwise = self._where(ir.Unary("not", chosen))._known(otherwise)
         if then.where is None and otherwise.where is None:
             return Presence(value, condition.where, False)
-        chosen: ir.Expr = condition.value
         holds = conjunction([chosen, then.where])
         fails = conjunction([ir.Unary("not", chosen), otherwise.where])
         assert holds is not None and fails is not None
@@ -289,23 +291,47 @@ def _without(where: ir.Expr | None, index: str, program: ir.Program) -> ir.Expr 
         others = [c for c in parts if c is not either]
         some = [_without(conjunction([*others, side]), index, program) for side in (either.left, either.right)]
         return None if some[0] is None or some[1] is None else ir.Binary("or", some[0], some[1])
-    r = program.range_of(index)
-    low, high = [affine.polynomial(r.low)], [_minus_one(affine.polynomial(r.high))]
-    for condition in bound:
-        for p in at_least_zero(condition) or [None]:
-            factor = affine.coefficient_of(p, index) if p is not None else None
-            if p is None or factor not in (1, -1):
-                rest = conjunction(bound)
-                some = ir.Reduce("any", (index,), rest, None, ir.Literal(True, DType.BOOL))
-                return conjunction([*kept, some])
-            alone = affine.polynomial(ir.Index(index))
-            if factor == 1:
-                low.append(affine.subtract(alone, p))
-            else:
-                high.append(affine.add(alone, p))
-    goals = tuple(_terms(affine.subtract(h, lo)) for lo in low for h in high)
+    goals = _some_value(index, [p for c in bound for p in at_least_zero(c) or [None]], program)
+    if goals is None:
+        return conjunction([*kept, ir.Reduce("any", (index,), conjunction(bound), None, ir.Literal(True, DType.BOOL))])
     given = tuple(_terms(p) for c in kept for p in at_least_zero(c) or [])
-    return conjunction([*kept, *_independent(goals, given, program.indices, program.contracts)])
+    return conjunction([*kept, *_independent(tuple(map(_terms, goals)), given, program.indices, program.contracts)])
+
+
+def _some_value(
+    index: str, conditions: Sequence[affine.Polynomial | None], program: ir.Program
+) -> list[affine.Polynomial] | None:
+    """What must be at least 0 for some value of an index to make all conditions so; None where that is not known.
+
+    Where all of them bound the index on one side, what a factor of 64 makes of it is no matter: its last value on the
+    other side is as good as any.
+    """
+    r = program.range_of(index)
+    alone, low, high = affine.polynomial(ir.Index(index)), affine.polynomial(r.low), affine.polynomial(r.high)
+    lows, highs = [low], [_minus_one(high)]
+    factors: list[int] = []
+    open_: list[affine.Polynomial] = []
+    for p in conditions:
+        factor = affine.coefficient_of(p, index) if p is not None else None
+        if p is None or factor is None:
+            return None
+        if abs(factor) == 1 or not facts(program).prove(p):
+            factors.append(factor)
+            open_.append(p)
+    for p, factor in zip(open_, factors, strict=True):
+        if factor == 1:
+            lows.append(affine.subtract(alone, p))
+        elif factor == -1:
+            highs.append(affine.add(alone, p))
+    if all(abs(f) == 1 for f in factors):
+        return [affine.subtract(h, lo) for lo in lows for h in highs]
+    if all(f < 0 for f in factors) or all(f > 0 for f in factors):
+        value = low if factors[0] < 0 else _minus_one(high)
+        moved = [
+            affine.add(p, affine.scale(affine.subtract(value, alone), f)) for p, f in zip(open_, factors, strict=True)
+        ]
+        return [affine.subtract(_minus_one(high), low), *moved]
+    return None
 
 
 @lru_cache(maxsize=1024)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tpcgen.program import ir
-from tpcgen.program.affine import equal
+from tpcgen.program.affine import atoms, blocks, equal, polynomial
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import FreshNames
 from tpcgen.rewrite.edit import Definition, Part, conjunction, integer, names_in_use
@@ -52,7 +52,32 @@ class Draft:
                 return None
             if equal(own.low, r.low):
                 return ir.Binary("<", value, r.high)
-        return conjunction([ir.Binary("<=", r.low, value), ir.Binary("<", value, r.high)])
+        if isinstance(value, ir.Binary) and isinstance(value.left, ir.Index) and self._divides(index, value):
+            return None
+        low = None if self._at_least_zero(value) and equal(r.low, integer(0)) else ir.Binary("<=", r.low, value)
+        return conjunction([low, ir.Binary("<", value, r.high)])
+
+    def _at_least_zero(self, value: ir.Expr) -> bool:
+        """Whether a value is plainly none below 0: sums and products of indices from 0 and sizes."""
+        terms = polynomial(value)
+        starts = [self.indices[a.name].low for a in atoms(terms) if isinstance(a, ir.Index)]
+        known = all(isinstance(a, ir.Index | ir.Size) for a in atoms(terms))
+        return known and all(c > 0 for c in terms.values()) and all(equal(s, integer(0)) for s in starts)
+
+    def _divides(self, index: str, value: ir.Binary) -> bool:
+        """Whether an index runs over all quotients, or all remainders, of another by a number."""
+        assert isinstance(value.left, ir.Index)
+        if not isinstance(value.right, ir.Literal):
+            return False
+        divisor, divided = int(value.right.value), self.indices[value.left.name]
+        match value.operator:
+            case "//":
+                chunks = blocks(polynomial(divided.high), divisor)
+                return equal(divided.low, integer(0)) and self.runs_over(index, chunks)
+            case "%":
+                return self.runs_over(index, integer(divisor))
+            case _:
+                return False
 
     def ordered(self, indices: Iterable[str]) -> tuple[str, ...]:
         """In the order of their declaration."""

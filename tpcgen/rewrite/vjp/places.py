@@ -3,7 +3,8 @@
 A read `X[f(i)]` at the points i of a term gives element x the sum of the term over the points with f(i) = x:
 
 * an axis read at an index alone takes that index's place;
-* an axis that is linear in an index, or its quotient or remainder by a number, is solved for that index;
+* an axis that is linear in an index, or its quotient or remainder by a number, is solved for that index; one that puts
+  blocks of c one after the other, `c * n + i`, for both;
 * an axis read through a table of integers, `X[t[j]]`, is summed over j first, and then over `j where t[j] == x`: no
   scatter, so that the order of the sum does not depend on who is first;
 * what is none of these stays a condition.
@@ -11,7 +12,7 @@ A read `X[f(i)]` at the points i of a term gives element x the sum of the term o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tpcgen.diagnostics import Diagnostic, DiagnosticError
@@ -34,6 +35,18 @@ class Summed:
 
     value: ir.Expr
     where: ir.Expr | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Solution:
+    """Loops as expressions of the gradient's indices and of `loops`, new ones, under `conditions`. `used`: axes beside
+    the one it was found for that it makes plain too.
+    """
+
+    values: Mapping[str, ir.Expr]
+    loops: tuple[str, ...] = ()
+    conditions: tuple[ir.Expr | None, ...] = ()
+    used: tuple[Axis, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,22 +137,36 @@ class Places:
     def _solve_one(self, term: Term, rest: list[Axis]) -> tuple[Term, list[Axis]]:
         for axis in rest:
             others = [a for a in rest if a is not axis]
-            for index in self.draft.ordered(term.loops):
-                found = self._pair(index, axis, others) or self._value(index, axis)
-                if found is None:
-                    continue
-                value, loops, conditions, used = found
-                values = {index: value}
-                inside = self.draft.in_range(index, value)
-                left = [(self._moved(p, values), t) for p, t in others if (p, t) not in used]
-                term = self._at(term.only(conjunction(conditions)), values).along(loops).only(inside)
-                return term, left
+            found = self._digits(axis, term) or next(self._solutions(axis, others, term), None)
+            if found is None:
+                continue
+            left = [(self._moved(p, found.values), t) for p, t in others if (p, t) not in found.used]
+            inside = conjunction(self.draft.in_range(i, v) for i, v in found.values.items())
+            return self._at(term.only(conjunction(found.conditions)), found.values).along(found.loops).only(
+                inside
+            ), left
         (place, target), *others = rest
         return term.only(ir.Binary("==", place, ir.Index(target))), others
 
-    def _pair(
-        self, index: str, axis: Axis, others: list[Axis]
-    ) -> tuple[ir.Expr, tuple[str, ...], tuple[ir.Expr, ...], list[Axis]] | None:
+    def _solutions(self, axis: Axis, others: list[Axis], term: Term) -> Iterator[_Solution]:
+        for index in self.draft.ordered(term.loops):
+            found = self._pair(index, axis, others) or self._value(index, axis)
+            if found is not None:
+                yield found
+
+    def _digits(self, axis: Axis, term: Term) -> _Solution | None:
+        """`c * n + i` with i over 0 .. c is read: n and i are its quotient and its remainder by c."""
+        place, target = affine.polynomial(axis[0]), ir.Index(axis[1])
+        for i in self.draft.ordered(term.loops):
+            for n in self.draft.ordered(term.loops):
+                c = affine.coefficient_of(place, n) or 0
+                block = affine.add(affine.scale(affine.polynomial(ir.Index(n)), c), affine.polynomial(ir.Index(i)))
+                if c > 1 and place == block and self.draft.runs_over(i, integer(c)):
+                    quotient, remainder = (ir.Binary(operator, target, integer(c)) for operator in ("//", "%"))
+                    return _Solution({n: quotient, i: remainder})
+        return None
+
+    def _pair(self, index: str, axis: Axis, others: list[Axis]) -> _Solution | None:
         """i // n and i % n are both read: i is one times n plus the other."""
         for operator, partner in (("//", "%"), ("%", "//")):
             divisor = _divided(axis[0], operator, index)
@@ -149,23 +176,24 @@ class Places:
                 if _divided(other[0], partner, index) == divisor:
                     quotient, remainder = (axis, other) if operator == "//" else (other, axis)
                     whole = ir.Binary("*", ir.Index(quotient[1]), divisor)
-                    return ir.Binary("+", whole, ir.Index(remainder[1])), (), (), [other]
+                    return _Solution({index: ir.Binary("+", whole, ir.Index(remainder[1]))}, used=(other,))
         return None
 
-    def _value(self, index: str, axis: Axis) -> tuple[ir.Expr, tuple[str, ...], tuple[ir.Expr, ...], list[Axis]] | None:
+    def _value(self, index: str, axis: Axis) -> _Solution | None:
         """The index as an expression of the gradient's, of new indices to sum over, under conditions."""
         place, target = axis[0], ir.Index(axis[1])
         r = self.draft.indices[index]
         divisor = _divided(place, "//", index)
         if divisor is not None:
             step = self.draft.index(f"{index}_r", divisor)
-            return ir.Binary("+", ir.Binary("*", target, divisor), ir.Index(step)), (step,), (), []
+            return _Solution({index: ir.Binary("+", ir.Binary("*", target, divisor), ir.Index(step))}, (step,))
         divisor = _divided(place, "%", index)
         if divisor is not None:
             above = ir.Binary("-", ir.Binary("+", r.high, divisor), integer(1))
             step = self.draft.index(f"{index}_n", ir.Binary("//", above, divisor))
             inside = ir.Binary("<", target, divisor)
-            return ir.Binary("+", ir.Binary("*", ir.Index(step), divisor), target), (step,), (inside,), []
+            value = ir.Binary("+", ir.Binary("*", ir.Index(step), divisor), target)
+            return _Solution({index: value}, (step,), (inside,))
         polynomial = affine.polynomial(place)
         factor = affine.coefficient_of(polynomial, index)
         if not factor:
@@ -173,11 +201,11 @@ class Places:
         alone = affine.scale(affine.polynomial(ir.Index(index)), factor)
         left = affine.subtract(affine.polynomial(target), affine.subtract(polynomial, alone))
         if abs(factor) == 1:
-            return affine.expression(affine.scale(left, factor)), (), (), []
+            return _Solution({index: affine.expression(affine.scale(left, factor))})
         whole = affine.expression(left if factor > 0 else affine.scale(left, -1))
         divisor = integer(abs(factor))
         divides = ir.Binary("==", ir.Binary("%", whole, divisor), integer(0))
-        return ir.Binary("//", whole, divisor), (), (divides,), []
+        return _Solution({index: ir.Binary("//", whole, divisor)}, conditions=(divides,))
 
     def _at(self, term: Term, values: Mapping[str, ir.Expr]) -> Term:
         """The term with values put in for some of its loops, which are loops no more."""
@@ -209,7 +237,7 @@ class Places:
 
     def total(self, term: Term) -> Summed:
         """The sum over all loops of a term."""
-        term = self._paired(term)
+        term = self._rows_first(self._paired(term))
         loops = {*term.loops}
         if not loops:
             return Summed(product(term.factors, term.divisors, term.negative), conjunction(term.where))
@@ -245,6 +273,28 @@ class Places:
             where = tuple(c for c in term.where if c not in inside)
             term = Term(tuple(loops - over), (*rest, read), term.divisors, where, term.negative)
 
+    def _rows_first(self, term: Term) -> Term:
+        """A long sum of what has one value at each of its points, first along the last axes of what is read: as many
+        sums as there are rows, of which each is a member of the index space, and then those.
+        """
+        loops = {*term.loops}
+        factors = [f for f in term.factors if ir.free_indices(f) & loops]
+        points = [ir.free_indices(f) for f in factors]
+        along = next((axes for f in factors if len(axes := _axes(f, loops)) == len(loops)), ())
+        if len(along) < 3 or any(p != points[0] for p in points):
+            return term
+        over = {*along[len(along) - len(along) // 2 :]}
+        inside = tuple(c for c in term.where if ir.free_indices(c) & over)
+        if not all(ir.free_indices(c) <= points[0] for c in inside):
+            return term
+        kept = self.draft.ordered(points[0] - over)
+        part = self.draft.tensor(f"{self.name}_part", kept)
+        summed = self.total(Term(tuple(over), tuple(factors), where=inside))
+        read = self.draft.define(part, kept, summed.value, summed.where)
+        rest = tuple(f for f in term.factors if f not in factors)
+        where = tuple(c for c in term.where if c not in inside)
+        return Term(tuple(loops - over), (*rest, read), term.divisors, where, term.negative)
+
     def _pairs(self, index: str, term: Term, factors: Sequence[ir.Expr]) -> bool:
         with_it = [f for f in factors if index in ir.free_indices(f)]
         if len(with_it) != 2 or any(index in ir.free_indices(d) for d in term.divisors):
@@ -258,6 +308,12 @@ class Places:
     def _has_written_dtype(self, e: ir.Read) -> bool:
         tensors = {t.name for t in (*self.draft.program.inputs, *self.draft.cotangents)}
         return e.tensor in tensors or (e.dtype is not DType.F32 and e.dtype.is_float)
+
+
+def _axes(e: ir.Expr, loops: set[str]) -> tuple[str, ...]:
+    """Loops that a tensor is read at, in the order of its axes."""
+    places = e.indices if isinstance(e, ir.Read) else ()
+    return tuple(i.name for i in places if isinstance(i, ir.Index) and i.name in loops)
 
 
 def _divided(place: ir.Expr, operator: str, index: str) -> ir.Expr | None:

@@ -3,7 +3,8 @@
     S[q,k] = cap * tanh(sum[d](Q[q,d] * K[k,d]) / cap)
 
 becomes `S_sum[q,k] = sum[d](..)` and `S[q,k] = cap * tanh(S_sum[q,k] / cap)`, so that no derivative holds a reduction
-within another one. Sums that are only scaled and added up stay where they are; so do domains and conditions.
+within another one. So do contractions that are multiplied by what has an index of one operand alone. Other sums that
+are only scaled and added up stay where they are; so do domains and conditions.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tpcgen.program import ir
+from tpcgen.program.contractions import match_contraction
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import FreshNames, with_children
 from tpcgen.rewrite.edit import Definition, Part, Recurrence, intermediate, names_in_use, parts_of, rebuilt
@@ -71,11 +73,20 @@ class _Hoisting:
                 body = self._linear(e.body)
                 return ir.Reduce(e.kind, e.indices, e.domain, e.sink, body, span=e.span)
             case ir.Binary(operator="*") if not (_reduces(e.left) and _reduces(e.right)):
-                return with_children(e, [self._linear(e.left), self._linear(e.right)])
+                return with_children(e, [self._scaled(e.left, e.right), self._scaled(e.right, e.left)])
             case ir.Binary(operator="/") if not _reduces(e.right):
                 return with_children(e, [self._linear(e.left), e.right])
             case _:
                 return self._bent(e)
+
+    def _scaled(self, e: ir.Expr, factor: ir.Expr) -> ir.Expr:
+        """A side of a product. A contraction stands alone where its factor has an index of one operand: the other's
+        gradient sums over that, and a sum of three factors is no contraction.
+        """
+        found = match_contraction(e, self.program) if isinstance(e, ir.Reduce) else None
+        if found is not None and ir.free_indices(factor) & {*found.rows, *found.columns}:
+            return self.stored(e, f"{self.part.tensor.name}_dot")
+        return self._linear(e)
 
     def _bent(self, e: ir.Expr) -> ir.Expr:
         """Where every reduction of reals becomes a read."""

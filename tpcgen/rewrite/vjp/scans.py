@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from tpcgen.program import ir
 from tpcgen.program.dtypes import DType
 from tpcgen.program.substitute import rewrite
-from tpcgen.rewrite.edit import Definition, Recurrence, conjunction, reading
+from tpcgen.rewrite.edit import Definition, Recurrence, conjunction, mentioned, reading
 from tpcgen.rewrite.support import Supports
 from tpcgen.rewrite.vjp.cotangents import Contribution, Cotangents
 from tpcgen.rewrite.vjp.draft import Draft, read
@@ -27,6 +28,7 @@ from tpcgen.rewrite.vjp.places import Places
 from tpcgen.rewrite.vjp.terms import Term
 
 Step = ir.Equation | ir.Update
+Place = TypeVar("Place")
 _ZERO = ir.Literal(0.0, DType.F32)
 
 
@@ -90,7 +92,7 @@ class ScanGradient:
 
     def _at_t(self, e: ir.Equation) -> ir.Equation:
         """The equation at one t: no index of the points that its terms run over."""
-        return replace(e, indices=tuple(i for i in e.indices if i != self.scan.index))
+        return replace(e, indices=_without(e.indices, self.scan.index))
 
     def _of_equation(self, e: ir.Equation) -> ir.Read | None:
         parts = list(self.inner.get(e.target, []))
@@ -101,7 +103,7 @@ class ScanGradient:
             return None
         if outer is not None:
             parts.insert(0, read(outer, e.indices))
-        indices = tuple(i for i in e.indices if i != self.scan.index)
+        indices = _without(e.indices, self.scan.index)
         tensor = self.draft.tensor(f"d{e.target}_t", indices)
         total = parts[0]
         for p in parts[1:]:
@@ -128,16 +130,13 @@ class ScanGradient:
         self.body.append(ir.Update(tensor.name, step.indices, self._kept_values(at, total), kept))
 
     def _present(self, value: ir.Expr) -> ir.Expr | None:
-        return None if self._always(value) else Supports(self.draft.program).of(value).where
+        return Supports(self.draft.program).of(value).where
 
     def _always(self, e: ir.Expr) -> bool:
-        """Whether a value is present at every point: made of inputs and states, with no domain."""
+        """Whether a value is present at every point: nothing in it was made for the gradient under a condition."""
         program = self.draft.program
-        given = {t.name for t in program.inputs} | {t.name for t in self.adjoint.values()} | {*self.states}
-        parts = list(ir.walk(e))
-        return all(x.tensor in given for x in parts if isinstance(x, ir.Read)) and not any(
-            isinstance(x, ir.Reduce) and x.domain is not None for x in parts
-        )
+        known = {t.name for t in program.tensors} | {t.name for t in self.adjoint.values()}
+        return all(x.tensor in known for x in ir.walk(e) if isinstance(x, ir.Read)) and self._present(e) is None
 
     def _to_state(self, r: ir.Read, term: Term, indices: Sequence[str]) -> ir.Expr:
         """What a read of a state hands to the state's own indices."""
@@ -145,6 +144,8 @@ class ScanGradient:
         found = places.summed(term, tuple(zip(r.indices, indices, strict=True)))
         if found.where is None:
             return found.value
+        if not mentioned(found.where):
+            return ir.Call("select", (found.where, found.value, _ZERO))
         tensor = self.draft.tensor(f"{self.adjoint[r.tensor].name}_part", indices)
         return self.draft.define(tensor, indices, found.value, found.where)
 
@@ -212,7 +213,8 @@ class ScanGradient:
             if not isinstance(x, ir.Read) or x.tensor not in self.again:
                 return x
             kept = self._save(at, x.tensor)
-            return ir.Read(kept.name, (ir.Index(self.scan.index), *x.indices), kept.dtype, span=x.span)
+            places = self._with_t(self._indices(x.tensor), x.indices, ir.Index(self.scan.index))
+            return ir.Read(kept.name, places, kept.dtype, span=x.span)
 
         return rewrite(e, leaf)
 
@@ -224,17 +226,17 @@ class ScanGradient:
             if not isinstance(x, ir.Read) or x.tensor not in own or self.scan.index in ir.free_indices(x):
                 return x
             version = sum(isinstance(s, ir.Update) and s.state == x.tensor for s in self.body)
+            written = [s.indices for s in self.body if isinstance(s, ir.Equation) and s.target == x.tensor]
+            state = next((n for n, t in self.adjoint.items() if t.name == x.tensor), None)
+            indices = self.states[state].indices if state is not None else written[0]
             if (x.tensor, version) not in self.saved:
-                written = [s.indices for s in self.body if isinstance(s, ir.Equation) and s.target == x.tensor]
-                state = next((n for n, t in self.adjoint.items() if t.name == x.tensor), None)
-                indices = self.states[state].indices if state is not None else written[0]
-                tensor = self.draft.tensor(f"{x.tensor.removesuffix('_t')}_at", (self.scan.index, *indices))
-                value = read(own[x.tensor], indices)
-                equation = ir.Equation(tensor.name, (self.scan.index, *indices), value, None)
-                self._add(Definition(tensor, equation))
+                along = self._with_t(indices, indices, self.scan.index)
+                tensor = self.draft.tensor(f"{x.tensor.removesuffix('_t')}_at", along)
+                self._add(Definition(tensor, ir.Equation(tensor.name, along, read(own[x.tensor], indices), None)))
                 self.saved[x.tensor, version] = tensor
             kept = self.saved[x.tensor, version]
-            return ir.Read(kept.name, (ir.Index(self.scan.index), *x.indices), kept.dtype, span=x.span)
+            places = self._with_t(indices, x.indices, ir.Index(self.scan.index))
+            return ir.Read(kept.name, places, kept.dtype, span=x.span)
 
         return rewrite(e, leaf)
 
@@ -243,7 +245,7 @@ class ScanGradient:
         version = sum(isinstance(s, ir.Update) and s.state == name for s in before)
         if (name, version) not in self.saved:
             own = self._indices(name)
-            indices = (self.scan.index, *own)
+            indices = self._with_t(own, own, self.scan.index)
             tensor = self.draft.tensor(f"{name}_at", indices)
             equation = ir.Equation(tensor.name, indices, read(self.again[name], own), None)
             self.forward.setdefault(at if name in self.states else len(self.scan.body), []).append(
@@ -251,6 +253,14 @@ class ScanGradient:
             )
             self.saved[name, version] = tensor
         return self.saved[name, version]
+
+    def _with_t(self, own: tuple[str, ...], places: Sequence[Place], t: Place) -> tuple[Place, ...]:
+        """Places of what is kept for every step, of `own` indices at one: t is where the text has it beside these,
+        else first.
+        """
+        written = [s.indices for s in self.scan.body if isinstance(s, ir.Equation) and self.scan.index in s.indices]
+        at = next((w.index(self.scan.index) for w in written if _without(w, self.scan.index) == own), 0)
+        return (*places[:at], t, *places[at:])
 
     def _indices(self, name: str) -> tuple[str, ...]:
         if name in self.states:
@@ -280,6 +290,10 @@ class ScanGradient:
         local = [t for n, t in self.again.items() if n in self.states or t.name in written]
         scan = ir.Scan(self.scan.index, self.scan.reverse, inits, tuple(body))
         self.draft.parts.append(Recurrence((*local, *new), scan))
+
+
+def _without(indices: tuple[str, ...], t: str) -> tuple[str, ...]:
+    return tuple(i for i in indices if i != t)
 
 
 def _needed(body: Sequence[Step], wanted: set[str]) -> list[Step]:
