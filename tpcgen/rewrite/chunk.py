@@ -1,30 +1,30 @@
 """Recurrences and causal linear attention over chunks: matmuls inside and between chunks, one element-wise scan.
 
-With chunks of 64 steps (t = 64*n + i, s = 64*n + j), D[n,i,j] the product of the gates after j up to i, and S_in[n] the
-state before chunk n,
+With chunks of 64 steps (t = 64*n + i, s = 64*n + j), D[n,i,j] the product of the gates after j up to i, G[n,i] that of
+all gates of the chunk up to i, and S_in[n] the state before chunk n,
 
     S[d,e] := g[t] * S[d,e] + K[t,d] * V[t,e]          A[n,i,j]    = sum[d](Q[n,i,d] * K[n,j,d]) * D[n,i,j] where j <= i
     O[t,e] = sum[d](Q[t,d] * S[d,e])                   U[n,d,e]    = sum[j](K[n,j,d] * D[n,63,j] * V[n,j,e])
-                                                       S[d,e]     := g[64*n] * D[n,63,0] * S[d,e] + U[n,d,e]
+                                                       S[d,e]     := G[n,63] * S[d,e] + U[n,d,e]
                                                        O[n,i,e]    = sum[j](A[n,i,j] * V[n,j,e])
-                                                                   + g[64*n] * D[n,i,0] * sum[d](Q[n,i,d] * S_in[n,d,e])
+                                                                   + G[n,i] * sum[d](Q[n,i,d] * S_in[n,d,e])
 
 and `sum[k](A[q,k] * V[k,e])` with `A[q,k] = sum[d](..) where k <= q` is the same without gates. Factors of A that see q
 or k alone go with Q and K, and `exp(r * (q - k))`, r of the rows, is a gate exp(r) whose products are D[i,j] =
-exp(r * (i - j)). In a gradient such
-squares have sums over q too, which run from the last chunk to the first, and their scores may have a term of q or of k
-more: `dA[q,k] = sum[e](dY[q,e] * V[k,e]) + dZ[q] where k <= q`. It adds a state of the sums that it multiplies.
+exp(r * (i - j)). In a gradient such squares have sums over q too, which run from the last chunk to the first, and their
+scores may have a term of q or of k more: `dA[q,k] = sum[e](dY[q,e] * V[k,e]) + dZ[q] where k <= q`. It adds a state of
+the sums that it multiplies.
 
-D is made by a scan over i of products, D[i] = g[i] * D[i - 1] from 1 on the diagonal: each entry is within 64 roundings
-of the truth and underflows to 0 by itself, whatever the gates. Differences of running sums of log g lose that: at 64
-gates of 1e-30 the sums reach 4,400, where f32 is 2.4e-4 apart, and that would be the relative error of exp.
+G and D are made by scans over i of products, D[i] = g[i] * D[i - 1] from 1 on the diagonal: each entry is within 64
+roundings of the truth and underflows to 0 by itself, whatever the gates. Differences of running sums of log g lose that:
+at 64 gates of 1e-30 the sums reach 4,400, where f32 is 2.4e-4 apart, and that would be the relative error of exp.
 
 Operands stay f32 where the text does not round: the chunked form rounds nowhere that the steps do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tpcgen.program import affine, ir
@@ -51,7 +51,7 @@ from tpcgen.rewrite.edit import (
 from tpcgen.rewrite.last_states import kept_state
 from tpcgen.rewrite.outcome import Refused, RefusedError
 from tpcgen.rewrite.split_contractions import contraction_of, split_contractions
-from tpcgen.rewrite.support import at_least_zero
+from tpcgen.rewrite.support import ZERO, at_least_zero
 
 _MAX_ROWS = 2
 """Indices outside a chunk: a tensor of a TPC kernel has 5 axes, of which chunk, step and head dim take three."""
@@ -579,6 +579,7 @@ class _Builder:
     made: list[Part] = field(default_factory=list[Part])
     plus: tuple[ir.Expr, ...] | None = None
     gates: ir.Tensor | None = None
+    until: ir.Tensor | None = None
     gated: tuple[str, ...] = ()
     """Rows that have gates of their own, and the chunk where chunks do."""
 
@@ -653,37 +654,47 @@ class _Builder:
 
     def _decays(self) -> ir.Tensor:
         """D[.., i, j]: the product of the gates after j up to i; up to i - 1 where a step does not see itself."""
-        own, i, j = self.gated, self.i, self.j
-        state = ir.Tensor(
-            self._fresh("run"),
-            tuple(self._extent(x) for x in (*own, j)),
-            DType.F32,
-            ir.Role.STATE,
-            span=self.f.span.span,
+        gate, diagonal = self._gate(), ir.Binary("==", ir.Index(self.j), ir.Index(self.i))
+
+        def grown(held: ir.Expr) -> ir.Expr:
+            return ir.Binary("*", gate, held)
+
+        def begun(held: ir.Expr) -> ir.Expr:
+            return ir.Call("select", (diagonal, ONE, grown(held)))
+
+        self.until = self._running_product("until", (), grown, ONE)
+        return self._running_product("decay", (self.j,), begun, ZERO)
+
+    def _running_product(
+        self, name: str, along: tuple[str, ...], grown: Callable[[ir.Expr], ir.Expr], first: ir.Expr
+    ) -> ir.Tensor:
+        """What a state over the steps of a chunk becomes at each of them."""
+        indices = (*self.gated, *along)
+        shape = tuple(map(self._extent, indices))
+        state = ir.Tensor(self._fresh("run"), shape, DType.F32, ir.Role.STATE, span=self.f.span.span)
+        made = self._tensor(name, (*self.gated, self.i, *along))
+        held = self._read(state, *indices)
+        update = ir.Update(state.name, indices, grown(held), None)
+        output = ir.Equation(made.name, (*self.gated, self.i, *along), held, None)
+        scan = ir.Scan(
+            self.i, False, (ir.StateInit(state.name, indices, first),), (update, output), span=self.f.span.span
         )
-        decays = self._tensor("decay", (*own, i, j))
-        held = self._read(state, *own, j)
-        diagonal = ir.Binary("==", ir.Index(j), ir.Index(i))
-        gate = self._gate(ir.Index(i))
-        grown = ir.Call("select", (diagonal, ONE, ir.Binary("*", gate, held)))
-        update = ir.Update(state.name, (*own, j), grown, None)
-        output = ir.Equation(decays.name, (*own, i, j), held, None)
-        initial = ir.StateInit(state.name, (*own, j), ir.Literal(0.0, DType.F32))
-        scan = ir.Scan(i, False, (initial,), (update, output), span=self.f.span.span)
-        self.made.append(Recurrence((state, decays), scan))
-        return decays
+        self.made.append(Recurrence((state, made), scan))
+        return made
 
     def _powers(self, rate: ir.Expr) -> ir.Tensor:
         """The same where every gate is exp(rate)."""
-        distance = affine.subtract(affine.polynomial(ir.Index(self.i)), affine.polynomial(ir.Index(self.j)))
-        value = ir.Call("exp", (ir.Binary("*", rate, affine.expression(distance)),))
+        i, j = affine.polynomial(ir.Index(self.i)), affine.polynomial(ir.Index(self.j))
+        steps = affine.expression(affine.add(i, affine.constant(1)))
+        self.until = self._define("until", (*self.gated, self.i), _power(rate, steps))
         seen = ir.Binary("<=", ir.Index(self.j), ir.Index(self.i))
-        return self._define("decay", (*self.gated, self.i, self.j), value, seen)
+        power = _power(rate, affine.expression(affine.subtract(i, j)))
+        return self._define("decay", (*self.gated, self.i, self.j), power, seen)
 
-    def _gate(self, step: ir.Expr) -> ir.Expr:
+    def _gate(self) -> ir.Expr:
         """The gate of a step; 1 behind the end where that matters: there a state that is kept stays what it is."""
         assert self.f.gate is not None
-        return self.f.gate if self.gates is None else self._read(self.gates, *self.gated, step)
+        return self.f.gate if self.gates is None else self._read(self.gates, *self.gated, self.i)
 
     def _gates(self, gate: ir.Expr) -> ir.Tensor | None:
         """The gates of each chunk; None where all steps have the same."""
@@ -703,10 +714,10 @@ class _Builder:
     def _decay(self, decays: ir.Tensor, step: str | ir.Expr, seen: str | ir.Expr) -> ir.Read:
         return self._read(decays, *self.gated, step, seen)
 
-    def _until(self, decays: ir.Tensor, step: ir.Expr) -> ir.Expr:
+    def _until(self, step: ir.Expr) -> ir.Expr:
         """The product of all gates of the chunk up to a step."""
-        first = self._decay(decays, step, integer(0))
-        return ir.Binary("*", self._gate(integer(0)), first)
+        assert self.until is not None
+        return self._read(self.until, *self.gated, step)
 
     def _weights(self, q: ir.Tensor, k: ir.Tensor, decays: ir.Tensor | None, d: ir.IndexRange) -> ir.Tensor:
         rows, n, i, j = self.f.rows, self.n, self.i, self.j
@@ -750,7 +761,7 @@ class _Builder:
         across = self._define("across", (*rows, n, i, *e), self._sum(d, product))
         earlier: ir.Expr = self._read(across, *rows, n, i, *e)
         if decays is not None:
-            earlier = ir.Binary("*", self._before(decays), earlier)
+            earlier = ir.Binary("*", self._before(), earlier)
         total = ir.Binary("+", self._read(within, *rows, n, i, *e), earlier)
         if self.plus is not None:
             total = ir.Binary("+", total, self._plus(sink, self.plus, value, e))
@@ -799,13 +810,13 @@ class _Builder:
         moved = substitute(sink.value, {self.f.t: at})
         return self._define(name, (*self.f.rows, self.n, self.j, sink.e), moved, inside, dtype)
 
-    def _before(self, decays: ir.Tensor) -> ir.Expr:
+    def _before(self) -> ir.Expr:
         """How much of the state before the chunk a step sees."""
         if self.f.inclusive:
-            return self._until(decays, ir.Index(self.i))
+            return self._until(ir.Index(self.i))
         first = ir.Binary("==", ir.Index(self.i), integer(0))
         before = ir.Call("max", (affine.expression(_minus_one(ir.Index(self.i))), integer(0)))
-        return ir.Call("select", (first, ONE, self._until(decays, before)))
+        return ir.Call("select", (first, ONE, self._until(before)))
 
     def _states(
         self, sink: Sink, update: ir.Tensor, decays: ir.Tensor | None, axes: tuple[str, ...]
@@ -828,7 +839,7 @@ class _Builder:
         state = ir.Tensor(self._fresh("held"), shape, DType.F32, ir.Role.STATE, span=self.f.span.span)
         kept: ir.Expr = self._read(state, *indices)
         if decays is not None:
-            kept = ir.Binary("*", self._until(decays, integer(self.size - 1)), kept)
+            kept = ir.Binary("*", self._until(integer(self.size - 1)), kept)
         value = ir.Binary("+", kept, self._read(update, *self.f.rows, self.n, *axes))
         initial = ir.StateInit(state.name, indices, sink.initial)
         return state, initial, ir.Update(state.name, indices, value, None)
@@ -842,6 +853,10 @@ class _Builder:
 
     def _sum(self, index: str, body: ir.Expr) -> ir.Reduce:
         return ir.Reduce("sum", (index,), None, None, body, span=self.f.span.span)
+
+
+def _power(rate: ir.Expr, steps: ir.Expr) -> ir.Expr:
+    return ir.Call("exp", (ir.Binary("*", rate, steps),))
 
 
 def _factors(e: ir.Expr) -> Iterator[ir.Expr]:
