@@ -16,7 +16,7 @@ scores may have a term of q or of k more: `dA[q,k] = sum[e](dY[q,e] * V[k,e]) + 
 the sums that it multiplies.
 
 G and D are made by scans over i of products, D[i] = g[i] * D[i - 1] from 1 on the diagonal: each entry is within 64
-roundings of the truth and underflows to 0 by itself, whatever the gates. Differences of running sums of log g lose that:
+roundings of the truth and underflows to 0 by itself, whatever the gates. Differences of running sums of log g lose it:
 at 64 gates of 1e-30 the sums reach 4,400, where f32 is 2.4e-4 apart, and that would be the relative error of exp.
 
 Operands stay f32 where the text does not round: the chunked form rounds nowhere that the steps do not.
