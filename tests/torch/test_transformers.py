@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -102,8 +103,8 @@ def _judged(model: Any, attention: str, dtype: Any, call: Callable[[Any], Any]) 
     assert (found - truth).abs().max().item() <= bound
 
 
-def _tokens(batch: int, length: int) -> Any:
-    return torch.randint(1, _SHAPE["vocab_size"], (batch, length), generator=torch.Generator().manual_seed(1))
+def _tokens(batch: int, length: int, seed: int = 1) -> Any:
+    return torch.randint(1, _SHAPE["vocab_size"], (batch, length), generator=torch.Generator().manual_seed(seed))
 
 
 def _padding(batch: int, length: int) -> Any:
@@ -180,27 +181,41 @@ def _learned(model: Any, attention: str, dtype: Any, given: Mapping[str, Any]) -
         model.to(torch.float32).zero_grad()
 
 
+def _labelled(seed: int, padded: bool) -> dict[str, Any]:
+    ids = _tokens(2, _LOGITS, seed)
+    mask = torch.ones_like(ids)
+    if padded:
+        mask[1, _LOGITS - 6 :] = 0
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100), "use_cache": False}
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bf16", "f32"])
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_of_the_parameters(name: str, padded: bool, dtype: Any, hf: str) -> None:
-    """By the pass rule, per parameter: truth is the eager implementation in f64, its own error that in the dtype."""
-    model, ids = _made(MODELS[name]).train(), _tokens(2, _LOGITS)
+    """By the pass rule, per parameter: truth is the eager implementation in f64, the measure its own error in the
+    dtype, in three batches: in one, the three numbers of a router's bias are right by luck (to 2e-9, not 6e-9).
+    """
+    model = _made(MODELS[name]).train()
     if name == "gpt_oss":
         model.set_experts_implementation("eager")  # the grouped matmul, which is the usual one, takes no f64
-    mask = torch.ones_like(ids)
-    if padded:
-        mask[1, _LOGITS - 6 :] = 0
-    given = {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100), "use_cache": False}
-    found, eager = (_learned(model, attention, dtype, given) for attention in (hf, "eager"))
-    truth = _learned(model, "eager", torch.float64, given)
+    batches = [_labelled(seed, padded) for seed in (1, 2, 3)]
+    found, eager, truth = (
+        [_learned(model, attention, in_dtype, given) for given in batches]
+        for attention, in_dtype in ((hf, dtype), ("eager", dtype), ("eager", torch.float64))
+    )
     ulps = torch.finfo(dtype).eps * (1 if dtype is torch.bfloat16 else 4)
-    for p, expected in truth.items():
-        rounding = (eager[p] - expected).abs().max().item()
-        error = (found[p] - expected).abs().max().item()
-        assert error <= 2 * rounding + ulps * expected.abs().max().item(), (p, error, rounding)
-    assert any("sinks" in p for p in truth) == (name == "gpt_oss")
+    for p in truth[0]:
+        size = np.array([t[p].abs().max().item() for t in truth])
+        error, rounding = (
+            np.array([(x[p] - t[p]).abs().max().item() for x, t in zip(made, truth, strict=True)])
+            for made in (found, eager)
+        )
+        share = (rounding / np.maximum(size, np.finfo(np.float64).tiny)).max()
+        usual = np.maximum(rounding, np.minimum(share * size, rounding.max()))
+        assert (error <= 2 * usual + ulps * size).all(), (p, error, rounding)
+    assert any("sinks" in p for p in truth[0]) == (name == "gpt_oss")
 
 
 @pytest.mark.full
