@@ -149,8 +149,8 @@ def test_only_what_is_asked_for(attend: ModuleType) -> None:
 WANTED = {
     "V": {"mme": 3, "softmax": 1},
     "Q": {"mme": 3, "softmax": 1, "map": 1},
-    "snk": {"mme": 2, "softmax_2": 1},
-    "VQK snk": {"mme": 5, "softmax": 1, "softmax_2": 1, "map": 1, "map_2": 1},
+    "snk": {"mme": 2, "softmax": 1, "sum": 1},
+    "VQK snk": {"mme": 5, "softmax": 1, "sum": 1, "map": 1, "map_2": 1},
 }
 """Matmuls and kernels of the backward by the inputs that ask: each needs the scores and dP again."""
 

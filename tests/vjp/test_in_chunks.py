@@ -48,21 +48,21 @@ def agree(program: Program, values: Mapping[str, int], gates: bool) -> None:
         inputs["g"] = np.random.default_rng(1).choice(GATES, inputs["g"].shape).astype(np.float32)
     wanted = run(gradient, inputs, {})
     assert [a.length for a in found] == [64, 128, 256]
-    for alternative in found[:2]:
+    for alternative in found[:1]:
         got = run(alternative.program, inputs, {})
         for name, value in wanted.items():
             np.testing.assert_allclose(got[name], value, rtol=1e-9, atol=1e-9 * np.abs(value).max(initial=0))
 
 
 @pytest.mark.parametrize("name", CHUNKED)
-@pytest.mark.parametrize("length", [0, 1, 7, 63, 65, 129])
+@pytest.mark.parametrize("length", [0, 65, *(pytest.param(n, marks=pytest.mark.full) for n in (1, 7, 63, 129))])
 def test_of_the_library(name: str, length: int) -> None:
     variant = VARIANTS[name]
     values = {**variant.checks()[0], "N": length} | {s: 3 for s in variant.program("f32").sizes if s in "DEPR"}
     agree(variant.program("f32"), values, gates=name.startswith("gated"))
 
 
-@pytest.mark.parametrize("length", [1, 63, 65, 129])
+@pytest.mark.parametrize("length", [1, 65])
 def test_where_a_step_sees_those_before_it(length: int) -> None:
     agree(load_text(BEFORE).program("seen_before"), {"N": length, "D": 2, "E": 3}, gates=True)
 

@@ -406,6 +406,12 @@ void hook_bad_tensor(int tensor) {
     abandon_run();
 }
 
+void hook_private_table() {
+    finding("private_table", -1, nullptr,
+            "looks up a vendor table whose contents are not public; call the v_*_f32 function instead");
+    abandon_run();
+}
+
 void require_tensor(int tensor) {
     if (static_cast<uint32_t>(tensor) >= audit.tensors.size()) {
         hook_bad_tensor(tensor);
@@ -711,7 +717,7 @@ void hook_local_write(const void* address, uint32_t bytes) {
 
 const Hooks hooks = {hook_load, hook_store, hook_store_rmw, hook_gen_addr, hook_load_g, hook_store_g,
                      hook_load_direct, hook_store_direct, hook_load_l, hook_store_l, hook_fence, hook_note_lookup,
-                     hook_local_read, hook_local_write, hook_bad_tensor};
+                     hook_local_read, hook_local_write, hook_bad_tensor, hook_private_table};
 
 // --- one launch
 // -------------------------------------------------------------------------------------------------------

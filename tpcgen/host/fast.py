@@ -27,7 +27,7 @@ from tpcgen.toolchain.host import HostLibrary
 _THREADING_ELEMENTS = 1 << 16
 _PIECES_PER_THREAD = 4
 _CORES = len(os.sched_getaffinity(0))
-_RUNTIME_ABI = 2
+_RUNTIME_ABI = 3
 
 
 class _Tensor(ctypes.Structure):

@@ -48,8 +48,8 @@ class Finding:
     """One thing wrong with a run, in TPC terms: `member` of the index space, `coordinate` with dim 0 first.
 
     kind: access_pattern, double_write, unwritten, local_memory, uninitialised_local, uninitialised_global, raw_hazard,
-    cross_member_read, store_to_input, wild_pointer, element_size, out_of_memory_bounds, bad_tensor, glue,
-    glue_pattern, signature, piece, timeout, crash, memory, device; all_nan is a warning.
+    cross_member_read, store_to_input, wild_pointer, element_size, out_of_memory_bounds, bad_tensor,
+    private_table, glue, glue_pattern, signature, piece, timeout, crash, memory, device; all_nan is a warning.
     """
 
     kind: str

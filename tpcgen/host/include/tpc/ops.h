@@ -1182,7 +1182,11 @@ struct impl {
         const double s = std::sin(x), q = std::cos(x);
         return float(c == 0 ? s / x : c == 1 ? (x * q - s) / (x * x) : 0.5 * ((2 - x * x) * s - 2 * x * q) / (x * x * x));
     }
+#if TPCGEN_STRICT
+    static TPC_FN void this_lookup_table_is_not_public() { tpcgen::rt::private_table(); }
+#else
     static void this_lookup_table_is_not_public() __attribute__((error("TPC-C: the contents of this vendor lookup table are not public; call the v_*_f32 function instead")));
+#endif
     // Entries of user tables: one word each in groups of 64, or three words, ten entries to a line of 32 words [user_lut_layout].
     template <class R> static TPC_SLOW R lookup_words(const vec<uint32_t>& at, int fid, int sw, int coefficient, bool triples)
     {

@@ -24,7 +24,7 @@ inline constexpr int kMaxScalars = 32;
 inline constexpr uint32_t kVlmBytes = 80 * 1024;
 inline constexpr uint32_t kVlmBytesWithLookup = 16 * 1024;
 inline constexpr uint32_t kSlmBytesMax = 16 * 1024;
-inline constexpr uint32_t kRuntimeAbi = 2;
+inline constexpr uint32_t kRuntimeAbi = 3;
 
 // A `tensor` parameter of main: the number of a descriptor. types.h: `using tensor = tpcgen::rt::TensorId;`
 struct TensorId {
@@ -87,6 +87,7 @@ struct Hooks {
     void (*local_read)(const void* address, uint32_t bytes);
     void (*local_write)(const void* address, uint32_t bytes);
     void (*bad_tensor)(int tensor);
+    void (*private_table)();
 };
 
 struct Context {
@@ -374,6 +375,13 @@ inline void note_lookup(const char* function) {
     static_cast<void>(function);
 #endif
 }
+
+#if TPCGEN_STRICT
+// Strict kernels are not optimised: that a table is one whose contents are not public shows when it is looked up.
+inline void private_table() {
+    context.hooks->private_table();  // does not return
+}
+#endif
 
 // Base class of every vector and predicate type (`struct float64 : rt::Cell<256> {...}`); Bytes = sizeof the type.
 // Fast: empty and trivial. Strict: a copy from a kernel's file-scope variable (local memory) is a read, a copy or
