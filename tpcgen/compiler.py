@@ -125,11 +125,6 @@ def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[st
     cases = _cases(module, programs[0][1], options)
     wanted = next((v for v in module.vjps if v.op == op and options.gradients), None)
     backward = [(dtype, vjp(p, wanted.inputs, wanted.span)) for dtype, p in programs] if wanted is not None else []
-    in_chunks = [
-        gradients_in_chunks(p, gradient, wanted.inputs, wanted.span)
-        for (_, p), (_, gradient) in zip(programs, backward, strict=bool(backward))
-        if wanted is not None
-    ]
     tuned = [c.values for c in (cases[: len(options.binds)] or cases)]
     machine = known[options.target]
 
@@ -138,9 +133,11 @@ def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[st
         return tune(program, options.target, bound, cost=stage_cost, known=known, given=given)
 
     made: list[_Planned] = [_Planned("fwd", dtype, tuned_for(p)) for dtype, p in programs]
-    gradients = [
-        _Planned("bwd", dtype, tuned_for(p, given)) for (dtype, p), given in zip(backward, in_chunks, strict=True)
-    ]
+    gradients: list[_Planned] = []
+    if wanted is not None:
+        for (dtype, p), (_, gradient) in zip(programs, backward, strict=True):
+            in_chunks = gradients_in_chunks(p, gradient, wanted.inputs, wanted.span)
+            gradients.append(_Planned("bwd", dtype, tuned_for(gradient, in_chunks)))
     savings = [saving(p, g) for (_, p), (_, g) in zip(programs, backward, strict=bool(backward))]
     kept, gradients, saved = _kept(made, gradients, savings, machine, tuned_for, programs[0][1])
     choices: list[tuple[Choice, ...]] = []

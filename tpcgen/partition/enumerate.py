@@ -29,14 +29,13 @@ least keep one lane, that of what they read.
 """
 
 
-def enumerate_plans(program: ir.Program, target: str, given: Sequence[Alternative] = ()) -> tuple[Plan, ...]:
-    """Plans legal at every size the contract allows, the one closest to the program's own layout first; `given` as of
-    `alternatives`.
+def enumerate_plans(program: ir.Program, target: str) -> tuple[Plan, ...]:
+    """Plans legal at every size the contract allows, the one closest to the program's own layout first.
 
     Labels are unique: "softmax along k", "softmax along q", "bands of 64: softmax along j". DiagnosticError (E4xx) for
     what no alternative lowers yet.
     """
-    return plans_of(program, alternatives(program, given), target)
+    return plans_of(program, alternatives(program), target)
 
 
 def plans_of(program: ir.Program, found: Alternatives, target: str) -> tuple[Plan, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import starmap
 from operator import is_
 
 from tpcgen.program import ir
@@ -11,7 +12,7 @@ from tpcgen.program import ir
 
 def with_children(e: ir.Expr, children: Sequence[ir.Expr]) -> ir.Expr:
     """The node with other subexpressions, given in the order of `ir.children`; itself if they are the same objects."""
-    if all(map(is_, ir.children(e), children)):
+    if all(starmap(is_, zip(ir.children(e), children, strict=True))):
         return e
     match e:
         case ir.Read():

@@ -570,6 +570,18 @@ class _FromSquare:
 # --- chunks -----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Decays:
+    """Of the gates of a chunk, the products D after one step `within` up to another, and G of all `until` one.
+
+    `along`: rows that have gates of their own, and the chunk where chunks do.
+    """
+
+    within: ir.Tensor
+    until: ir.Tensor
+    along: tuple[str, ...]
+
+
 @dataclass
 class _Builder:
     program: ir.Program
@@ -578,10 +590,6 @@ class _Builder:
     new_indices: list[ir.IndexRange] = field(default_factory=list[ir.IndexRange])
     made: list[Part] = field(default_factory=list[Part])
     plus: tuple[ir.Expr, ...] | None = None
-    gates: ir.Tensor | None = None
-    until: ir.Tensor | None = None
-    gated: tuple[str, ...] = ()
-    """Rows that have gates of their own, and the chunk where chunks do."""
 
     def flow(self, flow: Flow) -> list[Part]:
         """Definitions of the sinks' targets."""
@@ -594,8 +602,9 @@ class _Builder:
         d = self.program.range_of(flow.d)
         q = None if flow.q is None else self._blocked("q", flow.q, self.i, flow.d)
         k = self._blocked("k", flow.k, self.j, flow.d)
-        self.gates = None if flow.gate is None else self._gates(flow.gate)
-        decays = None if flow.gate is None else self._decays() if flow.rate is None else self._powers(flow.rate)
+        decays = None
+        if flow.gate is not None:
+            decays = self._products(flow.gate) if flow.rate is None else self._powers(flow.rate)
         self.plus = None if flow.plus is None else tuple(map(self._of_steps, flow.plus, (self.i, self.j)))
         weights = None if q is None else self._weights(q, k, decays, d)
         keys = k if decays is None else self._decayed(k, decays)
@@ -652,9 +661,13 @@ class _Builder:
         indices = (*self.f.rows, self.n, step)
         return self._read(self._define("plus_c", indices, substitute(factor, {self.f.t: at}), inside), *indices)
 
-    def _decays(self) -> ir.Tensor:
-        """D[.., i, j]: the product of the gates after j up to i; up to i - 1 where a step does not see itself."""
-        gate, diagonal = self._gate(), ir.Binary("==", ir.Index(self.j), ir.Index(self.i))
+    def _products(self, gate: ir.Expr) -> _Decays:
+        """Those of gates; up to the step before where a step does not see itself."""
+        along = self._rows_of(gate)
+        if self.f.t in ir.free_indices(gate) or self.f.kept:
+            along = (*along, self.n)
+            gate = self._read(self._gates(gate, along), *along, self.i)
+        diagonal = ir.Binary("==", ir.Index(self.j), ir.Index(self.i))
 
         def grown(held: ir.Expr) -> ir.Expr:
             return ir.Binary("*", gate, held)
@@ -662,64 +675,60 @@ class _Builder:
         def begun(held: ir.Expr) -> ir.Expr:
             return ir.Call("select", (diagonal, ONE, grown(held)))
 
-        self.until = self._running_product("until", (), grown, ONE)
-        return self._running_product("decay", (self.j,), begun, ZERO)
+        until = self._running_product("until", along, (), grown, ONE)
+        return _Decays(self._running_product("decay", along, (self.j,), begun, ZERO), until, along)
 
     def _running_product(
-        self, name: str, along: tuple[str, ...], grown: Callable[[ir.Expr], ir.Expr], first: ir.Expr
+        self,
+        name: str,
+        along: tuple[str, ...],
+        seen: tuple[str, ...],
+        grown: Callable[[ir.Expr], ir.Expr],
+        first: ir.Expr,
     ) -> ir.Tensor:
         """What a state over the steps of a chunk becomes at each of them."""
-        indices = (*self.gated, *along)
+        indices = (*along, *seen)
         shape = tuple(map(self._extent, indices))
         state = ir.Tensor(self._fresh("run"), shape, DType.F32, ir.Role.STATE, span=self.f.span.span)
-        made = self._tensor(name, (*self.gated, self.i, *along))
+        made = self._tensor(name, (*along, self.i, *seen))
         held = self._read(state, *indices)
         update = ir.Update(state.name, indices, grown(held), None)
-        output = ir.Equation(made.name, (*self.gated, self.i, *along), held, None)
+        output = ir.Equation(made.name, (*along, self.i, *seen), held, None)
         scan = ir.Scan(
             self.i, False, (ir.StateInit(state.name, indices, first),), (update, output), span=self.f.span.span
         )
         self.made.append(Recurrence((state, made), scan))
         return made
 
-    def _powers(self, rate: ir.Expr) -> ir.Tensor:
+    def _powers(self, rate: ir.Expr) -> _Decays:
         """The same where every gate is exp(rate)."""
+        along = self._rows_of(rate)
         i, j = affine.polynomial(ir.Index(self.i)), affine.polynomial(ir.Index(self.j))
         steps = affine.expression(affine.add(i, affine.constant(1)))
-        self.until = self._define("until", (*self.gated, self.i), _power(rate, steps))
+        until = self._define("until", (*along, self.i), _power(rate, steps))
         seen = ir.Binary("<=", ir.Index(self.j), ir.Index(self.i))
         power = _power(rate, affine.expression(affine.subtract(i, j)))
-        return self._define("decay", (*self.gated, self.i, self.j), power, seen)
+        return _Decays(self._define("decay", (*along, self.i, self.j), power, seen), until, along)
 
-    def _gate(self) -> ir.Expr:
-        """The gate of a step; 1 behind the end where that matters: there a state that is kept stays what it is."""
-        assert self.f.gate is not None
-        return self.f.gate if self.gates is None else self._read(self.gates, *self.gated, self.i)
+    def _rows_of(self, e: ir.Expr) -> tuple[str, ...]:
+        return tuple(r for r in self.f.rows if r in ir.free_indices(e))
 
-    def _gates(self, gate: ir.Expr) -> ir.Tensor | None:
-        """The gates of each chunk; None where all steps have the same."""
+    def _gates(self, gate: ir.Expr, along: tuple[str, ...]) -> ir.Tensor:
+        """The gates of each chunk; 1 behind the end, where a state that is kept stays what it is."""
         at = self._at(self.i)
         inside = ir.Binary("<", at, self.length)
-        free = ir.free_indices(gate)
-        own = tuple(r for r in self.f.rows if r in free)
-        if self.f.t not in free and not self.f.kept:
-            self.gated = own
-            return None
-        self.gated = (*own, self.n)
-        indices = (*self.gated, self.i)
+        indices = (*along, self.i)
         known = self._define("gate_c", indices, substitute(gate, {self.f.t: at}), inside)
-        value = ir.Call("select", (inside, self._read(known, *indices), ONE))
-        return self._define("gate", indices, value)
+        return self._define("gate", indices, ir.Call("select", (inside, self._read(known, *indices), ONE)))
 
-    def _decay(self, decays: ir.Tensor, step: str | ir.Expr, seen: str | ir.Expr) -> ir.Read:
-        return self._read(decays, *self.gated, step, seen)
+    def _decay(self, decays: _Decays, step: str | ir.Expr, seen: str | ir.Expr) -> ir.Read:
+        return self._read(decays.within, *decays.along, step, seen)
 
-    def _until(self, step: ir.Expr) -> ir.Expr:
+    def _until(self, decays: _Decays, step: ir.Expr) -> ir.Expr:
         """The product of all gates of the chunk up to a step."""
-        assert self.until is not None
-        return self._read(self.until, *self.gated, step)
+        return self._read(decays.until, *decays.along, step)
 
-    def _weights(self, q: ir.Tensor, k: ir.Tensor, decays: ir.Tensor | None, d: ir.IndexRange) -> ir.Tensor:
+    def _weights(self, q: ir.Tensor, k: ir.Tensor, decays: _Decays | None, d: ir.IndexRange) -> ir.Tensor:
         rows, n, i, j = self.f.rows, self.n, self.i, self.j
         each = ir.Binary("*", self._read(q, *rows, n, i, d.name), self._read(k, *rows, n, j, d.name))
         value: ir.Expr = ir.Reduce("sum", (d.name,), None, None, each, span=self.f.span.span)
@@ -735,7 +744,7 @@ class _Builder:
             seen = ir.Binary("<=", ir.Index(i), ir.Index(j))
         return self._define("weight", (*rows, n, i, j), value, seen)
 
-    def _decayed(self, k: ir.Tensor, decays: ir.Tensor) -> ir.Tensor:
+    def _decayed(self, k: ir.Tensor, decays: _Decays) -> ir.Tensor:
         """Keys as the end of the chunk sees them."""
         rows, n, j, d = self.f.rows, self.n, self.j, self.f.d
         at_end = self._decay(decays, integer(self.size - 1), j)
@@ -743,7 +752,7 @@ class _Builder:
         value = ir.Binary("*", self._read(k, *rows, n, j, d), at_end)
         return self._define("k_end", (*rows, n, j, d), value, inside)
 
-    def _sink(self, sink: Sink, q: ir.Tensor, k: ir.Tensor, weights: ir.Tensor, decays: ir.Tensor | None) -> None:
+    def _sink(self, sink: Sink, q: ir.Tensor, k: ir.Tensor, weights: ir.Tensor, decays: _Decays | None) -> None:
         rows, n, i, j, d = self.f.rows, self.n, self.i, self.j, self.f.d
         e = (sink.e,) if sink.e is not None else ()
         value, added = self._addend(sink, k)
@@ -761,7 +770,7 @@ class _Builder:
         across = self._define("across", (*rows, n, i, *e), self._sum(d, product))
         earlier: ir.Expr = self._read(across, *rows, n, i, *e)
         if decays is not None:
-            earlier = ir.Binary("*", self._before(), earlier)
+            earlier = ir.Binary("*", self._before(decays), earlier)
         total = ir.Binary("+", self._read(within, *rows, n, i, *e), earlier)
         if self.plus is not None:
             total = ir.Binary("+", total, self._plus(sink, self.plus, value, e))
@@ -783,7 +792,7 @@ class _Builder:
         value = self._read(self._blocked("v", sink.value, self.j, sink.e), *self.f.rows, self.n, self.j, sink.e)
         return value, ir.Binary("*", key, value)
 
-    def _unread(self, sink: Sink, k: ir.Tensor, decays: ir.Tensor | None) -> None:
+    def _unread(self, sink: Sink, k: ir.Tensor, decays: _Decays | None) -> None:
         """The last value of a state that no step reads."""
         axes = (self.f.d, *((sink.e,) if sink.e is not None else ()))
         _, added = self._addend(sink, k)
@@ -810,16 +819,16 @@ class _Builder:
         moved = substitute(sink.value, {self.f.t: at})
         return self._define(name, (*self.f.rows, self.n, self.j, sink.e), moved, inside, dtype)
 
-    def _before(self) -> ir.Expr:
+    def _before(self, decays: _Decays) -> ir.Expr:
         """How much of the state before the chunk a step sees."""
         if self.f.inclusive:
-            return self._until(ir.Index(self.i))
+            return self._until(decays, ir.Index(self.i))
         first = ir.Binary("==", ir.Index(self.i), integer(0))
         before = ir.Call("max", (affine.expression(_minus_one(ir.Index(self.i))), integer(0)))
-        return ir.Call("select", (first, ONE, self._until(before)))
+        return ir.Call("select", (first, ONE, self._until(decays, before)))
 
     def _states(
-        self, sink: Sink, update: ir.Tensor, decays: ir.Tensor | None, axes: tuple[str, ...]
+        self, sink: Sink, update: ir.Tensor, decays: _Decays | None, axes: tuple[str, ...]
     ) -> tuple[ir.Tensor, ir.Tensor]:
         """The running state, and what it is before each chunk."""
         state, initial, step = self._running(sink, update, decays, axes)
@@ -831,7 +840,7 @@ class _Builder:
         return state, before
 
     def _running(
-        self, sink: Sink, update: ir.Tensor, decays: ir.Tensor | None, axes: tuple[str, ...]
+        self, sink: Sink, update: ir.Tensor, decays: _Decays | None, axes: tuple[str, ...]
     ) -> tuple[ir.Tensor, ir.StateInit, ir.Update]:
         """A state over the chunks, its first value and its step."""
         indices = (*self.f.rows, *axes)
@@ -839,7 +848,7 @@ class _Builder:
         state = ir.Tensor(self._fresh("held"), shape, DType.F32, ir.Role.STATE, span=self.f.span.span)
         kept: ir.Expr = self._read(state, *indices)
         if decays is not None:
-            kept = ir.Binary("*", self._until(integer(self.size - 1)), kept)
+            kept = ir.Binary("*", self._until(decays, integer(self.size - 1)), kept)
         value = ir.Binary("+", kept, self._read(update, *self.f.rows, self.n, *axes))
         initial = ir.StateInit(state.name, indices, sink.initial)
         return state, initial, ir.Update(state.name, indices, value, None)

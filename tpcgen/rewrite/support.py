@@ -309,29 +309,22 @@ def _some_value(
     r = program.range_of(index)
     alone, low, high = affine.polynomial(ir.Index(index)), affine.polynomial(r.low), affine.polynomial(r.high)
     lows, highs = [low], [_minus_one(high)]
-    factors: list[int] = []
-    open_: list[affine.Polynomial] = []
+    bounds: list[tuple[int, affine.Polynomial]] = []
     for p in conditions:
         factor = affine.coefficient_of(p, index) if p is not None else None
         if p is None or factor is None:
             return None
         if abs(factor) == 1 or not facts(program).prove(p):
-            factors.append(factor)
-            open_.append(p)
-    for p, factor in zip(open_, factors, strict=True):
-        if factor == 1:
-            lows.append(affine.subtract(alone, p))
-        elif factor == -1:
-            highs.append(affine.add(alone, p))
-    if all(abs(f) == 1 for f in factors):
+            bounds.append((factor, p))
+    if all(abs(f) == 1 for f, _ in bounds):
+        lows += [affine.subtract(alone, p) for f, p in bounds if f > 0]
+        highs += [affine.add(alone, p) for f, p in bounds if f < 0]
         return [affine.subtract(h, lo) for lo in lows for h in highs]
-    if all(f < 0 for f in factors) or all(f > 0 for f in factors):
-        value = low if factors[0] < 0 else _minus_one(high)
-        moved = [
-            affine.add(p, affine.scale(affine.subtract(value, alone), f)) for p, f in zip(open_, factors, strict=True)
-        ]
-        return [affine.subtract(_minus_one(high), low), *moved]
-    return None
+    sides = {f > 0 for f, _ in bounds}
+    if len(sides) > 1:
+        return None
+    value = affine.subtract(_minus_one(high) if True in sides else low, alone)
+    return [affine.subtract(_minus_one(high), low), *(affine.add(p, affine.scale(value, f)) for f, p in bounds)]
 
 
 @lru_cache(maxsize=1024)

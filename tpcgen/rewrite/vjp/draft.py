@@ -52,7 +52,7 @@ class Draft:
                 return None
             if equal(own.low, r.low):
                 return ir.Binary("<", value, r.high)
-        if isinstance(value, ir.Binary) and isinstance(value.left, ir.Index) and self._divides(index, value):
+        if self._divides(index, value):
             return None
         low = None if self._at_least_zero(value) and equal(r.low, integer(0)) else ir.Binary("<=", r.low, value)
         return conjunction([low, ir.Binary("<", value, r.high)])
@@ -64,17 +64,15 @@ class Draft:
         known = all(isinstance(a, ir.Index | ir.Size) for a in atoms(terms))
         return known and all(c > 0 for c in terms.values()) and all(equal(s, integer(0)) for s in starts)
 
-    def _divides(self, index: str, value: ir.Binary) -> bool:
+    def _divides(self, index: str, value: ir.Expr) -> bool:
         """Whether an index runs over all quotients, or all remainders, of another by a number."""
-        assert isinstance(value.left, ir.Index)
-        if not isinstance(value.right, ir.Literal):
-            return False
-        divisor, divided = int(value.right.value), self.indices[value.left.name]
-        match value.operator:
-            case "//":
-                chunks = blocks(polynomial(divided.high), divisor)
-                return equal(divided.low, integer(0)) and self.runs_over(index, chunks)
-            case "%":
+        match value:
+            case ir.Binary(operator="//", left=ir.Index(name=name), right=ir.Literal(value=int(divisor))):
+                divided = self.indices[name]
+                return equal(divided.low, integer(0)) and self.runs_over(
+                    index, blocks(polynomial(divided.high), divisor)
+                )
+            case ir.Binary(operator="%", left=ir.Index(), right=ir.Literal(value=int(divisor))):
                 return self.runs_over(index, integer(divisor))
             case _:
                 return False

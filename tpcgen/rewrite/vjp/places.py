@@ -264,14 +264,7 @@ class Places:
                 *(ir.free_indices(e) for e in (*term.factors, *term.divisors) if e not in two)
             )
             over = {i for i in both & loops if i not in elsewhere and self._inside(i, term, both)}
-            inside = tuple(c for c in term.where if ir.free_indices(c) & over)
-            kept = self.draft.ordered(both - over)
-            part = self.draft.tensor(f"{self.name}_part", kept)
-            summed = self.total(Term(tuple(over), two, where=inside))
-            read = self.draft.define(part, kept, summed.value, summed.where)
-            rest = tuple(f for f in term.factors if f not in two)
-            where = tuple(c for c in term.where if c not in inside)
-            term = Term(tuple(loops - over), (*rest, read), term.divisors, where, term.negative)
+            term = self._part_first(term, two, over)
 
     def _rows_first(self, term: Term) -> Term:
         """A long sum of what has one value at each of its points, first along the last axes of what is read: as many
@@ -284,16 +277,20 @@ class Places:
         if len(along) < 3 or any(p != points[0] for p in points):
             return term
         over = {*along[len(along) - len(along) // 2 :]}
-        inside = tuple(c for c in term.where if ir.free_indices(c) & over)
-        if not all(ir.free_indices(c) <= points[0] for c in inside):
+        if not all(self._inside(i, term, points[0]) for i in over):
             return term
-        kept = self.draft.ordered(points[0] - over)
+        return self._part_first(term, tuple(factors), over)
+
+    def _part_first(self, term: Term, factors: tuple[ir.Expr, ...], over: set[str]) -> Term:
+        """The term with factors summed over loops that they alone have, as a tensor of its own."""
+        inside = tuple(c for c in term.where if ir.free_indices(c) & over)
+        kept = self.draft.ordered(frozenset[str]().union(*map(ir.free_indices, factors)) - over)
         part = self.draft.tensor(f"{self.name}_part", kept)
-        summed = self.total(Term(tuple(over), tuple(factors), where=inside))
+        summed = self.total(Term(tuple(over), factors, where=inside))
         read = self.draft.define(part, kept, summed.value, summed.where)
         rest = tuple(f for f in term.factors if f not in factors)
         where = tuple(c for c in term.where if c not in inside)
-        return Term(tuple(loops - over), (*rest, read), term.divisors, where, term.negative)
+        return Term(tuple({*term.loops} - over), (*rest, read), term.divisors, where, term.negative)
 
     def _pairs(self, index: str, term: Term, factors: Sequence[ir.Expr]) -> bool:
         with_it = [f for f in factors if index in ir.free_indices(f)]
