@@ -68,8 +68,7 @@ def check(
         runs = list(_runs(artifact, cases))
         for n, (variant, case, family) in enumerate(runs, start=1):
             progress(f"checking {variant.dtype} {case.name} {family} ({n} of {len(runs)})")
-            saving = _saving(artifact, variant)
-            outcomes += _check_one(executor, variant, saving, case, family, reports, eager)
+            outcomes += _check_one(executor, artifact, variant, case, family, reports, eager)
     for guid in {guid for guid, _ in reports} - {guid for guid, report in reports if not report.ok}:
         mark_passed(fingerprint(guid, folder))
     padded, dropped = sum(r.padded_reads for _, r in reports), sum(r.dropped_writes for _, r in reports)
@@ -99,8 +98,8 @@ def _fits_memory(program: ir.Program, case: Case) -> None:
 
 def _check_one(
     executor: Executor,
+    artifact: Artifact,
     variant: Variant,
-    saving: ir.Program | None,
     case: Case,
     family: Family,
     reports: list[tuple[str, RunReport]],
@@ -110,6 +109,7 @@ def _check_one(
     binding = bind(program, case.values)
     rng = np.random.default_rng([SEED, *family.encode(), *(_bits(v) for v in binding.values.values())])
     inputs = draw(program, binding, rng, family)
+    saving = _saving(artifact, variant)
     if saving is not None:
         inputs |= _saved(saving, program, binding, inputs)
     guids = {k.stage.name: k.glue.guid for k in variant.kernels}
@@ -131,13 +131,14 @@ def _check_one(
         if failure:
             yield Outcome(*where, float("nan"), _worst(device[name], truth[name]), reference, failure)
             continue
-        verdict = judge(results[name], truth[name], device[name])
-        yield Outcome(*where, verdict.error, verdict.device_error, reference, verdict.reason)
+        verdict = judge(results[name], truth[name], device[name], gradient=artifact.is_gradient(variant.op))
+        unknown = verdict.inconclusive
+        yield Outcome(*where, verdict.error, verdict.device_error, reference, verdict.reason, unknown)
 
 
 def _saving(artifact: Artifact, variant: Variant) -> ir.Program | None:
     """The forward that keeps what a backward takes."""
-    if artifact.saving_op is None or variant.op in (artifact.name, artifact.saving_op):
+    if artifact.saving_op is None or not artifact.is_gradient(variant.op):
         return None
     alike = (v for v in artifact.variants if v.dtype == variant.dtype)
     return next(v.plan.program for v in alike if v.op == artifact.saving_op)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.device.harness import TARGETS, Built, build, drawn, off_as_one_row
+from tests.device.harness import TARGETS, Built, build, drawn, wrong_gradients
 from tpcgen.host.api import Session
 from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.program import load_text
@@ -98,9 +98,6 @@ def test_so_does_every_plan_in_blocks_and_steps(key: str, scale: str, every: Til
 
 
 def _agree(key: str, made: Tiled, scale: float) -> None:
-    """By the bound of the pass rule for a gradient as one row: a row of it may be 0 but for rounding, and so may all of
-    it be at one key.
-    """
     built, capped = made[key], "tanh" in FORMS[key.rpartition("_")[0]]
     program = built[0].variant.plan.program
     own = {*program.sizes, *(a.name for a in program.attributes)}
@@ -111,5 +108,5 @@ def _agree(key: str, made: Tiled, scale: float) -> None:
                 name: (inputs[name] * (min(scale, 10.0) if capped else scale)).astype(inputs[name].dtype)
                 for name in "QK"
             }
-        wrong = off_as_one_row(built, values, inputs, program)
+        wrong = wrong_gradients(built, values, inputs, program)
         assert not wrong, "\n".join(wrong)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.device.harness import TARGETS, build, drawn, off_as_one_row
+from tests.device.harness import TARGETS, build, drawn, wrong_gradients
 from tests.std.library import VARIANTS
 from tests.vjp.test_in_chunks import CHUNKED, GATES, of_chunks
 from tpcgen.host.api import Session
@@ -31,7 +31,7 @@ def check(name: str, dtype: str, target: str, folder: Path, most: int) -> None:
             if name.startswith("gated"):
                 inputs["g"] = np.random.default_rng(3).choice(GATES, inputs["g"].shape).astype(np.float32)
             for key, built in made.items():
-                wrong = off_as_one_row(built, own, inputs, gradient)
+                wrong = wrong_gradients(built, own, inputs, gradient)
                 assert not wrong, "\n".join((key, *wrong))
 
 

@@ -211,3 +211,57 @@ def test_what_flushing_denormals_loses_is_no_error_and_anything_larger_is():
     assert not judge(flushed, truth, device).passed
     larger = np.array([[1e-30, 1.0], [1e-30, 2e-30]])
     assert not judge(np.array([[0, 1], [0, 0]], np.float32), larger, larger.astype(np.float32)).passed
+
+
+@pytest.fixture
+def gradient():
+    """A truth of twenty rows of about 1, the fifth 1e-6, and device mode, which loses 1e-3 in every row."""
+    truth = np.random.default_rng(3).uniform(0.5, 1, (20, 8))
+    truth[5] *= 1e-6
+    device = truth.astype(np.float32)
+    device[:, 1] += np.float32(1e-3)
+    return truth, device
+
+
+def test_only_a_gradient_may_have_inconclusive_rows_and_says_how_many(gradient):
+    truth, device = gradient
+    verdict = judge(device, truth, device, gradient=True)
+    assert verdict.passed and verdict.inconclusive == 1
+    verdict = judge(device, truth, device)
+    assert not verdict.passed and "inconclusive" in verdict.reason and verdict.where[0] == 5
+    assert judge(np.delete(device, 5, 0), np.delete(truth, 5, 0), np.delete(device, 5, 0)).inconclusive == 0
+
+
+def test_an_inconclusive_row_may_lose_twice_what_device_mode_loses_at_worst(gradient):
+    truth, device = gradient
+    assert judge(off(truth, 5, 1.9e-3), truth, device, gradient=True).passed
+    verdict = judge(off(truth, 5, 2.1e-3), truth, device, gradient=True)
+    assert not verdict.passed and verdict.where == (5, 0) and verdict.inconclusive == 1
+
+
+def test_an_inconclusive_row_excuses_no_other(gradient):
+    truth, device = gradient
+    device[5, 1] += np.float32(0.05)
+    share = np.abs(device - truth)[:5].max() / np.abs(truth[:5]).max(axis=1).min()
+    assert judge(off(truth, 7, 1.9e-3), truth, device, gradient=True).passed
+    assert not judge(off(truth, 7, 2.1 * share), truth, device, gradient=True).passed
+
+
+def test_a_gradient_of_which_a_tenth_of_the_rows_is_inconclusive_is(gradient):
+    truth, device = gradient
+    truth[[5, 11]] *= 1e-6
+    device[[5, 11], 0] = 0.0
+    device[[5, 11], 2:] = 0.0
+    assert judge(device, truth, device, gradient=True).inconclusive == 2
+    truth[12] *= 1e-6
+    verdict = judge(device, truth, device, gradient=True)
+    assert not verdict.passed and verdict.inconclusive == 3 and "inconclusive" in verdict.reason
+
+
+def test_a_gradient_that_device_mode_misses_by_a_tenth_of_all_of_it_is_inconclusive(gradient):
+    truth, device = gradient
+    device[5, 1] = 0.11 * truth.max()
+    verdict = judge(device, truth, device, gradient=True)
+    assert not verdict.passed and verdict.inconclusive == 1
+    device[5, 1] = 0.09 * truth.max()
+    assert judge(device, truth, device, gradient=True).passed

@@ -77,6 +77,10 @@ class Artifact:
         """The forward that keeps what the backward takes, where it does."""
         return saving_name(self.name) if self.saved else None
 
+    def is_gradient(self, op: str) -> bool:
+        """Whether that op of its variants is the backward."""
+        return op not in (self.name, self.saving_op)
+
     @property
     def namespace(self) -> str:
         """The torch.library namespace of its ops."""
@@ -133,8 +137,7 @@ def package(artifact: Artifact) -> torch_package.PackageText:
     alike = artifact.alike()
     forward = tuple(_composite(own, own[0].dtype) for own in alike if own[0].op == artifact.name)
     saving = tuple(_composite(own, f"sav_{own[0].dtype}") for own in alike if own[0].op == artifact.saving_op)
-    others = [own for own in alike if own[0].op not in (artifact.name, artifact.saving_op)]
-    backward = tuple(_composite(own, f"bwd_{own[0].dtype}") for own in others)
+    backward = tuple(_composite(own, f"bwd_{own[0].dtype}") for own in alike if artifact.is_gradient(own[0].op))
     return torch_package.PackageText(
         artifact.name, artifact.namespace, artifact.source, forward, backward, artifact.wrt, saving
     )

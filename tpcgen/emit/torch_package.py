@@ -91,7 +91,7 @@ def render_selftest(package: PackageText, values: Mapping[str, int | float]) -> 
     front = identifier(package.name)
     gradients = {v.op: _again(v) if package.saving else v.op for v in package.backward}
     judged = [f'    "{v.op}": {front},\n' for v in package.variants]
-    judged += [f'    "{op}": {function},\n' for op, function in gradients.items()]
+    as_gradients = [f'    "{op}": {function},\n' for op, function in gradients.items()]
     imported = ", ".join(["_load_hpu", front, *gradients.values()])
     return f'''"""Self-test of {package.name}: importing this raises ImportError where a result is wrong or all zero.
 
@@ -104,13 +104,16 @@ from tpcgen.torch.selftest import selftest
 
 from . import {imported}
 
-# Functions, and what the interpreter judges them by.
+# Functions and their gradients, and what the interpreter judges them by.
 _FUNCTIONS = {{
 {"".join(judged)}}}
+_GRADIENTS = {{
+{"".join(as_gradients)}}}
 
 selftest(
     Path(__file__).with_name("{REFERENCE}"),
     _FUNCTIONS,
+    _GRADIENTS,
     {{{", ".join(f'"{n}": {v!r}' for n, v in sorted(values.items()))}}},
     load_hpu=_load_hpu,
 )

@@ -8,6 +8,13 @@ Elementwise, a row being the last axis:
 The maximum is over the tensor, as a share of a row's largest |truth|: what a row of this magnitude loses at worst, and
 never more than any row loses. A maximum over the row alone would ask a short row to be as lucky as device mode was; one
 over the tensor alone would let a small row be all wrong beside a large one.
+
+Where device mode itself is off by more than a tenth of a row, nothing can be said of that row: it is inconclusive, and
+an output that has such a row fails. A gradient may have some, at most a tenth of its rows: the first query of linear
+attention sees one key, whatever it asks, and its gradient is 0 but for rounding. They are counted in the verdict, and
+whoever shows it shows them; their error may be twice device mode's worst in the whole tensor, and nothing that device
+mode loses in them is allowed to another row. A gradient that device mode misses by a tenth of its largest element is
+inconclusive as a whole.
 """
 
 from __future__ import annotations
@@ -37,7 +44,8 @@ terms. Device mode keeps them: a state that has decayed to 1e-38 would be judged
 """
 
 INCONCLUSIVE = 0.1
-"""Share of the row's largest |truth| above which device mode is itself too wrong to judge by.
+"""Share of the row's largest |truth| above which device mode is itself too wrong to judge by, and share of the rows of
+a gradient above which too few are left.
 
 A row that is smaller than the least normal number of its dtype counts as that: nothing can be exact below it.
 """
@@ -48,7 +56,8 @@ class Verdict:
     """`error` and `device_error` are the worst |y - truth| and |device - truth|, NaN where shapes or NaNs disagree.
 
     `where` is the element that decides: the one furthest over its bound, or nearest to it; None for an empty output.
-    `bound` is what the rule allows there. `reason` is empty when it passed.
+    `bound` is what the rule allows there. `reason` is empty when it passed. `inconclusive` counts the rows that device
+    mode is too wrong to judge: 0 in what passed, unless it is a gradient.
     """
 
     passed: bool
@@ -57,10 +66,14 @@ class Verdict:
     bound: float
     where: tuple[int, ...] | None
     reason: str
+    inconclusive: int = 0
 
 
-def judge(y: Array, truth: Array, device: Array) -> Verdict:
-    """Whether `y`, in the output's dtype, is right. `truth` and `device` are of the interpreter's two modes."""
+def judge(y: Array, truth: Array, device: Array, *, gradient: bool = False) -> Verdict:
+    """Whether `y`, in the output's dtype, is right. `truth` and `device` are of the interpreter's two modes.
+
+    `gradient`: it is one, of which a few rows may be inconclusive.
+    """
     if y.shape != truth.shape or device.shape != truth.shape:
         return _refused(None, f"shape {list(y.shape)}, expected {list(truth.shape)}")
     if y.dtype != device.dtype:
@@ -68,10 +81,10 @@ def judge(y: Array, truth: Array, device: Array) -> Verdict:
     if y.size == 0:
         return Verdict(True, 0.0, 0.0, 0.0, None, "")
     got, expected, rounded = (np.asarray(a).astype(np.float64) for a in (y, truth, device))
-    return _judged(got, expected, rounded, y.dtype)
+    return _judged(got, expected, rounded, y.dtype, gradient)
 
 
-def _judged(y: Array, truth: Array, device: Array, dtype: np.dtype[np.generic]) -> Verdict:
+def _judged(y: Array, truth: Array, device: Array, dtype: np.dtype[np.generic], gradient: bool) -> Verdict:
     where = _first(np.isnan(y) != np.isnan(truth))
     if where is not None:
         return _refused(where, f"{y[where]} at {list(where)}, where the truth is {truth[where]}")
@@ -84,12 +97,15 @@ def _judged(y: Array, truth: Array, device: Array, dtype: np.dtype[np.generic]) 
     row_error = device_error.max(axis=-1, keepdims=True) if truth.ndim else device_error
     scale = _at_least_normal(magnitude, dtype)
     floor = UNDERFLOW if _kind(dtype).is_float else 0.0
-    bound = np.broadcast_to(2 * _usual_error(row_error, scale) + _ulps(magnitude, dtype) + floor, truth.shape)
-    doubtful = _first(np.broadcast_to(row_error > INCONCLUSIVE * scale, truth.shape))
+    known = row_error <= INCONCLUSIVE * scale
+    usual = np.where(known, _usual_error(row_error, scale, known), row_error.max())
+    bound = np.broadcast_to(2 * usual + _ulps(magnitude, dtype) + floor, truth.shape)
+    few = (~known).mean() <= INCONCLUSIVE and row_error.max() <= INCONCLUSIVE * scale.max()
+    doubtful = _first(np.broadcast_to(~known, truth.shape))
     excess = np.where(error == 0, -np.inf, error - bound)
     where = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
     reason = ""
-    if doubtful is not None:
+    if doubtful is not None and not (gradient and few):
         where = doubtful
         row = (*where[:-1], 0) if where else ()
         reason = f"inconclusive: device mode is off by {row_error[row]:.3g} where the row reaches {magnitude[row]:.3g}"
@@ -97,7 +113,8 @@ def _judged(y: Array, truth: Array, device: Array, dtype: np.dtype[np.generic]) 
         reason = f"{y[where]:.9g} at {list(where)}, the truth is {truth[where]:.9g}, {bound[where]:.3g} is allowed"
     elif not y.any() and _rounded(truth, dtype).any():
         reason = "all zero, and the truth is not"
-    return Verdict(not reason, float(error.max()), float(device_error.max()), float(bound[where]), where, reason)
+    worst, rounding, unknown = float(error.max()), float(device_error.max()), int((~known).sum())
+    return Verdict(not reason, worst, rounding, float(bound[where]), where, reason, unknown)
 
 
 def _distance(a: Array, b: Array) -> Array:
@@ -107,10 +124,13 @@ def _distance(a: Array, b: Array) -> Array:
         return np.where(same, 0.0, np.abs(a - b))
 
 
-def _usual_error(row_error: Array, scale: Array) -> Array:
-    """Per row, the worst share of its scale that any row loses, times its own scale; at most the worst error of all."""
-    share = np.divide(row_error, scale, out=np.zeros_like(row_error), where=scale > 0)
-    return np.maximum(row_error, np.minimum(share.max() * scale, row_error.max()))
+def _usual_error(row_error: Array, scale: Array, known: Array) -> Array:
+    """Per row, the worst share of its scale that any known row loses, times its own scale; at most the worst error of
+    those.
+    """
+    share = np.divide(row_error, scale, out=np.zeros_like(row_error), where=known & (scale > 0))
+    worst = row_error.max(where=known, initial=0)
+    return np.maximum(row_error, np.minimum(share.max() * scale, worst))
 
 
 def _rounded(truth: Array, dtype: np.dtype[np.generic]) -> Array:

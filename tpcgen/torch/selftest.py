@@ -24,11 +24,13 @@ _SEED = 20260
 def selftest(
     spec: Path,
     functions: Mapping[str, Callable[..., Any]],
+    gradients: Mapping[str, Callable[..., Any]],
     values: Mapping[str, int | float],
     *,
     load_hpu: Callable[[], None],
 ) -> None:
     """Run every function, by the name of its op in `spec`, at these sizes and attributes, on HPU where there is one.
+    `gradients` are judged as such.
 
     ImportError that names each output which is further from the truth than the pass rule of interpreter/compare.py
     allows, or 0 everywhere where the truth is not.
@@ -37,12 +39,23 @@ def selftest(
     if device == "hpu":
         load_hpu()
     module = load(spec)
-    wrong = [line for op, f in functions.items() for line in _wrong(module.program(op), f, values, device)]
+    wrong = [
+        line
+        for made, is_gradient in ((functions, False), (gradients, True))
+        for op, f in made.items()
+        for line in _wrong(module.program(op), f, values, device, is_gradient)
+    ]
     if wrong:
         raise ImportError("the self-test failed on " + device + ":\n" + "\n".join(wrong))
 
 
-def _wrong(program: Program, function: Callable[..., Any], values: Mapping[str, int | float], device: str) -> list[str]:
+def _wrong(
+    program: Program,
+    function: Callable[..., Any],
+    values: Mapping[str, int | float],
+    device: str,
+    gradient: bool,
+) -> list[str]:
     binding = sizes.bind(program, values)
     inputs = draw(program, binding, np.random.default_rng(_SEED))
     attributes = {a.name: binding.values[a.name] for a in program.attributes}
@@ -53,7 +66,7 @@ def _wrong(program: Program, function: Callable[..., Any], values: Mapping[str, 
     lines: list[str] = []
     for t, result in zip(program.outputs, results, strict=True):
         made: Array = array(result.cpu().contiguous())
-        verdict = judge(made, truth[t.name], rounded[t.name])
+        verdict = judge(made, truth[t.name], rounded[t.name], gradient=gradient)
         if not verdict.passed:
             lines.append(f"{program.name}: {t.name}: {verdict.reason}")
     return lines
