@@ -83,24 +83,37 @@ def build(
     for target in targets:
         variants = {
             name: [
-                _variant(name, number, plan, edit)
+                variant(name, number, plan, edit)
                 for number, plan in enumerate(enumerate_plans(program, target))
                 if wanted(name, target, number)
             ]
             for name, program in programs.items()
         }
-        kernels = [k for of_one in variants.values() for v in of_one for k in v.kernels]
-        executor = Executor(session, _library(kernels, target, folder / target), target)
-        for name, of_one in variants.items():
-            result[name] += [Built(target, v, executor) for v in of_one]
+        for name, built in built_together(variants, target, folder / target, session).items():
+            result[name] += built
     return result
 
 
-def _variant(name: str, number: int, plan: Plan, edit: Callable[[str, KernelText], KernelText]) -> Variant:
+def variant(
+    name: str,
+    number: int,
+    plan: Plan,
+    edit: Callable[[str, KernelText], KernelText] = lambda name, kernel: kernel,
+) -> Variant:
+    """The kernels of a plan. DiagnosticError for what is not lowered."""
     options = Options(target=plan.target, prefix="t")
     stages = [s for s in plan.stages if isinstance(s, TpcStage)]
     kernels = tuple(edit(name, compile_stage(s, f"{name}_{number}", "x", options)[1]) for s in stages)
     return Variant("x", plan, kernels, {})
+
+
+def built_together(
+    variants: Mapping[str, Sequence[Variant]], target: str, folder: Path, session: Session
+) -> dict[str, list[Built]]:
+    """One library of all of them, which are for one target."""
+    kernels = [k for of_one in variants.values() for v in of_one for k in v.kernels]
+    executor = Executor(session, _library(kernels, target, folder), target)
+    return {name: [Built(target, v, executor) for v in of_one] for name, of_one in variants.items()}
 
 
 def _library(kernels: Sequence[KernelText], target: str, folder: Path) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.device.harness import TARGETS, Built, build, drawn, failures, judged
+from tests.device.harness import TARGETS, Built, built_together, drawn, failures, judged, variant
 from tpcgen.host.api import Session
 from tpcgen.interpreter.inputs import families
 from tpcgen.partition.enumerate import enumerate_plans
@@ -69,10 +69,10 @@ def session() -> Iterator[Session]:
         yield s
 
 
-def _chosen(plans: Sequence[Plan]) -> list[int]:
+def _chosen(plans: Sequence[Plan]) -> list[Plan]:
     """Every plan of the whole square, one in steps: it has 30 kernels."""
-    stairs = [n for n, p in enumerate(plans) if "stairs" in p.label]
-    return [n for n, p in enumerate(plans) if "stairs" not in p.label or n in stairs[:1]]
+    stairs = [p for p in plans if "stairs" in p.label]
+    return [p for p in plans if p not in stairs[1:]]
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +84,11 @@ def built(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Mapping
     result: dict[str, list[Built]] = {}
     for target, dtype in zip(TARGETS, ("f32", "bf16"), strict=True):
         mine = {name: p for name, p in programs.items() if name.endswith(dtype)}
-        chosen = {name: _chosen(enumerate_plans(p, target)) for name, p in mine.items()}
-
-        def wanted(name: str, _target: str, number: int, chosen: Mapping[str, Sequence[int]] = chosen) -> bool:
-            return number in chosen[name]
-
-        result |= build(mine, tmp_path_factory.mktemp(target), session, (target,), wanted)
+        chosen = {
+            name: [variant(name, n, plan) for n, plan in enumerate(_chosen(enumerate_plans(p, target)))]
+            for name, p in mine.items()
+        }
+        result |= built_together(chosen, target, tmp_path_factory.mktemp(target), session)
     return result
 
 

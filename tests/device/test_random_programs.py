@@ -16,14 +16,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.device.harness import TARGETS, Built, Outcome, build, drawn, failures, judged
+from tests.device.harness import TARGETS, Built, Outcome, built_together, drawn, failures, judged, variant
 from tests.random_specs import attributes, specs
-from tpcgen.compiler import Options, compile_stage
 from tpcgen.diagnostics import DiagnosticError
+from tpcgen.emit.artifact import Variant
 from tpcgen.host.api import Session
 from tpcgen.interpreter.inputs import Family, families
 from tpcgen.partition.enumerate import enumerate_plans
-from tpcgen.partition.plan import TpcStage
 from tpcgen.program import load_text
 from tpcgen.program.ir import Program
 
@@ -87,38 +86,28 @@ REFUSED = {"E303", "E421"}
 """A difference of differently masked values in exp; `k % 3` along the lanes, which is not lowered yet."""
 
 
-def compiled(spec: Spec) -> tuple[Program, int] | None:
-    """The program and which of its plans to run, None where the compiler says that it does not take it."""
+def compiled(name: str, spec: Spec) -> Variant | None:
+    """One of the program's plans, None where the compiler says that it does not take it."""
     text, _, pick = spec
-    target = TARGETS[pick % 2]
     try:
-        program = load_text(text).program("f")
-        plans = enumerate_plans(program, target)
-        number = pick // 2 % len(plans)
-        for stage in plans[number].stages:
-            if isinstance(stage, TpcStage):
-                compile_stage(stage, "f", "x", Options(target=target, prefix="t"))
+        plans = enumerate_plans(load_text(text).program("f"), TARGETS[pick % 2])
+        return variant(name, 0, plans[pick // 2 % len(plans)])
     except DiagnosticError as refused:
         assert {d.id for d in refused.diagnostics} <= REFUSED, f"{refused}\n{text}"
         return None
-    return program, number
 
 
 def wrong(batch: list[Spec], folder: Path, session: Session) -> list[str]:
     """What failed, with its spec. Inputs by which nobody could judge count for nothing, but most can be judged."""
-    taken = {f"r{n}": (spec, *c) for n, spec in enumerate(batch) if (c := compiled(spec)) is not None}
+    named = {f"r{n}": spec for n, spec in enumerate(batch)}
+    taken = {name: v for name, spec in named.items() if (v := compiled(name, spec)) is not None}
     assert len(taken) >= len(batch) * 2 // 3
     reports: list[str] = []
     outcomes: list[Outcome] = []
     for target in TARGETS:
-        mine = {name: item for name, item in taken.items() if TARGETS[item[0][2] % 2] == target}
-
-        def wanted(name: str, _target: str, number: int) -> bool:
-            return number == taken[name][2]
-
-        programs = {name: program for name, (_, program, _) in mine.items()}
-        for name, built in build(programs, folder / target, session, (target,), wanted).items():
-            (text, sizes, pick), program, _ = mine[name]
+        mine = {name: [v] for name, v in taken.items() if v.plan.target == target}
+        for name, built in built_together(mine, target, folder / target, session).items():
+            (text, sizes, pick), program = named[name], taken[name].plan.program
             values = {**sizes, **attributes([a.name for a in program.attributes])}
             for family in families(program):
                 found = list(judged(built, values, drawn(program, values, family), family))
