@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.std.library import VARIANTS
 from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program import ir, load_text
@@ -44,3 +45,11 @@ def test_sums_over_the_axis_of_the_reader_stay_in_its_kernel() -> None:
     (only,) = stages(NORMALISED)
     (equation,) = only.body
     assert isinstance(equation, ir.Equation) and reductions(equation) == {("k",)}
+
+
+def test_a_maximum_over_all_keys_is_not_taken_by_every_chunk() -> None:
+    plans = enumerate_plans(VARIANTS["performer"].program("bf16"), "gaudi2")
+    chunked = next(p for p in plans if p.label.startswith("chunks"))
+    programs = [s.program for s in chunked.stages if isinstance(s, TpcStage)]
+    taking = [e for p in programs for e in p.body if isinstance(e, ir.Equation) and ("k", "r") in reductions(e)]
+    assert [e.indices for e in taking] == [("b", "h", "k", "r")]

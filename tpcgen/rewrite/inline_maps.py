@@ -91,10 +91,8 @@ class _Inliner:
             return e
         if _is_table(d) or (self.phase[e.tensor] < phase and not _cheap(d)):
             return e
-        if not points - ir.free_indices(e) <= _run_over(d.equation.value, points):
-            return e
         value = self._instance(d.equation, e)
-        if value is None:
+        if value is None or not _reduces_once(value, points):
             return e
         rounds = d.tensor.dtype.is_float and d.tensor.dtype.size < 4
         return ir.Cast(d.tensor.dtype, value, span=value.span) if rounds else value
@@ -160,12 +158,12 @@ def _reduces(e: ir.Expr) -> bool:
     return any(isinstance(x, ir.Reduce) and x.kind not in ir.KEEPS_INDICES for x in ir.walk(e))
 
 
-def _run_over(e: ir.Expr, points: frozenset[str]) -> frozenset[str]:
-    """The indices of `points` that all reductions of an expression run over, not counting those inside of others: a
-    kernel that has these inside of its rows computes it once a row."""
+def _reduces_once(e: ir.Expr, points: frozenset[str]) -> bool:
+    """Whether each reduction that is in no other runs over all of `points` that it does not see: a kernel that has
+    these inside of its rows computes it once a row."""
     if isinstance(e, ir.Reduce):
-        return points & frozenset(e.indices)
-    return points.intersection(*(_run_over(c, points) for c in ir.children(e)))
+        return points - ir.free_indices(e) <= frozenset(e.indices)
+    return all(_reduces_once(c, points) for c in ir.children(e))
 
 
 def _cheap(d: Definition) -> bool:
