@@ -198,7 +198,7 @@ def main(arguments: Sequence[str]) -> None:
             for path, _, op in variants():
                 errors[op] = checked(path, op, Path(folder))
                 print(op, errors[op], flush=True)
-        ERRORS.write_text(json.dumps(errors, indent=1, sort_keys=True) + "\n")
+                ERRORS.write_text(json.dumps(errors, indent=1, sort_keys=True) + "\n")
     PAGE.write_text(page(errors))
 
 
