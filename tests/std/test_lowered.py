@@ -5,24 +5,19 @@ from __future__ import annotations
 import pytest
 
 from tests.std.library import VARIANTS, Variant
-from tpcgen.compiler import Options, compile_stage
+from tpcgen.compiler import Options, compile_spec
 from tpcgen.diagnostics import DiagnosticError
-from tpcgen.kernel.cycles import stage_cost
-from tpcgen.partition.choose import choose
-from tpcgen.partition.plan import TpcStage
-from tpcgen.program.sizes import bind
+from tpcgen.emit.artifact import files
 
 NOT_LOWERED: dict[str, str] = {}
 
 
 def _refusal(variant: Variant, dtype: str, target: str) -> str:
-    """The id of what stops the cheapest plan at the sizes of the first check block from being lowered to kernels."""
-    program = variant.program(dtype)
+    """The id of what stops `tpcgen compile` from writing every file of the variant, its gradient left out."""
+    options = Options(target=target, dtypes=(dtype,), ops=(variant.name,), gradients=False)
     try:
-        choice = choose(program, target, bind(program, variant.checks()[0]), cost=stage_cost)
-        for stage in choice.plan.stages:
-            if isinstance(stage, TpcStage):
-                compile_stage(stage, variant.name, dtype, Options(target=target))
+        for op in compile_spec(variant.file, options).ops:
+            files(op.artifact)
     except DiagnosticError as error:
         return error.diagnostics[0].id
     return ""
