@@ -320,7 +320,7 @@ def _compile(compiler: Compiler, unit: _Unit) -> tuple[str, Path]:
     """The unit's object and a digest of all that went into it; recorded dependencies tell whether it is fresh."""
     source = unit.source
     ourselves = [_file_hash(Path(__file__)), _file_hash(Path(__file__).with_name("scan.py"))]
-    key = _digest(compiler.identity, unit.flags, ourselves, str(source))[:32]
+    key = _digest(compiler.identity, unit.flags, ourselves, _identity_of(unit))[:32]
     record = cache_dir() / "objects" / f"{key}.json"
     headers = [_file_hash(h) for h in _headers()]
     if fresh := _cached_object(record, headers):
@@ -337,7 +337,7 @@ def _compile(compiler: Compiler, unit: _Unit) -> tuple[str, Path]:
         code = "E601" if unit.kind == "kernel" else "E602"
         _run([*compiler.command, *arguments, str(text)], lambda output: _compile_errors(output, source, code))
         used = {path for path in _dependencies(depfile) if path != text and not path.is_relative_to(cache_dir())}
-        dependencies = {str(path): _file_hash(path) for path in sorted({source, *used})}
+        dependencies = {str(path): _file_hash(path) for path in sorted(used - {source})}
         digest = _digest(key, dependencies, headers)
         stored = record.with_name(f"{digest[:32]}.o")
         with _Atomic(stored) as temporary:
@@ -346,6 +346,18 @@ def _compile(compiler: Compiler, unit: _Unit) -> tuple[str, Path]:
     with _Atomic(record) as temporary:
         temporary.write_text(json.dumps(entry))
     return digest, stored
+
+
+def _identity_of(unit: _Unit) -> tuple[str, str]:
+    """What an object is of: its text, and where that lies if the object depends on it."""
+    return (unit.source.name if _same_anywhere(unit) else str(unit.source), _file_hash(unit.source))
+
+
+def _same_anywhere(unit: _Unit) -> bool:
+    """A kernel that includes nothing, which could be found elsewhere from another folder. A sanitizer prints paths."""
+    if unit.kind != "kernel" or {*_SANITIZE_FLAGS} & {*unit.flags}:
+        return False
+    return re.search(rb"(#|%:)\s*include", unit.source.read_bytes()) is None
 
 
 def _cached_object(record: Path, headers: Sequence[str]) -> tuple[str, Path] | None:

@@ -182,6 +182,20 @@ def test_nothing_is_compiled_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         build([], [source], **options)  # type: ignore[arg-type]
 
 
+def test_a_kernel_is_compiled_once_wherever_it_lies(tmp_path: Path) -> None:
+    """One that includes a file is not: another folder may have another."""
+    alone, including = "void main(tensor x)\n{\n    int a = 3;\n}\n", '#include "part.h"\nvoid main(tensor x)\n{\n}\n'
+    for text, again in ((alone, False), (including, True)):
+        made: list[Path] = []
+        for name in ("one", "two"):
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            (folder / "part.h").write_text("")
+            library = build([], [kernel(folder, text)], target="gaudi2", out=folder / "out", mode="fast")
+            made.append(library.path)
+            assert len({path.name for path in made}) == 1 + (again and name == "two")
+
+
 def test_modes_and_targets_are_different_libraries(tmp_path: Path) -> None:
     source = kernel(
         tmp_path, "#ifdef __gaudi2__\nint on_gaudi2 = 1;\n#else\nint on_gaudi = 1;\n#endif\nvoid main(tensor x)\n{\n}\n"
