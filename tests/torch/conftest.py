@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -27,10 +28,22 @@ def window() -> ModuleType:
     return package(tpcgen.load(EXAMPLES / "window.dsl").window)
 
 
+def run_strictly(patch: pytest.MonkeyPatch) -> None:
+    """Every kernel runs on the strict device, each time: fast builds of long kernels are most of the time otherwise."""
+    patch.setattr("tpcgen.torch.stages.has_passed", lambda fingerprint: False)
+
+
 @pytest.fixture
 def strictly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every kernel runs on the strict device, each time: fast builds of long kernels are most of the time otherwise."""
-    monkeypatch.setattr("tpcgen.torch.stages.has_passed", lambda fingerprint: False)
+    run_strictly(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def strict_module() -> Iterator[None]:
+    """As `strictly`, for fixtures of a whole module."""
+    with pytest.MonkeyPatch.context() as patch:
+        run_strictly(patch)
+        yield
 
 
 def package(function: object) -> ModuleType:

@@ -1,6 +1,7 @@
 """Operators on 2 and 4 ranks of a gloo group beside the same operators in one process: outputs and gradients.
 
-The parent compiles and computes; the ranks (ranks.py) import what it compiled. They run once per number of ranks.
+The parent compiles and computes; the ranks (ranks.py) import what it compiled. They run once per number of ranks. All
+kernels run strictly.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def case(share, ops, inputs, axes, out_axes, *, backward=True, **attributes):
 
 
 @pytest.fixture(scope="module")
-def cases(shared, gated, window):
+def cases(shared, gated, window, strict_module):
     ops = [gated.gated_linear_from, gated.gated_linear_part, gated.gated_linear_carry]
     return {
         "grouped heads, causal": attend(shared.attend, 8, 4, 28, 36),
@@ -104,10 +105,10 @@ def cases(shared, gated, window):
     }
 
 
-def found(count, cases, folder, *, strict=False):
+def found(count, cases, folder):
     """What every rank got, of every case, by name."""
     torch.save(list(cases.values()), folder / "cases.pt")
-    processes.spawn(ranks.run, (count, str(folder), str(folder / f"store{count}"), strict), nprocs=count)
+    processes.spawn(ranks.run, (count, str(folder), str(folder / f"store{count}")), nprocs=count)
     made = [torch.load(folder / f"{count}-{rank}.pt") for rank in range(count)]
     return {name: [m[i] for m in made] for i, name in enumerate(cases)}
 
@@ -122,13 +123,13 @@ def test_ranks_compute_what_one_process_does(count, cases, tmp_path):
 @pytest.mark.full
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("dtype", ["bf16", "f32"])
-def test_gradients_of_a_window_with_sinks(dtype, count, tmp_path, strictly):
+def test_gradients_of_a_window_with_sinks(dtype, count, tmp_path, strict_module):
     """Grouped heads, which 2 ranks divide and 4 share."""
     op = tpcgen.load(Path(__file__).parent / "specs" / "shared_window.dsl", dtypes=dtype, prefix=f"shared_{dtype}")
     shapes = [(1, 8, 36, 16), (1, 2, 36, 16), (1, 2, 36, 7)]
     inputs = draw(*shapes, dtype=torch.bfloat16 if dtype == "bf16" else torch.float32)
     cases = {"window": case("heads", [op.window], [*inputs, *draw((8,), seed=5)], [2, 2, 2, None], [2], W=5)}
-    agree("window", cases["window"], found(count, cases, tmp_path, strict=True)["window"])
+    agree("window", cases["window"], found(count, cases, tmp_path)["window"])
 
 
 def agree(name, wanted, got):

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")
-def gformer() -> ModuleType:
+def gformer(strict_module: None) -> ModuleType:
     return package(tpcgen.load(EXAMPLES / "gformer.dsl").gformer)
 
 

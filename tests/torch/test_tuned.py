@@ -47,7 +47,7 @@ def op() -> CompiledOp:
 
 
 @pytest.fixture(scope="module")
-def package() -> ModuleType:
+def package(strict_module: None) -> ModuleType:
     return sys.modules[tpcgen.load(FULL, binds=[ONE_KEY, ONE_QUERY], dtypes="f32", prefix="tuned").full.__module__]
 
 
