@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+import tpcgen
 
 torch = pytest.importorskip("torch")
 
@@ -226,3 +229,18 @@ def test_threads_share_an_operator(causal: ModuleType) -> None:
     with ThreadPoolExecutor(len(calls)) as pool:
         for results, one in zip(pool.map(call, calls), expected, strict=True):
             assert all(torch.equal(r, one) for r in results)
+
+
+def test_a_kernel_that_reads_no_tensor(tmp_path: Path) -> None:
+    """A matrix of numbers that the indices give, of which the MME wants a tensor."""
+    spec = tmp_path / "waves.dsl"
+    spec.write_text(
+        "op waves(x: f32[B, M, N], c: f32) -> y: f32[B, M, N]\n{\n    index j in 0 .. N\n    index k in 0 .. N\n"
+        "    w[j,k] = tanh(c * f32(j) * f32(k))\n    y[b,i,k] = sum[j](x[b,i,j] * w[j,k])\n}\n"
+    )
+    op = tpcgen.load(spec).waves
+    (x,) = draw((2, 3, 65))
+    j = torch.arange(65).double()
+    expected = x.double() @ torch.tanh(0.1 * j[:, None] * j)
+    assert_near(op(x, c=0.1), expected)
+    assert_near(torch.compile(op, fullgraph=True, backend="aot_eager")(x, c=0.1), expected)

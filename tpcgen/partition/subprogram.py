@@ -26,13 +26,15 @@ def subprogram(
 
     `orders`: per tensor (by its name here) the memory order its axes are declared in; program order where absent.
     `names`: tensor of the program to buffer. Sizes that no input binds by a bare name become int attributes. Contracts
-    of the program that speak of nothing else come along.
+    of the program that speak of nothing else come along. What reads no tensor has one of the program's inputs all the
+    same: PyTorch asks an op's inputs where it runs.
     """
     names = names or {}
     orders = orders or {}
     made = dict.fromkeys(t for s in statements for t in _in_order(s))
     outside = frozenset[str]().union(*(reads(s) for s in statements)) - set(made)
-    read = dict.fromkeys(r.tensor for s in statements for r in _reads(s) if r.tensor in outside)
+    read = list(dict.fromkeys(r.tensor for s in statements for r in _reads(s) if r.tensor in outside))
+    read = read or [min(program.inputs, key=lambda t: len(t.shape)).name]
     local |= _local(statements)
     targets = [t for t in made if t not in local]
     read = read or [program.inputs[0].name]  # an op of PyTorch has its device of a tensor that it is given
