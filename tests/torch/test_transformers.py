@@ -238,7 +238,7 @@ def test_a_gradient_is_compiled_where_one_is_asked_for(hf: str, monkeypatch: pyt
 
     def compiled(op: str, dtype: str, trained: bool) -> Callable[..., Any]:
         asked.append((op, trained))
-        return lambda query, key, value, **named: query
+        return lambda Q, K, V, **named: Q * 1
 
     attention = attentions._registered[hf]
     monkeypatch.setattr(attention, "_compiled", compiled)
@@ -247,13 +247,54 @@ def test_a_gradient_is_compiled_where_one_is_asked_for(hf: str, monkeypatch: pyt
     model.set_attn_implementation(hf)
     with torch.no_grad():
         model(input_ids=ids)
+    loss = model(input_ids=ids, labels=ids).loss
     assert asked == [("hf_causal", False)]
-    model(input_ids=ids)
+    loss.backward()
     assert asked == [("hf_causal", False), ("hf_causal", True)]
+    attention.functions.clear()
+    model.train()
     model.requires_grad_(False)
     model(input_ids=ids)
-    assert len(asked) == 2
+    assert asked[2:] == [("hf_causal", False)]
+    model.requires_grad_(True)
+    model(input_ids=ids)
+    assert asked[3:] == [("hf_causal", True)]
     assert {v.op for v in load(Path("std/hf.dsl")).vjps} == {*load(Path("std/hf.dsl")).ops}
+
+
+_POWERS = """op powers(Q: f32[B, H, N, D], K: f32[B, H, N, D], V: f32[B, H, N, E], scale: f32, snk: f32[H])
+    -> O: f32[B, H, N, E]
+{
+    S[b,h,q,k] = scale * sum[d](Q[b,h,q,d] * K[b,h,k,d])
+    O[b,h,q,e] = snk[h] * sum[k](S[b,h,q,k] * V[b,h,k,e])
+}
+
+vjp powers wrt Q, K, V, snk
+"""
+
+
+def test_the_gradient_is_that_of_training_in_eval_mode_and_when_compiled(tmp_path: Path) -> None:
+    spec = tmp_path / "powers.dsl"
+    spec.write_text(_POWERS)
+    attention = attentions._registered[tpcgen.register_attention("powers", spec)]
+    torch.manual_seed(0)
+    given = [torch.randn(2, 3, 9, d) for d in (4, 4, 5)] + [torch.randn(3)]
+    weights = torch.randn(2, 9, 3, 5)
+
+    def gradients(call: Callable[..., Any], module: Any, without: int) -> Any:
+        own = [x.clone().requires_grad_(i != without) for i, x in enumerate(given)]
+        out, _ = call(module, *own[:3], None, is_causal=False, scaling=0.3, s_aux=own[3])
+        found = torch.autograd.grad((out * weights).sum(), [x for x in own if x.requires_grad], create_graph=True)
+        with pytest.raises(
+            RuntimeError, match=r"powers_vjp_f32.*no autograd formula|not currently support double backward"
+        ):
+            found[0].sum().backward()
+        return out, *found
+
+    for without in (0, 3, 4):
+        trained = gradients(attention, torch.nn.Identity().train(), without)
+        for call in (attention, torch.compile(attention, fullgraph=True, backend="aot_eager")):
+            assert all(map(torch.equal, gradients(call, torch.nn.Identity().eval(), without), trained))
 
 
 @pytest.mark.parametrize("name, whole", [("llama", True), pytest.param("gpt_oss", False, marks=pytest.mark.full)])

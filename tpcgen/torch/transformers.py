@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def register_attention(
 
     Each layer gets the op that has what it asks for and least else (`attention_forms` says by which names), among
     `ops` where any are given. An op is compiled for the model's dtype when a layer first needs it, with its gradient
-    when a layer that is trained first does; the other options are those of `tpcgen.load`.
+    when a layer in training mode first does; in eval mode when a backward first goes through it, and that backward
+    computes the forward again. The other options are those of `tpcgen.load`.
 
     Raises DiagnosticError for a spec that does not compile, E531 where none of its ops is such an attention.
     """
@@ -125,8 +127,12 @@ class Attention:
         if not form.grouped:
             key, value = (_for_every_head(x, query.shape[1]) for x in (key, value))
         asking = [query, key, value] if s_aux is None else [query, key, value, s_aux]
-        trained = torch.is_grad_enabled() and any(x.requires_grad for x in asking)
+        wanted = torch.is_grad_enabled() and any(x.requires_grad for x in asking)
+        # torch.compile traces forward and backward together.
+        trained = wanted and (module.training or torch.compiler.is_compiling())
         attend = self._function(form.op, query.dtype, trained)
+        if wanted and not trained:
+            attend = partial(_with_gradient_later, attend, partial(self._function, form.op, query.dtype, True))
         return attend(query, key, value, **given).transpose(1, 2).contiguous(), None
 
     def _refuse(self, dropout: float, others: dict[str, object]) -> None:
@@ -170,6 +176,44 @@ class Attention:
         """Compile an op for a dtype, with its gradient where it is trained, once."""
         if (op, dtype, trained) not in self.functions:
             self.functions[op, dtype, trained] = self._compiled(op, dtype, trained)
+
+
+class _GradientLater(torch.autograd.Function):
+    """An op as inference computes it. Its backward computes it again, by the function that `trained` gives and that
+    has a gradient, and goes through that.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, attend: Function, trained: Callable[[], Function], names: Sequence[str], *given: Any
+    ) -> torch.Tensor:
+        ctx.trained, ctx.names = trained, names
+        ctx.others = [None if isinstance(x, torch.Tensor) else x for x in given]
+        ctx.save_for_backward(*(x for x in given if isinstance(x, torch.Tensor)))
+        return attend(**dict(zip(names, given, strict=True)))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        names, saved, asked = ctx.names, iter(ctx.saved_tensors), ctx.needs_input_grad[-len(ctx.names) :]
+        again = torch.is_grad_enabled()
+        with torch.enable_grad():
+            given = [_alias(next(saved)) if x is None else x for x in ctx.others]
+            output = ctx.trained()(**dict(zip(names, given, strict=True)))
+        wrt = [x for x, wanted in zip(given, asked, strict=True) if wanted]
+        found = iter(torch.autograd.grad(output, wrt, cotangents, create_graph=again, allow_unused=True))
+        return (None, None, None, *(next(found) if wanted else None for wanted in asked))
+
+
+def _alias(x: torch.Tensor) -> torch.Tensor:
+    return x.view_as(x)
+
+
+def _with_gradient_later(
+    attend: Function, trained: Callable[[], Function], *inputs: torch.Tensor, **others: Any
+) -> torch.Tensor:
+    given = dict(zip("QKV", inputs, strict=True)) | others
+    later: Any = _GradientLater
+    return later.apply(attend, trained, tuple(given), *given.values())
 
 
 def _ensure(name: str, op: str, dtype: str, trained: bool) -> bool:
