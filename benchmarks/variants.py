@@ -148,7 +148,7 @@ def checked(path: Path, op: str, folder: Path) -> str:
     failed = [o for o in result.outcomes if o.reason]
     if failed:
         return f"FAILED: {failed[0].reason}"
-    worst = max(result.outcomes, key=lambda o: o.error / o.device_error if o.device_error else 0.0)
+    worst = max(result.outcomes, key=lambda o: o.error)
     return f"{worst.error:.2g} ({worst.device_error:.2g})"
 
 
