@@ -170,6 +170,16 @@ def test_agreeing_nan_and_inf_pass(x):
     assert judge(truth.astype(np.float32), truth, truth.astype(np.float32)).passed
 
 
+def test_where_the_dtype_overflows_the_truth_is_infinite():
+    truth = np.array([[1e5, -1e6, 3.0]])
+    right = np.array([[np.inf, -np.inf, 3.0]], np.float16)
+    assert judge(right, truth, right).passed
+    for wrong in (65504.0, -np.inf, np.nan):
+        y = right.copy()
+        y[0, 0] = wrong
+        assert not judge(y, truth, right).passed
+
+
 def test_nan_in_device_mode_only_is_inconclusive():
     truth = np.array([[1.0, 2.0]])
     device = np.array([[np.nan, 2.0]], np.float32)

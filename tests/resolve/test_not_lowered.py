@@ -62,7 +62,7 @@ def test_a_construct_is_named_once_with_all_its_places(
 def test_each_missing_construct_of_a_spec_is_named(tmp_path: Path) -> None:
     spec = tmp_path / "spec.dsl"
     spec.write_text(
-        "op f(x: f32[N], at: i32[N]) -> y: f32[N], z: i32[N, N], v: f16[N] {\n"
+        "op f(x: f32[N], at: i32[N]) -> y: f32[N], z: i32[N, N], v: f8_143[N] {\n"
         "    scan t in 0 .. N { state s[i]: f32 = 0\n s[i] := s[i] + x[t]\n z[t,i] = rank[i](s[i]) }\n"
         "    y[i] = x[at[i]] where i < 2\n    y[i] = x[i] where i >= 2\n"
         "    v[i] = x[i]\n}\ncheck small { N = 4 }\n"

@@ -70,7 +70,8 @@ class Verdict:
 
 
 def judge(y: Array, truth: Array, device: Array, *, gradient: bool = False) -> Verdict:
-    """Whether `y`, in the output's dtype, is right. `truth` and `device` are of the interpreter's two modes.
+    """Whether `y`, in the output's dtype, is right. `truth` and `device` are of the interpreter's two modes. Where the
+    dtype overflows, the truth is an infinity.
 
     `gradient`: it is one, of which a few rows may be inconclusive.
     """
@@ -80,7 +81,7 @@ def judge(y: Array, truth: Array, device: Array, *, gradient: bool = False) -> V
         return _refused(None, f"dtype {y.dtype}, expected {device.dtype}")
     if y.size == 0:
         return Verdict(True, 0.0, 0.0, 0.0, None, "")
-    got, expected, rounded = (np.asarray(a).astype(np.float64) for a in (y, truth, device))
+    got, expected, rounded = (np.asarray(a).astype(np.float64) for a in (y, _held(truth, y.dtype), device))
     return _judged(got, expected, rounded, y.dtype, gradient)
 
 
@@ -137,6 +138,14 @@ def _rounded(truth: Array, dtype: np.dtype[np.generic]) -> Array:
     """0 where the truth underflows."""
     with np.errstate(all="ignore"):
         return truth.astype(dtype)
+
+
+def _held(truth: Array, dtype: np.dtype[np.generic]) -> Array:
+    """The truth, an infinity where it overflows the dtype."""
+    if not _kind(dtype).is_float:
+        return truth
+    rounded = _rounded(truth, dtype)
+    return np.where(np.isinf(rounded), rounded.astype(np.float64), truth)
 
 
 def _kind(dtype: np.dtype[np.generic]) -> DType:

@@ -19,7 +19,6 @@ from tpcgen.kernel.ir import (
     ScalarLoad,
     Statement,
     Store,
-    VType,
 )
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
@@ -64,7 +63,7 @@ def accesses(kernel: Kernel, s: Statement) -> list[Coords]:
         case Load():
             return [moved(s.coords, 64 * part) for part in range(s.dest.parts)]
         case Store(single=False):
-            parts = 1 if s.value.type is VType.BF16 else kernel.lanes.parts
+            parts = 1 if s.value.type.widens else kernel.lanes.parts
             return [moved(s.coords, 64 * part) for part in range(parts)]
         case Store() | Broadcast() | ScalarLoad():
             return [s.coords]

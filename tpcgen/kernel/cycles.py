@@ -25,8 +25,10 @@ from tpcgen.diagnostics import NOWHERE
 from tpcgen.kernel.coordinates import Plan, accesses, members, plan
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.ir import (
+    NARROWING,
     OPS,
     PIECE,
+    WIDENING,
     Broadcast,
     Invoke,
     Kernel,
@@ -41,7 +43,6 @@ from tpcgen.kernel.ir import (
     Statement,
     Store,
     VectorOp,
-    VType,
     on_both_parts,
     walk,
 )
@@ -383,7 +384,7 @@ def _slots(kernel: Kernel, s: Statement) -> Slots:
         case Broadcast() | ScalarLoad():
             return Slots(load=1, address=1, spu=1)
         case Store():
-            count = 1 if s.value.type is VType.BF16 or s.single else kernel.lanes.parts
+            count = 1 if s.value.type.widens or s.single else kernel.lanes.parts
             return Slots(store=count, spu=count, accesses=count)
         case LocalLoad():
             return Slots(load=s.dest.parts, spu=s.dest.parts)
@@ -398,12 +399,12 @@ def _slots(kernel: Kernel, s: Statement) -> Slots:
 def _vector_slots(kernel: Kernel, s: VectorOp) -> Slots:
     info = OPS[s.op]
     modern = kernel.target != "gaudi"
-    if s.op in ("widen", "narrow"):
+    if s.op in (*WIDENING, *NARROWING):
         (source,) = s.args
         uniform = isinstance(source, Reg) and source.uniform
         if kernel.lanes is Lanes.LINEAR and not modern and not uniform:
-            return Slots(vpu=_LINEAR_WIDEN_GAUDI if s.op == "widen" else _LINEAR_NARROW_GAUDI)
-        return Slots(vpu=1 if modern or s.op == "widen" else 2)
+            return Slots(vpu=_LINEAR_WIDEN_GAUDI if s.op in WIDENING else _LINEAR_NARROW_GAUDI)
+        return Slots(vpu=1 if modern or s.op in WIDENING else 2)
     if s.op in ("bmul", "bmac"):
         return Slots(vpu=1)
     if s.op == "widen_add":

@@ -14,6 +14,7 @@ _TYPES = {
     (VType.I32, 1): "int64",
     (VType.I32, 2): "int128",
     (VType.BF16, 1): "bfloat128",
+    (VType.F16, 1): "half128",
     (VType.I16, 1): "short128",
     (VType.PRED16, 1): "bool128",
     (VType.PRED, 1): "bool64",
@@ -108,9 +109,9 @@ class Intrinsics:
             case "group_control":
                 (group,) = (a.value for a in s.args if isinstance(a, Imm))
                 self.lines.add(f"const uchar256 {s.dest.name} = {'0xA0' if group else '0x80'};")
-            case "widen":
+            case "widen" | "widen_f16":
                 self._widen(s)
-            case "narrow":
+            case "narrow" | "narrow_f16":
                 self._narrow(s)
             case "widen_add":
                 x, added = (a.name for a in s.args if isinstance(a, Reg))
@@ -168,8 +169,8 @@ class Intrinsics:
                 self._call(head, "v_convert_f32_to_i32_b", [args[0], "SW_RZ" if s.op == "ftoi" else "SW_RD"])
             case "floor":
                 self._call(head, "v_f32_nearbyint_b", [args[0], "SW_RD"])
-            case "round_bf16":
-                self._call(head, "round_bf16", args)
+            case "round_bf16" | "round_f16":
+                self._call(head, s.op, args)
             case "swap_dual_groups_near" | "swap_dual_groups_far":
                 order = _SWAPPED_DUAL_GROUPS[s.op]
                 rest = [args[0], "0xFFFFFFFF", order, "ALL_DUAL_GROUPS", _NOTHING]
@@ -262,9 +263,9 @@ class Intrinsics:
         assert isinstance(source, Reg)
         head = _assigned(s)
         if self.kernel.lanes is Lanes.LINEAR and not source.uniform:
-            self._call(head, "convert_bfloat128_to_float128", [source.name, "SW_LINEAR"])
+            self._call(head, f"convert_{type_name(source)}_to_float128", [source.name, "SW_LINEAR"])
         else:
-            self._call(head, "v_convert_bf16_to_f32_all_b", [source.name])
+            self._call(head, f"v_convert_{source.type.value}_to_f32_all_b", [source.name])
 
     def _narrow(self, s: VectorOp) -> None:
         (source,) = s.args
@@ -275,7 +276,7 @@ class Intrinsics:
             self.lines.add(f"float128 {name};")
             self.lines.add(f"{name}.v1 = {source.name};")
             self.lines.add(f"{name}.v2 = {source.name};")
-        self._call(_assigned(s), "v_convert_f32_to_bf16_all_b", [name])
+        self._call(_assigned(s), f"v_convert_f32_to_{s.dest.type.value}_all_b", [name])
 
 
 def _assigned(s: VectorOp) -> str:

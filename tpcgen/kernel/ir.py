@@ -13,7 +13,7 @@ other operands have two parts, it stands for both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Union
@@ -77,7 +77,7 @@ class Lanes(Enum):
     """Order of the elements of a step in the lanes of a register's parts.
 
     SINGLE: one part of 64 elements. LINEAR: part p holds elements 64 p + lane. EVEN_ODD: part p holds 2 lane + p, the
-    order in which CONVERT makes an f32 pair of a bf16 vector (toolchain.md 2.2).
+    order in which CONVERT makes an f32 pair of a vector of 16 bits a lane (toolchain.md 2.2).
     """
 
     SINGLE = "single"
@@ -102,10 +102,16 @@ class VType(Enum):
     F32 = "f32"
     I32 = "i32"
     BF16 = "bf16"
+    F16 = "f16"
     I16 = "i16"
     PRED = "pred"
     PRED16 = "pred16"
     CTRL = "ctrl"
+
+    @property
+    def widens(self) -> bool:
+        """Whether a vector of it makes a pair of f32."""
+        return self in (VType.BF16, VType.F16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,11 +394,14 @@ OPS: dict[str, OpInfo] = {
     # bit casts
     "bits": OpInfo((_F,), _I, vpu=0),
     "unbits": OpInfo((_I,), _F, vpu=0),
-    # rounds to bf16, value stays f32
+    # rounds to bf16 or f16, value stays f32
     "round_bf16": OpInfo((_F,), _F, vpu=2),
-    # bf16 vector to f32 pair and back, in the kernel's lane order
+    "round_f16": OpInfo((_F,), _F, vpu=2),
+    # bf16 or f16 vector to f32 pair and back, in the kernel's lane order; f16 not on gaudi
     "widen": OpInfo((_B,), _F),
     "narrow": OpInfo((_F,), _B),
+    "widen_f16": OpInfo((VType.F16,), _F),
+    "narrow_f16": OpInfo((_F,), VType.F16),
     # widened and added to a pair, rounded once; not on gaudi
     "widen_add": OpInfo((_B, _F), _F),
     # of bf16 vectors as they are
@@ -431,6 +440,27 @@ OPS: dict[str, OpInfo] = {
     "group_control": OpInfo((_I,), VType.CTRL),
     "lane_id": OpInfo((), _I),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """A dtype of 16 bits that is computed with in f32: its vectors, the operations that make a pair of f32 of one, one
+    of a pair, and round f32 to it; how registers of it are named.
+    """
+
+    kind: VType
+    widen: str
+    narrow: str
+    round: str
+    suffix: str
+
+
+NARROW: Mapping[DType, Narrow] = {
+    DType.BF16: Narrow(VType.BF16, "widen", "narrow", "round_bf16", "b"),
+    DType.F16: Narrow(VType.F16, "widen_f16", "narrow_f16", "round_f16", "h"),
+}
+WIDENING = tuple(n.widen for n in NARROW.values())
+NARROWING = tuple(n.narrow for n in NARROW.values())
 
 
 def on_both_parts(s: VectorOp, target: str) -> bool:

@@ -12,7 +12,19 @@ from dataclasses import replace
 
 from tpcgen.kernel.bounds import direction, integer, largest, plus, smallest
 from tpcgen.kernel.integers import Integers
-from tpcgen.kernel.ir import Broadcast, Imm, Load, Loop, Operand, Reg, Scalar, ScalarLoad, VectorOp, VType
+from tpcgen.kernel.ir import (
+    NARROW,
+    Broadcast,
+    Imm,
+    Load,
+    Loop,
+    Operand,
+    Reg,
+    Scalar,
+    ScalarLoad,
+    VectorOp,
+    VType,
+)
 from tpcgen.kernel.scopes import Env, Scopes
 from tpcgen.kernel.shape import Shape
 from tpcgen.program import affine
@@ -32,7 +44,7 @@ class Loads:
         self.integers = integers
 
     def load(self, read: Read, env: Env, level: int) -> Reg:
-        """F32 of an f32 or bf16 tensor, I32 of an i32 one; uniform where the lane index is not read (never i32)."""
+        """F32 of a tensor of floats, I32 of an i32 one; uniform where the lane index is not read (never i32)."""
         lane = self.shape.lane
         along = [n for n, i in enumerate(read.indices) if lane in free_indices(i)]
         if not along:
@@ -50,8 +62,9 @@ class Loads:
         return read.dtype is DType.BF16 and alone and affine.coefficient_of(affine.polynomial(last), lane) == 1
 
     def narrow(self, read: Read, env: Env, level: int) -> Reg:
-        """As `load`, but a bf16 vector as it is."""
-        raw = self.scopes.register(f"{_hint(read)}_b", VType.BF16, 1)
+        """As `load`, but a vector of 16 bits a lane as it is."""
+        stored = NARROW[read.dtype]
+        raw = self.scopes.register(f"{_hint(read)}_{stored.suffix}", stored.kind, 1)
         self.scopes.append(level, Load(raw, read.tensor, self.integers.coords(read, env)))
         return raw
 
@@ -107,8 +120,8 @@ class Loads:
 
     def _vector(self, read: Read, env: Env, level: int) -> Reg:
         hint = _hint(read)
-        if read.dtype is DType.BF16:
-            return self.scopes.emit(level, "widen", (self.narrow(read, env, level),), hint)
+        if stored := NARROW.get(read.dtype):
+            return self.scopes.emit(level, stored.widen, (self.narrow(read, env, level),), hint)
         kind = VType.I32 if read.dtype is DType.I32 else VType.F32
         dest = self.scopes.register(hint, kind, self.shape.lanes.parts)
         self.scopes.append(level, Load(dest, read.tensor, self.integers.coords(read, env)))
@@ -116,10 +129,10 @@ class Loads:
 
     def _broadcast(self, read: Read, coords: tuple[Expr, ...], level: int) -> Reg:
         hint = _hint(read)
-        if read.dtype is DType.BF16:
-            raw = self.scopes.register(f"{hint}_b", VType.BF16, 1, uniform=True)
+        if stored := NARROW.get(read.dtype):
+            raw = self.scopes.register(f"{hint}_{stored.suffix}", stored.kind, 1, uniform=True)
             self.scopes.append(level, Broadcast(raw, read.tensor, coords, self._may_be_empty(read, coords)))
-            return self.scopes.emit(level, "part1", (self.scopes.emit(level, "widen", (raw,), hint),), hint)
+            return self.scopes.emit(level, "part1", (self.scopes.emit(level, stored.widen, (raw,), hint),), hint)
         dest = self.scopes.register(hint, VType.F32, 1, uniform=True)
         self.scopes.append(level, Broadcast(dest, read.tensor, coords, self._may_be_empty(read, coords)))
         return dest

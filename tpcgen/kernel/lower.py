@@ -15,7 +15,7 @@ from tpcgen.kernel.cache import CacheAccess, cache_of
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.fuse import widening_subtractions
 from tpcgen.kernel.integers import Integers
-from tpcgen.kernel.ir import Imm, Kernel, Note, Operand, Reg, Store
+from tpcgen.kernel.ir import NARROW, Imm, Kernel, Note, Operand, Reg, Store
 from tpcgen.kernel.loops import First, Instances, Loops, Nest
 from tpcgen.kernel.names import readable
 from tpcgen.kernel.narrow import narrowed
@@ -197,16 +197,14 @@ class _Writer:
         level, tensor = self.scopes.level, output.tensor
         coords = tuple(self.integers.scalar(Index(i), point) for i in reversed(output.indices)) or (integer(0),)
         stored = self.values.register(value, level)
-        if tensor.dtype is DType.BF16:
-            stored = self._narrow(stored, 0 if isinstance(value, Imm) else level, f"{_hint(tensor)}_b")
+        if tensor.dtype in NARROW:
+            stored = self._narrow(tensor, stored, 0 if isinstance(value, Imm) else level)
         self.scopes.append(level, Store(tensor.name, coords, stored, single=self.shape.lane not in output.indices))
 
-    def _narrow(self, wide: Reg, level: int, hint: str) -> Reg:
-        found = self.scopes.recall(
-            level,
-            ("narrow", wide),
-            lambda: self.scopes.emit(level, "narrow", (wide,), "zero_b" if level == 0 else hint),
-        )
+    def _narrow(self, tensor: Tensor, wide: Reg, level: int) -> Reg:
+        to = NARROW[tensor.dtype]
+        hint = f"{'zero' if level == 0 else _hint(tensor)}_{to.suffix}"
+        found = self.scopes.recall(level, (to.narrow, wide), lambda: self.scopes.emit(level, to.narrow, (wide,), hint))
         assert isinstance(found, Reg)
         return found
 

@@ -18,6 +18,7 @@ from tpcgen.kernel.bounds import integer, plus
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import (
+    NARROW,
     Imm,
     Kernel,
     Lanes,
@@ -138,10 +139,10 @@ class _Lowering:
         return Shape(self.program, self.lane, self.outputs, rows, flight, lanes, ranges)
 
     def _widens(self) -> bool:
-        """Whether an update reads bf16 vectors, each of which widens to two registers."""
+        """Whether an update reads vectors of 16 bits a lane, each of which widens to two registers."""
         sides = [e for s in self.steps for e in (s.value, s.domain) if e is not None]
         sides += [s.initial for s in self.scan.states]
-        reads = (x for e in sides for x in walk(e) if isinstance(x, Read) and x.dtype is DType.BF16)
+        reads = (x for e in sides for x in walk(e) if isinstance(x, Read) and x.dtype in NARROW)
         return any(self.lane in free_indices(i) for x in reads for i in x.indices)
 
     def _place(self, index: str) -> int:
@@ -322,8 +323,8 @@ class _Lowering:
         condition = self.values.predicate(where, point)
         result = self.values.choose(level, condition, self.values.value(value, point), Imm(0.0))
         register = self._kept(self.values.register(result, level), level)
-        if o.tensor.dtype is DType.BF16:
-            register = self.scopes.emit(level, "narrow", (register,), f"{o.tensor.name.lower()}_b")
+        if to := NARROW.get(o.tensor.dtype):
+            register = self.scopes.emit(level, to.narrow, (register,), f"{o.tensor.name.lower()}_{to.suffix}")
         coords = tuple(self.integers.scalar(Index(i), point) for i in reversed(o.indices))
         self.scopes.append(level, Store(o.tensor.name, coords, register))
 

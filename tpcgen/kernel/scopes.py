@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tpcgen.kernel.ir import OPS, Operand, Reg, Statement, VectorOp, VType
+from tpcgen.kernel.ir import NARROWING, OPS, WIDENING, Operand, Reg, Statement, VectorOp, VType
 from tpcgen.program.ir import Expr, free_indices
 
 SEPARATOR = "#"
@@ -81,7 +81,7 @@ class Scopes:
     def emit(self, level: int, op: str, args: Sequence[Operand], hint: str = "t") -> Reg:
         """One operation; registers it reads live in that block or further out."""
         registers = [a for a in args if isinstance(a, Reg)]
-        wide = op == "widen" or (op not in ("part1", "part2", "narrow") and any(a.parts == 2 for a in registers))
+        wide = op in WIDENING or (op not in ("part1", "part2", *NARROWING) and any(a.parts == 2 for a in registers))
         dest = self.register(hint, OPS[op].result, 2 if wide else 1, uniform=all(a.uniform for a in registers))
         self.append(level, VectorOp(dest, op, tuple(args)))
         return dest

@@ -15,7 +15,7 @@ from tpcgen.diagnostics import Span
 from tpcgen.kernel.bounds import integer
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.functions import INLINE
-from tpcgen.kernel.ir import IndexDim, Lanes, TensorParam
+from tpcgen.kernel.ir import NARROW, IndexDim, Lanes, TensorParam
 from tpcgen.kernel.presence import both, bound_by_reductions, conjuncts, domain, explicit
 from tpcgen.kernel.signs import signs_shared
 from tpcgen.partition.plan import TpcStage
@@ -136,7 +136,7 @@ def shape_of(stage: TpcStage) -> Shape:
     ranges = {r.name: r for r in program.indices}
     row = _tile_row(outputs, stage.lane)
     if row is not None:
-        wide = any(t.dtype is DType.BF16 for t in program.tensors)
+        wide = any(t.dtype in NARROW for t in program.tensors)
         lanes = lanes if wide else Lanes.SINGLE
         return Shape(program, stage.lane, outputs, rows, row, lanes, ranges, TILE_ROWS // lanes.parts, tiled=True)
     row = _row_in_flight(outputs, rows, stage.lane)
@@ -155,8 +155,8 @@ def check_tensors(program: Program) -> None:
     for t in program.tensors:
         if len(t.shape) > MAX_AXES:
             raise not_lowered("E423", f"{t.name} has {len(t.shape)} axes, a TPC tensor has {MAX_AXES}", t.span)
-        if t.dtype not in (DType.F32, DType.BF16, DType.I32):
-            message = f"{t.name} is {t.dtype}: only f32, bf16 and i32 are lowered to the TPC yet"
+        if t.dtype not in (DType.F32, DType.I32, *NARROW):
+            message = f"{t.name} is {t.dtype}: only f32, bf16, f16 and i32 are lowered to the TPC yet"
             raise not_lowered("E426", message, t.span)
 
 
@@ -185,13 +185,14 @@ def _equations(program: Program) -> Iterator[Equation]:
 
 
 def lanes_of(program: Program, outputs: tuple[Output, ...], lane: str) -> Lanes:
-    """Pairs of registers where a bf16 vector widens to one, and where reductions make a kernel compute: more is then in
-    flight, and gaudi2 has instructions on pairs. Maps of f32 wait for memory, of which short vectors waste less.
+    """Pairs of registers where a vector of 16 bits a lane widens to one, and where reductions make a kernel compute:
+    more is then in flight, and gaudi2 has instructions on pairs. Maps of f32 wait for memory, of which short vectors
+    waste less.
     """
     dtypes = {t.dtype for t in program.tensors if _varies_along(lane, t, outputs)}
-    if dtypes == {DType.BF16}:
+    if dtypes and dtypes <= NARROW.keys():
         return Lanes.EVEN_ODD
-    if DType.BF16 in dtypes or any(bound_by_reductions(o.value) for o in outputs):
+    if dtypes & NARROW.keys() or any(bound_by_reductions(o.value) for o in outputs):
         return Lanes.LINEAR
     return Lanes.SINGLE
 

@@ -36,17 +36,17 @@ from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Attr, Binary, Expr, Literal
 
-_ELEMENT = {VType.F32: "f32", VType.I32: "i32", VType.BF16: "bf16"}
+_ELEMENT = {VType.F32: "f32", VType.I32: "i32", VType.BF16: "bf16", VType.F16: "f16"}
 _RANK = 5
 
-ROUND_BF16 = """\
-inline float64 round_bf16(float64 x)
-{
+ROUND = """\
+inline float64 round_{kind}(float64 x)
+{{
     float128 pair;
     pair.v1 = x;
     pair.v2 = x;
-    return v_convert_bf16_to_f32_all_b(v_convert_f32_to_bf16_all_b(pair)).v1;
-}
+    return v_convert_{kind}_to_f32_all_b(v_convert_f32_to_{kind}_all_b(pair)).v1;
+}}
 """
 
 
@@ -111,10 +111,11 @@ class _Printer:
         for a in k.arrays:
             self.lines.add(f"__local__ float64 {a.name}[{a.rows * a.parts}];")
         self.lines.blank()
-        if any(s.op == "round_bf16" for s in operations):
-            for line in ROUND_BF16.splitlines():
-                self.lines.add(line)
-            self.lines.blank()
+        for kind in ("bf16", "f16"):
+            if any(s.op == f"round_{kind}" for s in operations):
+                for line in ROUND.format(kind=kind).splitlines():
+                    self.lines.add(line)
+                self.lines.blank()
         for function, text in DIVISIONS.items():
             if any(uses_division(e, function) for e in _integers(everything)):
                 for line in text.splitlines():
@@ -256,7 +257,7 @@ class _Block:
 
     def _packed(self, s: Store) -> str:
         """A converted pair has its parts in even and odd lanes; PACK stores the even ones first."""
-        linear = s.value.type is VType.BF16 and self.printer.kernel.lanes is Lanes.LINEAR
+        linear = s.value.type.widens and self.printer.kernel.lanes is Lanes.LINEAR
         return ", SW_PACK" if linear else ""
 
     # --- coordinates ------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from tpcgen.kernel.functions import (
     Precision,
 )
 from tpcgen.kernel.integers import Integers
-from tpcgen.kernel.ir import OPS, Function, Imm, Invoke, Operand, Reg, Scalar, VectorOp, VType
+from tpcgen.kernel.ir import NARROW, OPS, Function, Imm, Invoke, Operand, Reg, Scalar, VectorOp, VType
 from tpcgen.kernel.lane_integers import LaneIntegers
 from tpcgen.kernel.loads import Loads
 from tpcgen.kernel.scopes import Env, Scopes
@@ -190,8 +190,8 @@ class Values:
                 raise not_lowered("E427", f"{e.function} is not lowered to the TPC yet", e.span)
             case Cast(dtype=DType.F32):
                 return self.value(e.operand, env)
-            case Cast(dtype=DType.BF16):
-                return b.op("round_bf16", self.value(e.operand, env))
+            case Cast() if e.dtype in NARROW:
+                return b.op(NARROW[e.dtype].round, self.value(e.operand, env))
             case _:
                 raise not_lowered("E427", f"{text(e)} is not lowered to the TPC yet", e.span)
 

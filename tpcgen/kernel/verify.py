@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tpcgen.kernel.ir import (
+    NARROWING,
     OPS,
     PIECE,
     Broadcast,
@@ -32,7 +33,7 @@ from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Attr, Expr, Index, Size
 from tpcgen.program.ir import walk as walk_expr
 
-_STORED = {DType.F32: VType.F32, DType.BF16: VType.BF16, DType.I32: VType.I32}
+_STORED = {DType.F32: VType.F32, DType.BF16: VType.BF16, DType.F16: VType.F16, DType.I32: VType.I32}
 
 
 class KernelError(AssertionError):
@@ -139,7 +140,7 @@ class _Verifier:
             if s.fresh or s.pred.type is not wanted or s.pred.parts > s.dest.parts:
                 raise KernelError(f"{s} has a wrong predicate")
         widest = max((a.parts for a in s.args if isinstance(a, Reg)), default=1)
-        if s.op not in ("part1", "part2", "narrow") and widest > s.dest.parts:
+        if s.op not in ("part1", "part2", *NARROWING) and widest > s.dest.parts:
             raise KernelError(f"{s} loses a part")
         if s.fresh:
             self._declare(s.dest.name, registers, variables, s)

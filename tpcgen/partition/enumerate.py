@@ -20,7 +20,7 @@ from tpcgen.program import ir
 from tpcgen.rewrite.alternatives import FUSE, WHOLE, Alternative, Alternatives, alternatives
 from tpcgen.rewrite.attention import Attention, attention_in
 from tpcgen.rewrite.normalise import normalise
-from tpcgen.rewrite.unsupported import report_pins
+from tpcgen.rewrite.unsupported import report_missing, report_pins
 
 _KERNELS = ("tpc", "scan", "attention")
 MAX_PLANS = 16
@@ -41,6 +41,7 @@ def enumerate_plans(program: ir.Program, target: str) -> tuple[Plan, ...]:
 def plans_of(program: ir.Program, found: Alternatives, target: str) -> tuple[Plan, ...]:
     """The plans of every alternative that is lowered. DiagnosticError (E4xx) of the first one where none is."""
     wrong = Diagnostics()
+    report_missing(program, target, wrong)
     report_pins(program, wrong)
     wrong.raise_if_errors()
     plans: list[Plan] = []

@@ -116,7 +116,7 @@ class _Counter:
         if domain is not None:
             self._visit(domain, indices, words, {})
             words.add(SIMPLE, points)
-        if dtype is DType.BF16:
+        if dtype in (DType.BF16, DType.F16):
             words.add(CONVERT, points)
         return max(words.vpu, words.load, points)
 
@@ -134,7 +134,7 @@ class _Counter:
         match e:
             case ir.Read():
                 words.add(Words(0, 1), count)
-                if e.dtype is DType.BF16:
+                if e.dtype in (DType.BF16, DType.F16):
                     words.add(CONVERT, count)
             case ir.Binary(operator="/"):
                 words.add(FUNCTIONS["/"], count)

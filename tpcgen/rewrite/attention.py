@@ -190,8 +190,10 @@ class _Finder:
         output = self.program.tensor(a.values.target)
         dtypes = {a.vector.dtype, a.element.dtype, a.value.dtype, output.dtype}
         dtypes |= {self.program.tensor(a.weights.target).dtype}
-        if len(dtypes) != 1 or not dtypes <= {DType.F32, DType.BF16}:
+        if len(dtypes) != 1:
             raise RefusedError(f"{', '.join(sorted(d.value for d in dtypes))} are mixed in it", a.values)
+        if not dtypes <= {DType.F32, DType.BF16}:
+            raise RefusedError(f"it multiplies {a.vector.dtype}: f32 and bf16 only, yet", a.values)
         along = [x for x in _reads(a.softmax) if a.query in ir.free_indices(x) and x.tensor != a.scores.target]
         other = [x for x in along if x.dtype is not a.vector.dtype]
         if a.vector.dtype is DType.BF16 and other:

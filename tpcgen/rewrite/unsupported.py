@@ -10,7 +10,7 @@ from tpcgen.program.contractions import match_contraction
 from tpcgen.program.dtypes import DType
 from tpcgen.rewrite.edit import MAX_AXES, parts_of, sides_of, steps_of
 
-_LOWERED = frozenset({DType.F32, DType.BF16, DType.I32})
+_LOWERED = frozenset({DType.F32, DType.BF16, DType.F16, DType.I32})
 
 
 def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
@@ -21,6 +21,14 @@ def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
     for tensor in program.tensors:
         if tensor.role is not ir.Role.STATE:
             _tensor(tensor, found)
+
+
+def report_missing(program: ir.Program, target: str, found: Diagnostics) -> None:
+    """E408: what the target has no instructions for."""
+    for tensor in program.tensors:
+        if tensor.dtype is DType.F16 and target == "gaudi":
+            hint = "compile for gaudi2 or gaudi3, or with bf16"
+            found.error("E408", f"gaudi has no f16: {tensor.name} holds it", tensor.span, hint)
 
 
 def report_pins(program: ir.Program, found: Diagnostics) -> None:
