@@ -275,3 +275,15 @@ def test_a_gradient_that_device_mode_misses_by_a_tenth_of_all_of_it_is_inconclus
     assert not verdict.passed and verdict.inconclusive == 1
     device[5, 1] = 0.09 * truth.max()
     assert judge(device, truth, device, gradient=True).passed
+
+
+def test_a_row_of_a_gradient_may_lose_what_f32_loses_beside_the_largest():
+    truth = np.full((4, 3), 32.0)
+    truth[2] = 1e-4
+    device = truth.astype(np.float32)
+    ulps = 4 * 2.0**-18
+    for share, passes in ((0.9, True), (1.1, False)):
+        y = device.copy()
+        y[2, 0] += share * ulps
+        assert judge(y, truth, device, gradient=True).passed is passes
+        assert not judge(y, truth, device).passed

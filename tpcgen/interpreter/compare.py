@@ -15,6 +15,9 @@ attention sees one key, whatever it asks, and its gradient is 0 but for rounding
 whoever shows it shows them; their error may be twice device mode's worst in the whole tensor, and nothing that device
 mode loses in them is allowed to another row. A gradient that device mode misses by a tenth of its largest element is
 inconclusive as a whole.
+
+A gradient is a difference of what is as large as its other rows, and f32 arithmetic rounds each of the two: 4 ulp of
+f32 at its largest |truth| are allowed everywhere. Device mode rounds where the program stores: it does not show that.
 """
 
 from __future__ import annotations
@@ -98,6 +101,8 @@ def _judged(y: Array, truth: Array, device: Array, dtype: np.dtype[np.generic], 
     row_error = device_error.max(axis=-1, keepdims=True) if truth.ndim else device_error
     scale = _at_least_normal(magnitude, dtype)
     floor = UNDERFLOW if _kind(dtype).is_float else 0.0
+    if gradient:
+        floor += _ulps(magnitude.max(), DType.F32.numpy)
     known = row_error <= INCONCLUSIVE * scale
     usual = np.where(known, _usual_error(row_error, scale, known), row_error.max())
     bound = np.broadcast_to(2 * usual + _ulps(magnitude, dtype) + floor, truth.shape)
