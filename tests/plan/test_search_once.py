@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from tests.plan.test_band import inputs_of, same
+from tests.std.library import VARIANTS
 from tpcgen.interpreter import run
 from tpcgen.program import ir, load_text
 from tpcgen.program import print as text
 from tpcgen.program.ir import walk
+from tpcgen.rewrite.count_ranks import count_ranks
 from tpcgen.rewrite.edit import sides_of
 from tpcgen.rewrite.normalise import normalise
 from tpcgen.rewrite.search_once import search_once
@@ -91,3 +93,12 @@ def test_places_that_a_table_gives_are_found_once(blocks, size):
 
 def parts(equation: ir.Equation) -> list[ir.Expr]:
     return [x for side in sides_of(equation) for x in walk(side)]
+
+
+def test_a_rank_that_conditions_compare_is_counted_once():
+    """Not in the softmax, and again at every key for whoever visits it."""
+    made = normalise(count_ranks(VARIANTS["topk"].program("f32")))
+    counts = [e.target for e in made.body if any(isinstance(x, ir.Reduce) and x.kind == "sum" for x in parts(e))]
+    assert counts == ["S_dot", "rank", "O"]
+    readers = [e.target for e in made.body if any(isinstance(x, ir.Read) and x.tensor == "rank" for x in parts(e))]
+    assert readers == ["A", "V_m_any"]
