@@ -24,7 +24,7 @@ op gated_linear_part(K: T[B, H, N, D], V: T[B, H, N, E], g: f32[B, H, N]) -> gai
     }
     aged[b,h,t,d] = later[b,h,t] * K[b,h,t,d]
     gain[b,h,d,e] = sum[t](aged[b,h,t,d] * V[b,h,t,e])
-    fade[b,h] = exp(sum[t](log(g[b,h,t])))
+    fade[b,h] = kept[b,h]
 }
 
 # The state after a part, from the state before it.
