@@ -4,7 +4,7 @@
 # padding. `scale` multiplies the scores, `cap` bends them (Gemma 2), `snk` is a sink's logit per head (gpt-oss), W the
 # window: a query sees itself and the W - 1 keys before it. Start and length are tensors: a decoding step recompiles
 # nothing.
-dtype T in bf16, f32
+dtype T in bf16, f16, f32
 
 op hf_causal(Q: T[B, H, M, D], K: T[B, G, N, D], V: T[B, G, N, E], scale: f32 = 1) -> O: T[B, H, M, E]
     where M <= N, G >= 1, H % G == 0

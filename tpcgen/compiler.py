@@ -25,10 +25,12 @@ from tpcgen.partition.plan import TpcStage
 from tpcgen.partition.price import PlanPrice
 from tpcgen.partition.tune import Tuned, tune
 from tpcgen.program import Module, load, sizes
+from tpcgen.program.dtypes import DType
 from tpcgen.program.hints import did_you_mean
 from tpcgen.program.ir import Program
 from tpcgen.rewrite.alternatives import Alternative
 from tpcgen.rewrite.outcome import Refused
+from tpcgen.rewrite.unsupported import lacks
 from tpcgen.rewrite.vjp import vjp
 from tpcgen.rewrite.vjp.in_chunks import gradients_in_chunks
 from tpcgen.rewrite.vjp.save import Saving, kept_by_pin, saving
@@ -121,7 +123,7 @@ def _opened(path: Path, options: Options) -> tuple[Mapping[str, Machine], Module
 
 def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[str, Machine]) -> CompiledOp:
     device = replace(options, target=known[options.target].name)  # whose kernels: a user's device is like one of ours
-    programs = list(_programs(module, op, options.dtypes))
+    programs = list(_programs(module, op, options))
     if not programs[0][1].inputs:
         raise _error("E429", f"op {op} has no input tensor, by which PyTorch knows where it runs")
     cases = _cases(module, programs[0][1], options)
@@ -241,7 +243,7 @@ def balances(
     """
     known, module = _opened(path, options)
     ops = wanted_ops(module, options.ops)
-    programs = [(op, dtype, p) for op in ops for dtype, p in _programs(module, op, options.dtypes)]
+    programs = [(op, dtype, p) for op in ops for dtype, p in _programs(module, op, options)]
     own = [x for x in programs if any(a.name == attribute for a in x[2].attributes)]
     made: list[Balanced] = []
     for op, dtype, program in own or programs[:1]:
@@ -283,11 +285,11 @@ def compile_stage(
     return kernel, KernelText(stage, glue, render(kernel))
 
 
-def _programs(module: Module, op: str, wanted: Sequence[str]) -> Iterator[tuple[str, Program]]:
+def _programs(module: Module, op: str, options: Options) -> Iterator[tuple[str, Program]]:
     """(label, program) of each choice of dtypes that is wanted."""
     variables = module.dtype_variables(op)
-    allowed = {name: _allowed(name, choices, wanted) for name, choices in variables.items()}
-    _used_dtypes(module, wanted)
+    allowed = {name: _allowed(name, choices, options) for name, choices in variables.items()}
+    _used_dtypes(module, options.dtypes)
     if not variables:
         program = module.program(op)
         yield str(program.outputs[0].dtype), program
@@ -296,11 +298,13 @@ def _programs(module: Module, op: str, wanted: Sequence[str]) -> Iterator[tuple[
         yield "_".join(choice), module.program(op, **dict(zip(variables, choice, strict=True)))
 
 
-def _allowed(variable: str, choices: Sequence[str], wanted: Sequence[str]) -> list[str]:
+def _allowed(variable: str, choices: Sequence[str], options: Options) -> list[str]:
+    """What was asked for, else what the target has."""
+    wanted = options.dtypes
     given = [dtype for name, equals, dtype in (w.partition("=") for w in wanted) if equals and name == variable]
     anywhere = [w for w in wanted if "=" not in w]
     if not given and not anywhere:
-        return list(choices)
+        return [c for c in choices if not lacks(options.target, DType(c))] or list(choices)
     kept = [c for c in choices if c in given or (not given and c in anywhere)]
     if not kept:
         raise _error("E524", f"{variable} is {' or '.join(choices)}, never {', '.join(given or anywhere)}")

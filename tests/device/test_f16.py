@@ -8,6 +8,7 @@ import pytest
 
 from tests.device import test_variants
 from tests.device.test_variants import FILES, LAYERS, SLOW
+from tpcgen.compiler import Options, compile_spec
 from tpcgen.diagnostics import DiagnosticError
 from tpcgen.host.api import Session
 from tpcgen.partition.enumerate import enumerate_plans
@@ -45,3 +46,15 @@ def test_gaudi_has_none() -> None:
         enumerate_plans(module.program("f"), "gaudi")
     assert refused.value.diagnostics[0].id == "E408"
     enumerate_plans(module.program("f"), "gaudi3")
+
+
+def test_without_a_wish_a_target_gets_the_dtypes_that_it_has(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.dsl"
+    spec.write_text("dtype T in bf16, f16, f32\nop f(x: T[N]) -> y: T[N] { y[i] = x[i] + 1 }\ncheck small { N = 3 }\n")
+    made = {
+        target: compile_spec(spec, Options(target=target)).ops[0].artifact.variants for target in ("gaudi", "gaudi2")
+    }
+    assert [v.dtype for v in made["gaudi"]] == ["bf16", "f32"]
+    assert [v.dtype for v in made["gaudi2"]] == ["bf16", "f16", "f32"]
+    with pytest.raises(DiagnosticError, match="gaudi has no f16"):
+        compile_spec(spec, Options(target="gaudi", dtypes=("f16",)))

@@ -23,12 +23,17 @@ def report_unsupported(program: ir.Program, found: Diagnostics) -> None:
             _tensor(tensor, found)
 
 
+def lacks(target: str, dtype: DType) -> bool:
+    """Whether the target's vector unit has no instructions for a dtype that other targets have (toolchain.md 1.1)."""
+    return target == "gaudi" and dtype is DType.F16
+
+
 def report_missing(program: ir.Program, target: str, found: Diagnostics) -> None:
-    """E408: what the target has no instructions for."""
+    """E408: a dtype that the target lacks."""
     for tensor in program.tensors:
-        if tensor.dtype is DType.F16 and target == "gaudi":
+        if lacks(target, tensor.dtype):
             hint = "compile for gaudi2 or gaudi3, or with bf16"
-            found.error("E408", f"gaudi has no f16: {tensor.name} holds it", tensor.span, hint)
+            found.error("E408", f"{target} has no {tensor.dtype}: {tensor.name} holds it", tensor.span, hint)
 
 
 def report_pins(program: ir.Program, found: Diagnostics) -> None:
