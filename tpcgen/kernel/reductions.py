@@ -29,6 +29,16 @@ _TITLE = {"sum": "sum", "max": "max", "min": "min", ROW_MAX: "row maximum"}
 
 
 @dataclass(frozen=True, slots=True)
+class Chains:
+    """The accumulators of a reduction at a point, in a loop that somebody else writes."""
+
+    reduce: Reduce
+    env: Env
+    level: int
+    accumulators: Sequence[Reg]
+
+
+@dataclass(frozen=True, slots=True)
 class _Total:
     """A sum of blocks, and by how much it is too large."""
 
@@ -45,9 +55,13 @@ class Reductions:
         loops: Loops,
         rows: Sequence[Env],
         cache: CacheAccess | None = None,
+        short: str | None = None,
     ) -> None:
-        """`rows`: the points of a member; `cache` what of them is kept in local memory."""
+        """`rows`: the points of a member; `cache` what of them is kept in local memory; `short`: an index along which a
+        sum needs no blocks.
+        """
         self.cache = cache
+        self.short = short
         self.shape = shape
         self.scopes = scopes
         self.values = values
@@ -68,6 +82,29 @@ class Reductions:
             for point, result in zip(bundle, results, strict=True):
                 self.scopes.learn(level, key(point), result)
         return self.scopes.recall(level, key(env), _never)
+
+    def begin(self, e: Reduce, env: Env) -> Chains:
+        """Accumulators of a reduction along `short`, in the innermost open block: what `add` takes comes in loops."""
+        level = self.scopes.level
+        assert level == self.scopes.level_of(e, env)
+        accumulators = [self._register(e, _HINT[e.kind]) for _ in range(self._chains(e.indices))]
+        for accumulator in accumulators:
+            self.scopes.append(level, VectorOp(accumulator, "mov", (Imm(_IDENTITY[e.kind]),)))
+        return Chains(e, env, level, accumulators)
+
+    def add(self, chains: Chains, number: int, point: Env) -> None:
+        """The body at a point, the one of that number in an iteration."""
+        self._accumulate(chains.reduce, chains.accumulators[number % len(chains.accumulators)], point, ())
+
+    def end(self, chains: Chains) -> None:
+        """The reduction is known from here on."""
+        e = chains.reduce
+        result = self._finish(chains.level, e.kind, chains.accumulators)
+        self.scopes.learn(chains.level, ("value", e, self.scopes.point(e, chains.env)), result)
+
+    def _chains(self, order: tuple[str, ...]) -> int:
+        """Without blocks as many as keep a chain of local memory's rows as short as that of a block."""
+        return 2 * CHAINS // self.shape.lanes.parts if order == (self.short,) else CHAINS
 
     def _bundle(self, e: Expr, env: Env) -> list[Env]:
         row = self.shape.row_in_flight
@@ -90,8 +127,8 @@ class Reductions:
         across = order[-1] == self.shape.lane
         narrow = self._narrow(e)
         unroll = self._unroll(order, len(points)) * (2 if narrow is not None and len(points) == 1 else 1)
-        in_blocks = e.kind == "sum" and not across
-        count = 1 if len(points) > 1 else min(unroll, CHAINS if narrow is None else 2 * CHAINS)
+        in_blocks = e.kind == "sum" and not across and order != (self.short,)
+        count = 1 if len(points) > 1 else min(unroll, self._chains(order) if narrow is None else 2 * CHAINS)
         chains = [
             [self._register(e, "block_sum" if in_blocks else _HINT[e.kind]) for _ in range(count)] for _ in points
         ]

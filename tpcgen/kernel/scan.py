@@ -1,8 +1,9 @@
 """From a scan to a kernel: a member runs through all steps and keeps its part of the states to itself.
 
 Axes of a state that some step reduces are the member's own: the state lies in local memory, an element of the reduced
-index after the other, and a step walks it as often as its statements ask. A state without such an axis stays in a
-register per row in flight. All other axes are rows of the index space; one of them runs along the lanes.
+index after the other. One walk over it does updates that follow each other, and with them the reductions of what they
+read and of what they write. A state without such an axis stays in a register per row in flight. All other axes are rows
+of the index space; one of them runs along the lanes.
 
 Every update makes a new version of a state. Reads name the version and the step, so that what was computed of an older
 one is never taken for the newer. Last values are written behind the loop.
@@ -10,7 +11,7 @@ one is never taken for the newer. Last values are written behind the loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -37,7 +38,7 @@ from tpcgen.kernel.loops import Instances, Loops, Nest
 from tpcgen.kernel.presence import ZERO, both, domain, explicit
 from tpcgen.kernel.reductions import Reductions
 from tpcgen.kernel.scopes import Bound, Env, Scopes
-from tpcgen.kernel.shape import ROWS, Output, Shape, check_tensors, lanes_of
+from tpcgen.kernel.shape import ROWS, Output, Shape, check_tensors
 from tpcgen.kernel.values import Values
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program.dtypes import DType
@@ -52,6 +53,7 @@ from tpcgen.program.ir import (
     Scan,
     StateInit,
     Update,
+    children,
     free_indices,
     walk,
 )
@@ -68,6 +70,26 @@ LOCAL_VECTORS = 320
 def draft_scan(stage: TpcStage, target: str) -> Kernel:
     """As `lower.draft`, of a stage that is one scan. DiagnosticError E421 to E426 for what does not fit one."""
     return _Lowering(stage, target).kernel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """An update in a walk over local memory; its expressions name versions. `made` reads the version it makes."""
+
+    state: StateInit
+    value: Expr
+    where: Expr | None
+    old: Read
+    made: Read
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a step writes to an output; expressions name versions."""
+
+    output: Output
+    value: Expr
+    where: Expr | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +112,8 @@ class _Lowering:
         check_tensors(self.program)
         self.steps = tuple(_inlined(scan))
         self.inner = _inner(self.steps, scan)
-        behind = [s for s in self.program.body if isinstance(s, Equation)]
-        self.last = tuple(self._output(e) for e in behind)
+        self.behind = [s for s in self.program.body if isinstance(s, Equation)]
+        self.last = tuple(self._output(e) for e in self.behind)
         self.outputs = (*(self._output(s) for s in self.steps if isinstance(s, Equation)), *self.last)
         self.step: Expr = Index(scan.index)
         self.shape = self._shape()
@@ -100,11 +122,17 @@ class _Lowering:
         self.values = Values(self.shape, self.scopes, self.integers, target)
         self.loops = Loops(self.shape, self.scopes, self.integers)
         self.points = self._points()
-        reductions = Reductions(self.shape, self.scopes, self.values, self.loops, self.points)
-        self.values.reduction = reductions.value
+        self.reductions = self._reductions()
         self.values.held = self._load
         self.held: dict[str, _Held] = {}
         self.version: dict[str, str] = {}
+        self.waiting: list[_Wanted] = []
+
+    def _reductions(self) -> Reductions:
+        """Of the present points."""
+        made = Reductions(self.shape, self.scopes, self.values, self.loops, self.points, short=self.inner)
+        self.values.reduction = made.value
+        return made
 
     # --- shape ------------------------------------------------------------------------------------------------------
 
@@ -133,17 +161,19 @@ class _Lowering:
         others = [i for i in rows if i != self.lane]
         flight = others[-1] if others and self.inner is None else None
         ranges = {r.name: r for r in self.program.indices}
-        lanes = lanes_of(self.program, self.outputs, self.lane)
-        if lanes is Lanes.SINGLE and self._widens():
-            lanes = Lanes.LINEAR
-        return Shape(self.program, self.lane, self.outputs, rows, flight, lanes, ranges)
+        return Shape(self.program, self.lane, self.outputs, rows, flight, self._lanes(), ranges)
 
-    def _widens(self) -> bool:
-        """Whether an update reads vectors of 16 bits a lane, each of which widens to two registers."""
-        sides = [e for s in self.steps for e in (s.value, s.domain) if e is not None]
+    def _lanes(self) -> Lanes:
+        """Of what steps load and store along the lanes; states are f32 in any order."""
+        sides = [e for s in (*self.steps, *self.behind) for e in (s.value, s.domain) if e is not None]
         sides += [s.initial for s in self.scan.states]
-        reads = (x for e in sides for x in walk(e) if isinstance(x, Read) and x.dtype in NARROW)
-        return any(self.lane in free_indices(i) for x in reads for i in x.indices)
+        inputs = {t.name for t in self.program.inputs}
+        read = (x for e in sides for x in walk(e) if isinstance(x, Read) and x.tensor in inputs)
+        dtypes = {x.dtype for x in read if any(self.lane in free_indices(i) for i in x.indices)}
+        dtypes |= {o.tensor.dtype for o in self.outputs}
+        if dtypes <= NARROW.keys():
+            return Lanes.EVEN_ODD
+        return Lanes.LINEAR if dtypes & NARROW.keys() or self.inner is not None else Lanes.SINGLE
 
     def _place(self, index: str) -> int:
         return next((o.indices.index(index) for o in self.outputs if index in o.indices), -1)
@@ -258,14 +288,11 @@ class _Lowering:
         if self.scan.reverse:
             at = Binary("-", Binary("+", low, plus(high, -1)), Index(var))
         outside, self.points = self.points, [{**p, self.scan.index: Bound(at, level)} for p in self.points]
-        reductions = Reductions(self.shape, self.scopes, self.values, self.loops, self.points)
-        self.values.reduction = reductions.value
-        for s in self.steps:
-            match s:
-                case Equation():
-                    self._write(next(o for o in self.outputs if o.tensor.name == s.target))
-                case Update():
-                    self._update(s)
+        self.reductions = self._reductions()
+        steps = self.steps
+        while steps:
+            steps = self._next(steps)
+        self._write_waiting()
         self.scopes.append(level - 1, Loop(var, low, high, 1, self.scopes.close()))
         self.points = outside
 
@@ -273,7 +300,7 @@ class _Lowering:
         """Last values of the states, of no step any more."""
         self.step = integer(-1)
         for o in self.last:
-            self._write(o)
+            self._write(self._wanted(o))
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
@@ -301,22 +328,50 @@ class _Lowering:
         self.scopes.append(level, LocalLoad(reg, held.array, at))
         return reg
 
-    def _write(self, o: Output) -> None:
+    def _next(self, steps: Sequence[Equation | Update]) -> Sequence[Equation | Update]:
+        """The first steps; those that are left."""
+        first, *others = steps
+        if isinstance(first, Equation):
+            wanted = self._wanted(next(o for o in self.outputs if o.tensor.name == first.target))
+            self.waiting.append(wanted)
+            if not self._may_wait(wanted, others):
+                self._write_waiting()
+            return others
+        if self.inner not in self._state(first).indices:
+            self._write_waiting()
+            self._update(first)
+            return others
+        count = self._together(steps)
+        self._walk([u for u in steps[:count] if isinstance(u, Update)], steps[count:])
+        self._write_waiting()
+        return steps[count:]
+
+    def _state(self, u: Update) -> StateInit:
+        return next(s for s in self.scan.states if s.state == u.state)
+
+    def _wanted(self, o: Output) -> _Wanted:
+        return _Wanted(o, self._now(o.value), self._now(o.where) if o.where is not None else None)
+
+    def _write_waiting(self) -> None:
+        for wanted in self.waiting:
+            self._write(wanted)
+        self.waiting.clear()
+
+    def _write(self, wanted: _Wanted) -> None:
+        o = wanted.output
         if o.span.line:
             self.scopes.append(self.scopes.level, Note(f"{o.tensor.name}[{', '.join(o.indices)}]", o.span))
-        value = self._now(o.value)
-        where = self._now(o.where) if o.where is not None else None
         if not o.loops:
             for point in self.points:
-                self._store(o, value, where, point)
+                self._store(o, wanted.value, wanted.where, point)
             return
 
         def body(instances: Instances, _conditions: tuple[Expr, ...]) -> None:
             for row in instances:
                 for point in row:
-                    self._store(o, value, where, point)
+                    self._store(o, wanted.value, wanted.where, point)
 
-        self.loops.write(Nest(o.loops, None, self.points, _unroll(value), body))
+        self.loops.write(Nest(o.loops, None, self.points, _unroll(wanted.value), body))
 
     def _store(self, o: Output, value: Expr, where: Expr | None, point: Env) -> None:
         level = self.scopes.level
@@ -337,33 +392,40 @@ class _Lowering:
         self.scopes.append(level, VectorOp(copy, "mov", (register,)))
         return copy
 
-    def _update(self, u: Update) -> None:
-        s = next(s for s in self.scan.states if s.state == u.state)
-        if u.span.line:
-            self.scopes.append(self.scopes.level, Note(f"{u.state}[{', '.join(u.indices)}] :=", u.span))
+    def _explicit(self, u: Update) -> tuple[Expr, Expr | None]:
+        """The value of an update with the state's own indices, and where it is."""
+        s = self._state(u)
         renamed = {a: Index(b) for a, b in zip(u.indices, s.indices, strict=True) if a != b}
         p = explicit(substitute(u.value, renamed))
-        where = both(domain(substitute(u.domain, renamed) if u.domain is not None else None), p.where)
-        kept = Read(u.state, tuple(Index(i) for i in s.indices), DType.F32)
-        value = self._now(p.value)
-        condition = self._now(where) if where is not None else None
-        old = self._now(kept)
-        if self.inner in s.indices:
-            array = self.held[self.version[u.state]].array
+        return p.value, both(domain(substitute(u.domain, renamed) if u.domain is not None else None), p.where)
 
-            def new(point: Env) -> Operand:
-                result = self.values.value(value, point)
-                if condition is None:
-                    return result
-                chosen = self.values.predicate(condition, point)
-                return self.values.choose(self.scopes.level, chosen, result, self.values.value(old, point))
+    def _change(self, u: Update) -> _Change:
+        """The next version of a state in local memory begins."""
+        if u.span.line:
+            self.scopes.append(self.scopes.level, Note(f"{u.state}[{', '.join(u.indices)}] :=", u.span))
+        s = self._state(u)
+        value, where = self._explicit(u)
+        value, where = self._now(value), self._now(where) if where is not None else None
+        old = self._element(s)
+        self._hold(s, {}, self.held[self.version[s.state]].array)
+        return _Change(s, value, where, old, self._element(s))
 
-            self._each(s, new, _unroll(value))
-            self._hold(s, {}, array)
-            return
+    def _element(self, s: StateInit) -> Read:
+        """Of the present version, at the point itself."""
+        read = self._now(Read(s.state, tuple(Index(i) for i in s.indices), DType.F32))
+        assert isinstance(read, Read)
+        return read
+
+    def _update(self, u: Update) -> None:
+        """Of a state in registers."""
+        s = self._state(u)
+        if u.span.line:
+            self.scopes.append(self.scopes.level, Note(f"{u.state}[{', '.join(u.indices)}] :=", u.span))
+        value, where = self._explicit(u)
+        value, where = self._now(value), self._now(where) if where is not None else None
         registers = self.held[self.version[u.state]].registers
         for key, point in self._rows_of(s):
-            chosen = self.values.predicate(condition, point)
+            chosen = self.values.predicate(where, point)
             if chosen is not False:
                 self._into(registers[key], value, point, chosen if isinstance(chosen, Reg) else None)
         self._hold(s, registers, None)
@@ -380,6 +442,142 @@ class _Lowering:
                 self.scopes.update(level, register, "madd", args)
             case _:
                 self.scopes.update(level, register, "mov", (self.values.value(value, point),), pred)
+
+    # --- walks over local memory --------------------------------------------------------------------------------------
+
+    def _together(self, steps: Sequence[Equation | Update]) -> int:
+        """How many updates one walk does: those behind the first reduce nothing that the walk changes."""
+        changed: set[str] = set()
+        for count, u in enumerate(steps):
+            if not isinstance(u, Update) or self.inner not in self._state(u).indices:
+                return count
+            sides = [x for x in self._explicit(u) if x is not None]
+            reduced = [x for side in sides for x in walk(side) if isinstance(x, Reduce)]
+            if any(_reads(x, state) for x in reduced for state in changed):
+                return count
+            changed.add(u.state)
+        return len(steps)
+
+    def _may_wait(self, wanted: _Wanted, others: Sequence[Equation | Update]) -> bool:
+        """Whether all that it reads of local memory is reduced by the walk of the next update."""
+        following = next((u for u in others if isinstance(u, Update)), None)
+        if following is None or wanted.output.loops or self.inner not in self._state(following).indices:
+            return False
+        sums = [x for side in _sides(wanted) for x in self._sums(side)]
+        return bool(sums) and not any(self._reads_local(side, sums) for side in _sides(wanted))
+
+    def _reads_local(self, e: Expr, but: Sequence[Reduce]) -> bool:
+        """Whether it reads a state in local memory anywhere else."""
+        if isinstance(e, Reduce) and e in but:
+            return False
+        held = self.held.get(e.tensor) if isinstance(e, Read) else None
+        return (held is not None and held.array is not None) or any(self._reads_local(x, but) for x in children(e))
+
+    def _sums(self, e: Expr) -> list[Reduce]:
+        """Reductions along local memory that a walk can do: each of its points takes what is there."""
+        return [x for x in walk(e) if isinstance(x, Reduce) and self._is_along(x)]
+
+    def _is_along(self, e: Reduce) -> bool:
+        if e.indices != (self.inner,) or e.domain is not None or any(isinstance(x, Reduce) for x in walk(e.body)):
+            return False
+        inputs = {t.name for t in self.program.inputs}
+        read = [x for x in walk(e.body) if isinstance(x, Read) and x.tensor not in inputs]
+        local = [x for x in read if x.tensor in self.held and self.held[x.tensor].array is not None]
+        elements = [self._element(s) for s in self.scan.states if self.inner in s.indices]
+        return bool(local) and all(x in elements for x in local) and all(x.tensor in self.held for x in read)
+
+    def _later(self, steps: Sequence[Equation | Update]) -> list[Reduce]:
+        """Reductions of the present versions in the steps to come."""
+        found: list[Reduce] = []
+        changed: set[str] = set()
+        for s in steps:
+            sides = self._explicit(s) if isinstance(s, Update) else self._output_of(s)
+            sums = [x for side in sides if side is not None for x in walk(side) if isinstance(x, Reduce)]
+            sums = [x for x in sums if not any(_reads(x, state) for state in changed)]
+            found += [now for x in sums if isinstance(now := self._now(x), Reduce) and self._is_along(now)]
+            if isinstance(s, Update):
+                changed.add(s.state)
+        return list(dict.fromkeys(found))
+
+    def _output_of(self, e: Equation) -> tuple[Expr, Expr | None]:
+        o = next(o for o in self.outputs if o.tensor.name == e.target)
+        return o.value, o.where
+
+    def _walk(self, updates: Sequence[Update], following: Sequence[Equation | Update]) -> None:
+        (env,) = self.points
+        before = [x for wanted in self.waiting for side in _sides(wanted) for x in self._sums(side)]
+        changes = [self._change(u) for u in updates]
+        last = {c.state.state: c for c in changes}
+        after = [x for x in self._later(following) if any(_reads(x, c.made.tensor) for c in last.values())]
+        old = [self.reductions.begin(x, env) for x in dict.fromkeys(before)]
+        new = [self.reductions.begin(x, env) for x in after]
+
+        def body(instances: Instances, _conditions: tuple[Expr, ...]) -> None:
+            (row,) = instances
+            for number, point in enumerate(row):
+                for chains in old:
+                    self.reductions.add(chains, number, point)
+                for c in changes:
+                    self._make(c, point)
+                for c in last.values():
+                    self._keep(c, point)
+                for chains in new:
+                    self.reductions.add(chains, number, point)
+
+        assert self.inner is not None
+        unroll = min(_unroll(c.value) for c in changes)
+        self.loops.write(Nest((self.inner,), None, self.points, unroll, body))
+        for chains in (*old, *new):
+            self.reductions.end(chains)
+
+    def _make(self, c: _Change, point: Env) -> None:
+        """The element's new version becomes known."""
+        level = self.scopes.level
+        result = self._added(c.value, point)
+        if c.where is not None:
+            chosen = self.values.predicate(c.where, point)
+            result = self.values.choose(level, chosen, result, self.values.value(c.old, point))
+        register = self._full(result, level, self.held[c.made.tensor])
+        self.scopes.learn(level, ("value", c.made, self.scopes.point(c.made, point)), register)
+
+    def _keep(self, c: _Change, point: Env) -> None:
+        array, inner = self.held[c.made.tensor].array, self.inner
+        assert array is not None and inner is not None
+        register = self.values.value(c.made, point)
+        assert isinstance(register, Reg)
+        self.scopes.append(self.scopes.level, LocalStore(array, point[inner].value, register))
+
+    def _added(self, value: Expr, point: Env) -> Operand:
+        """A product is added in the operation that multiplies; of two the one along the lanes is made first."""
+        level = self.scopes.level
+
+        def is_product(e: Expr) -> bool:
+            return isinstance(e, Binary) and e.operator == "*" and self.scopes.level_of(e, point) == level
+
+        match value:
+            case Binary(operator="+", left=a, right=b) if is_product(a) and is_product(b):
+                first, second = (a, b) if self._is_along_lanes(a) and not self._is_along_lanes(b) else (b, a)
+                made = self.scopes.emit(level, "mul", self._factors(first, point))
+                self.scopes.update(level, made, "mac", (*self._factors(second, point), made))
+                return made
+            case Binary(operator="+", left=a, right=b) if is_product(a) or is_product(b):
+                product, c = (a, b) if is_product(a) else (b, a)
+                return self.scopes.emit(level, "madd", (*self._factors(product, point), self.values.value(c, point)))
+            case Binary(operator="-", left=c, right=product) if is_product(product):
+                return self.scopes.emit(level, "nmadd", (*self._factors(product, point), self.values.value(c, point)))
+            case _:
+                return self.values.value(value, point)
+
+    def _is_along_lanes(self, e: Expr) -> bool:
+        return self.lane in free_indices(e)
+
+    def _factors(self, product: Expr, point: Env) -> tuple[Operand, Operand]:
+        assert isinstance(product, Binary)
+        return self.values.value(product.left, point), self.values.value(product.right, point)
+
+
+def _sides(wanted: _Wanted) -> list[Expr]:
+    return [side for side in (wanted.value, wanted.where) if side is not None]
 
 
 def _unroll(value: Expr) -> int:
