@@ -51,7 +51,8 @@ class Nest:
 
     `body` writes one iteration, given the conditions that are not known to hold in it. `absent` writes an element
     outside the bounds; without it those are not visited. `padded`: lanes beyond the index's range may take part, they
-    change nothing.
+    change nothing. `together`: values of the index around the innermost in an iteration, whose points join the bundle;
+    more than 1 only without conditions.
     """
 
     order: tuple[str, ...]
@@ -63,6 +64,7 @@ class Nest:
     blocks: Blocks | None = None
     padded: bool = False
     first: First | None = None
+    together: int = 1
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,15 @@ class Loops:
         step = self.shape.lanes.step if index == self.shape.lane else 1
 
         def inner(instances: Instances, _conditions: tuple[Expr, ...]) -> None:
-            self.write(replace(nest, order=nest.order[1:], points=[points[0] for points in instances]))
+            self.write(replace(nest, order=nest.order[1:], points=[point for points in instances for point in points]))
 
+        many = nest.together if len(nest.order) == 2 else 1
+        if many > 1:
+            assert nest.where is None
+            whole_end = plus(low, _round_down(_difference(high, low), many))
+            whole_end = self.integers.let(f"{index}_whole_end", whole_end)
+            self._loop(index, nest.points, _Piece(low, whole_end, many, many), inner)
+            low = whole_end
         self._loop(index, nest.points, _Piece(low, high, step), inner)
 
     def _range(self, index: str, env: Env) -> tuple[Expr, Expr]:

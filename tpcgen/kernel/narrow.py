@@ -4,6 +4,10 @@ by the operation that multiplies bf16, which rounds nothing.
 A register of f32 is exactly bf16 where a bf16 vector was widened to it, where it is one of several such or of constants
 that bf16 has, and where its sign was changed. What is stored as bf16 or multiplied is then taken from bf16 registers
 made by the same operations; those of f32 that nobody reads any more are dropped (unused.py).
+
+A product of bf16 vectors comes in even and odd lanes. Where vectors are f32 in the order of memory, one that several
+elements multiply, each the same in all lanes, is made bf16 again so that its products come in that order: the elements
+need not be widened then.
 """
 
 from __future__ import annotations
@@ -40,8 +44,8 @@ _PREDICATES = {f"cmp_{c}": f"bcmp_{c}" for c in _COMPARISONS} | {"pand": "hand",
 
 
 def narrowed(kernel: Kernel) -> Kernel:
-    """The same kernel, its lanes those of `Lanes.EVEN_ODD`, in which a product of bf16 vectors comes."""
-    if kernel.lanes is not Lanes.EVEN_ODD:
+    """The same kernel; in `Lanes.EVEN_ODD` with all of this, in `Lanes.LINEAR` with products by elements."""
+    if kernel.lanes is Lanes.SINGLE:
         return kernel
     work = _Narrowing(kernel)
     body = work.block(kernel.body)
@@ -94,6 +98,8 @@ class _Narrowing:
     # --- what is exactly bf16 ---------------------------------------------------------------------------------------
 
     def _is_exact(self, o: Operand) -> bool:
+        if self.kernel.lanes is Lanes.LINEAR:
+            return isinstance(o, Reg) and self._is_widened(o)
         if isinstance(o, Imm):
             return _fits(o.value)
         if not isinstance(o, Reg) or o.type is not VType.F32:
@@ -113,6 +119,15 @@ class _Narrowing:
                 return self._is_exact(x)
             case VectorOp(op=op, args=args) if op in _CHOICES and self.writes[o.name] == 1:
                 return all(map(self._is_exact, args))
+            case _:
+                return False
+
+    def _is_widened(self, r: Reg) -> bool:
+        match self.known.get(r.name):
+            case VectorOp(op="widen"):
+                return True
+            case VectorOp(op="part1", args=(Reg() as source,)):
+                return source.uniform and self._is_widened(source)
             case _:
                 return False
 
@@ -146,8 +161,10 @@ class _Narrowing:
             into.append(VectorOp(dest, "bmov", (then,), pred, fresh=False))
             return dest
         match self.known[o.name]:
-            case VectorOp(op="widen", args=(Reg() as source,)):
+            case VectorOp(op="widen", args=(Reg() as source,)) if self._is_in_order(source):
                 return source
+            case VectorOp(op="widen"):
+                into.append(VectorOp(dest, "narrow", (o,)))
             case VectorOp(op="part1", args=(Reg() as source,)):
                 made = self._bf16(source, into)
                 assert isinstance(made, Reg)
@@ -157,6 +174,10 @@ class _Narrowing:
             case VectorOp(op=op, args=args):
                 into.append(VectorOp(dest, _CHOICES[op], tuple(self._bf16(a, into) for a in args)))
         return dest
+
+    def _is_in_order(self, vector: Reg) -> bool:
+        """Whether its even and odd lanes are the parts of the pair it widens to."""
+        return self.kernel.lanes is Lanes.EVEN_ODD or vector.uniform
 
     def _pred(self, pred: Reg, into: list[Statement]) -> Reg:
         if pred.name not in self.made:
@@ -185,13 +206,15 @@ class _Narrowing:
     def _statement(self, s: Statement) -> Iterator[Statement]:
         made: list[Statement] = []
         match s:
-            case VectorOp(op="narrow", args=(Reg() as x,)) if x.parts == 2 and self._is_exact(x):
+            case VectorOp(op="narrow", args=(Reg() as x,)) if (
+                self.kernel.lanes is Lanes.EVEN_ODD and x.parts == 2 and self._is_exact(x)
+            ):
                 value = self._bf16(x, made)
                 assert isinstance(value, Reg)
                 self.renamed[s.dest.name] = value
                 yield from made
             case VectorOp(op="mul" | "mac", args=(Reg() as a, Reg() as b, *added), pred=None) if (
-                s.dest.parts == 2 and self._is_exact(a) and self._is_exact(b)
+                s.dest.parts == 2 and self._is_exact(a) and self._is_exact(b) and self._is_worth_it(a, b)
             ):
                 operands = (self._bf16(a, made), self._bf16(b, made), *added)
                 yield from made
@@ -207,8 +230,15 @@ class _Narrowing:
             case _:
                 yield s
 
+    def _is_worth_it(self, a: Reg, b: Reg) -> bool:
+        if self.kernel.lanes is Lanes.EVEN_ODD:
+            return True
+        return a.uniform != b.uniform and self.reads[(b if a.uniform else a).name] > 1
+
     def _is_product(self, r: Reg) -> bool:
         """Of two bf16 vectors, read here only."""
+        if self.kernel.lanes is Lanes.LINEAR:
+            return False
         s = self.known.get(r.name)
         operands = () if s is None or s.op != "mul" or s.dest.parts != 2 else s.args
         return bool(operands) and all(isinstance(a, Reg) and self._is_exact(a) for a in operands) and self._is_ours(r)

@@ -16,7 +16,7 @@ from tpcgen.kernel.ir import Imm, Lanes, Note, Operand, Reg, VectorOp, VType
 from tpcgen.kernel.loops import Blocks, First, Instances, Loops, Nest
 from tpcgen.kernel.presence import ROW_MAX
 from tpcgen.kernel.scopes import Env, Scopes
-from tpcgen.kernel.shape import LOOP_ROWS, Shape
+from tpcgen.kernel.shape import LOOP_ROWS, Shape, reduces_rows
 from tpcgen.kernel.values import Values
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Binary, Expr, Index, Read, Reduce, free_indices, type_of
@@ -128,7 +128,9 @@ class Reductions:
         narrow = self._narrow(e)
         unroll = self._unroll(order, len(points)) * (2 if narrow is not None and len(points) == 1 else 1)
         in_blocks = e.kind == "sum" and not across and order != (self.short,)
-        count = 1 if len(points) > 1 else min(unroll, self._chains(order) if narrow is None else 2 * CHAINS)
+        together = self._together(e, len(points))
+        most = 2 * CHAINS if narrow is not None or together > 1 else self._chains(order)
+        count = 1 if len(points) > 1 else min(unroll * together, most)
         chains = [
             [self._register(e, "block_sum" if in_blocks else _HINT[e.kind]) for _ in range(count)] for _ in points
         ]
@@ -136,6 +138,8 @@ class Reductions:
         narrow_chains = [[self._minus_infinity(level) for _ in row] for row in chains] if narrow is not None else []
 
         def body(instances: Instances, conditions: tuple[Expr, ...]) -> None:
+            if together > 1:
+                instances = [[point for row in instances for point in row]]
             if narrow is not None and not conditions:
                 for accumulators, row in zip(narrow_chains, instances, strict=True):
                     for n, point in enumerate(row):
@@ -151,7 +155,8 @@ class Reductions:
                 self.scopes.append(level, VectorOp(accumulator, "mov", (Imm(_IDENTITY[e.kind]),)))
             first = self._kept(e, chains)
             padded = self._ends_in_zeros(e)
-            self.loops.write(Nest(order, e.domain, points, unroll, body, padded=padded, first=first))
+            nest = Nest(order, e.domain, points, unroll, body, padded=padded, first=first, together=together)
+            self.loops.write(nest)
             for accumulators, row in zip(chains, narrow_chains, strict=False):
                 for into, x in zip(accumulators, row, strict=True):
                     self._merge(e.kind, level, into, self.scopes.emit(level, "widen", (x,)))
@@ -196,6 +201,10 @@ class Reductions:
         lane = self.shape.lane
         extent = self.shape.program.tensor(read.tensor).shape[-1]
         return read.indices[-1] == Index(lane) and extent == self.shape.ranges[lane].high
+
+    def _together(self, e: Reduce, points: int) -> int:
+        """Values of the index around the lanes' that an iteration takes: they are in flight instead of rows."""
+        return min(self.shape.in_flight, LOOP_ROWS) if points == 1 and reduces_rows(e, self.shape.lane) else 1
 
     def _unroll(self, order: tuple[str, ...], points: int) -> int:
         if order[-1] == self.shape.lane or len(order) > 1:

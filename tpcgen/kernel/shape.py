@@ -289,5 +289,13 @@ def _tile_row(outputs: tuple[Output, ...], lane: str) -> str | None:
 def _row_in_flight(outputs: tuple[Output, ...], rows: tuple[str, ...], lane: str) -> str | None:
     if lane in rows and any(o.loops or bound_by_reductions(o.value) for o in outputs):
         return None  # loops along other indices are unrolled instead
+    along = [x for x in _everything(outputs) if isinstance(x, Reduce) and lane in x.indices]
+    if along and all(reduces_rows(x, lane) for x in along) and not any(o.loops for o in outputs):
+        return None  # these rows are in flight instead
     others = [i for i in rows if i != lane]
     return others[-1] if others else None
+
+
+def reduces_rows(e: Reduce, lane: str) -> bool:
+    """Whether whole rows along the lanes are reduced to one value: there may be few such values."""
+    return lane in e.indices and len(e.indices) > 1 and e.domain is None
