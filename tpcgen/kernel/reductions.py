@@ -83,11 +83,13 @@ class Reductions:
                 self.scopes.learn(level, key(point), result)
         return self.scopes.recall(level, key(env), _never)
 
-    def begin(self, e: Reduce, env: Env) -> Chains:
-        """Accumulators of a reduction along `short`, in the innermost open block: what `add` takes comes in loops."""
+    def begin(self, e: Reduce, env: Env, count: int) -> Chains:
+        """`count` accumulators of a reduction along `short`, in the innermost open block: what `add` takes comes in
+        loops.
+        """
         level = self.scopes.level
         assert level == self.scopes.level_of(e, env)
-        accumulators = [self._register(e, _HINT[e.kind]) for _ in range(self._chains(e.indices))]
+        accumulators = [self._register(e, _HINT[e.kind]) for _ in range(count)]
         for accumulator in accumulators:
             self.scopes.append(level, VectorOp(accumulator, "mov", (Imm(_IDENTITY[e.kind]),)))
         return Chains(e, env, level, accumulators)
@@ -101,10 +103,6 @@ class Reductions:
         e = chains.reduce
         result = self._finish(chains.level, e.kind, chains.accumulators)
         self.scopes.learn(chains.level, ("value", e, self.scopes.point(e, chains.env)), result)
-
-    def _chains(self, order: tuple[str, ...]) -> int:
-        """Without blocks as many as keep a chain of local memory's rows as short as that of a block."""
-        return 2 * CHAINS // self.shape.lanes.parts if order == (self.short,) else CHAINS
 
     def _bundle(self, e: Expr, env: Env) -> list[Env]:
         row = self.shape.row_in_flight
@@ -129,7 +127,7 @@ class Reductions:
         unroll = self._unroll(order, len(points)) * (2 if narrow is not None and len(points) == 1 else 1)
         in_blocks = e.kind == "sum" and not across and order != (self.short,)
         together = self._together(e, len(points))
-        most = 2 * CHAINS if narrow is not None or together > 1 else self._chains(order)
+        most = 2 * CHAINS if narrow is not None or together > 1 or order == (self.short,) else CHAINS
         count = 1 if len(points) > 1 else min(unroll * together, most)
         chains = [
             [self._register(e, "block_sum" if in_blocks else _HINT[e.kind]) for _ in range(count)] for _ in points

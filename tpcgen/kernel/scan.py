@@ -36,7 +36,7 @@ from tpcgen.kernel.ir import (
 )
 from tpcgen.kernel.loops import Instances, Loops, Nest
 from tpcgen.kernel.presence import ZERO, both, domain, explicit
-from tpcgen.kernel.reductions import Reductions
+from tpcgen.kernel.reductions import CHAINS, Reductions
 from tpcgen.kernel.scopes import Bound, Env, Scopes
 from tpcgen.kernel.shape import ROWS, Output, Shape, check_tensors
 from tpcgen.kernel.values import Values
@@ -371,7 +371,7 @@ class _Lowering:
                 for point in row:
                     self._store(o, wanted.value, wanted.where, point)
 
-        self.loops.write(Nest(o.loops, None, self.points, _unroll(wanted.value), body))
+        self.loops.write(Nest(o.loops, None, self.points, _unroll(wanted.value, o.loops[-1]), body))
 
     def _store(self, o: Output, value: Expr, where: Expr | None, point: Env) -> None:
         level = self.scopes.level
@@ -509,8 +509,12 @@ class _Lowering:
         changes = [self._change(u) for u in updates]
         last = {c.state.state: c for c in changes}
         after = [x for x in self._later(following) if any(_reads(x, c.made.tensor) for c in last.values())]
-        old = [self.reductions.begin(x, env) for x in dict.fromkeys(before)]
-        new = [self.reductions.begin(x, env) for x in after]
+        assert self.inner is not None
+        unroll = min(_unroll(c.value, self.inner) for c in changes)
+        before = list(dict.fromkeys(before))
+        chains_each = min(unroll, 2 * CHAINS) if len(before) + len(after) == 1 else CHAINS
+        old = [self.reductions.begin(x, env, chains_each) for x in before]
+        new = [self.reductions.begin(x, env, chains_each) for x in after]
 
         def body(instances: Instances, _conditions: tuple[Expr, ...]) -> None:
             (row,) = instances
@@ -524,8 +528,6 @@ class _Lowering:
                 for chains in new:
                     self.reductions.add(chains, number, point)
 
-        assert self.inner is not None
-        unroll = min(_unroll(c.value) for c in changes)
         self.loops.write(Nest((self.inner,), None, self.points, unroll, body))
         for chains in (*old, *new):
             self.reductions.end(chains)
@@ -580,8 +582,10 @@ def _sides(wanted: _Wanted) -> list[Expr]:
     return [side for side in (wanted.value, wanted.where) if side is not None]
 
 
-def _unroll(value: Expr) -> int:
-    functions = any(isinstance(x, Call) or (isinstance(x, Binary) and x.operator == "/") for x in walk(value))
+def _unroll(value: Expr, along: str) -> int:
+    """Of a loop along an index; what the loop does not change is computed in front of it."""
+    own = [x for x in walk(value) if along in free_indices(x)]
+    functions = any(isinstance(x, Call) or (isinstance(x, Binary) and x.operator == "/") for x in own)
     return UNROLL_FUNCTIONS if functions else UNROLL
 
 
