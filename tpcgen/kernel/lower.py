@@ -148,7 +148,9 @@ class _Writer:
         for n in range(0, len(self.rows), LOOP_ROWS):
             rows = self.rows[n : n + LOOP_ROWS]
             first = self._kept(output)
-            self.loops.write(Nest(output.loops, output.where, rows, unroll, body, absent, first=first))
+            together = self.shape.together(output.loops, len(rows)) if output.where is None else 1
+            nest = Nest(output.loops, output.where, rows, unroll, body, absent, first=first, together=together)
+            self.loops.write(nest)
 
     def _kept(self, output: Output) -> First | None:
         """Points whose weights are in local memory."""

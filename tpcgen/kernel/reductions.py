@@ -16,7 +16,7 @@ from tpcgen.kernel.ir import Imm, Lanes, Note, Operand, Reg, VectorOp, VType
 from tpcgen.kernel.loops import Blocks, First, Instances, Loops, Nest
 from tpcgen.kernel.presence import ROW_MAX
 from tpcgen.kernel.scopes import Env, Scopes
-from tpcgen.kernel.shape import LOOP_ROWS, Shape, reduces_rows
+from tpcgen.kernel.shape import LOOP_ROWS, Shape
 from tpcgen.kernel.values import Values
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Binary, Expr, Index, Read, Reduce, free_indices, type_of
@@ -126,7 +126,7 @@ class Reductions:
         narrow = self._narrow(e)
         unroll = self._unroll(order, len(points)) * (2 if narrow is not None and len(points) == 1 else 1)
         in_blocks = e.kind == "sum" and not across and order != (self.short,)
-        together = self._together(e, len(points))
+        together = self.shape.together(order, len(points)) if e.domain is None else 1
         most = 2 * CHAINS if narrow is not None or together > 1 or order == (self.short,) else CHAINS
         count = 1 if len(points) > 1 else min(unroll * together, most)
         chains = [
@@ -199,10 +199,6 @@ class Reductions:
         lane = self.shape.lane
         extent = self.shape.program.tensor(read.tensor).shape[-1]
         return read.indices[-1] == Index(lane) and extent == self.shape.ranges[lane].high
-
-    def _together(self, e: Reduce, points: int) -> int:
-        """Values of the index around the lanes' that an iteration takes: they are in flight instead of rows."""
-        return min(self.shape.in_flight, LOOP_ROWS) if points == 1 and reduces_rows(e, self.shape.lane) else 1
 
     def _unroll(self, order: tuple[str, ...], points: int) -> int:
         if order[-1] == self.shape.lane or len(order) > 1:

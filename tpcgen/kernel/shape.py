@@ -96,6 +96,13 @@ class Shape:
             return self.lanes.step
         return self.in_flight if index == self.row_in_flight else 1
 
+    def together(self, loops: tuple[str, ...], points: int) -> int:
+        """Values of the index around the lanes' that an iteration of loops without conditions takes, where no rows of
+        the index space are in flight.
+        """
+        several = points == 1 and len(loops) > 1 and loops[-1] == self.lane
+        return min(self.in_flight, LOOP_ROWS) if several else 1
+
     def index_space(self) -> tuple[IndexDim, ...]:
         """Fastest first, as the rows are stored; one member where there are no rows."""
         fastest_first = self.rows[::-1]
@@ -290,12 +297,13 @@ def _row_in_flight(outputs: tuple[Output, ...], rows: tuple[str, ...], lane: str
     if lane in rows and any(o.loops or bound_by_reductions(o.value) for o in outputs):
         return None  # loops along other indices are unrolled instead
     along = [x for x in _everything(outputs) if isinstance(x, Reduce) and lane in x.indices]
-    if along and all(reduces_rows(x, lane) for x in along) and not any(o.loops for o in outputs):
-        return None  # these rows are in flight instead
+    whole = all(o.where is None and len(o.loops) > 1 and o.loops[-1] == lane for o in outputs if o.loops)
+    if along and all(reduces_rows(x, lane) for x in along) and whole:
+        return None  # the rows that are reduced and stored are in flight instead
     others = [i for i in rows if i != lane]
     return others[-1] if others else None
 
 
 def reduces_rows(e: Reduce, lane: str) -> bool:
-    """Whether whole rows along the lanes are reduced to one value: there may be few such values."""
+    """Whether it makes one value of several whole rows along the lanes: there may be few such values."""
     return lane in e.indices and len(e.indices) > 1 and e.domain is None
