@@ -17,6 +17,7 @@ from functools import partial
 
 from tpcgen.kernel.bounds import integer, plus
 from tpcgen.kernel.errors import not_lowered
+from tpcgen.kernel.functions import INLINE
 from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import (
     NARROW,
@@ -463,8 +464,17 @@ class _Lowering:
         following = next((u for u in others if isinstance(u, Update)), None)
         if following is None or wanted.output.loops or self.inner not in self._state(following).indices:
             return False
+        if not self._has_room(following):
+            return False
         sums = [x for side in _sides(wanted) for x in self._sums(side)]
         return bool(sums) and not any(self._reads_local(side, sums) for side in _sides(wanted))
+
+    def _has_room(self, u: Update) -> bool:
+        """Whether its walk has registers for sums: beside special functions the open compiler gives up ("Too many
+        vector spills" for Mamba-1).
+        """
+        assert self.inner is not None
+        return _unroll(self._explicit(u)[0], self.inner) == UNROLL
 
     def _reads_local(self, e: Expr, but: Sequence[Reduce]) -> bool:
         """Whether it reads a state in local memory anywhere else."""
@@ -509,12 +519,13 @@ class _Lowering:
         changes = [self._change(u) for u in updates]
         last = {c.state.state: c for c in changes}
         after = [x for x in self._later(following) if any(_reads(x, c.made.tensor) for c in last.values())]
+        after = after if all(map(self._has_room, updates)) else []
         assert self.inner is not None
         unroll = min(_unroll(c.value, self.inner) for c in changes)
         before = list(dict.fromkeys(before))
-        chains_each = min(unroll, 2 * CHAINS) if len(before) + len(after) == 1 else CHAINS
-        old = [self.reductions.begin(x, env, chains_each) for x in before]
-        new = [self.reductions.begin(x, env, chains_each) for x in after]
+        count = unroll if len(before) + len(after) == 1 else CHAINS
+        old = [self.reductions.begin(x, env, count) for x in before]
+        new = [self.reductions.begin(x, env, count) for x in after]
 
         def body(instances: Instances, _conditions: tuple[Expr, ...]) -> None:
             (row,) = instances
@@ -559,8 +570,9 @@ class _Lowering:
         match value:
             case Binary(operator="+", left=a, right=b) if is_product(a) and is_product(b):
                 first, second = (a, b) if self._is_along_lanes(a) and not self._is_along_lanes(b) else (b, a)
+                factors = self._factors(second, point)
                 made = self.scopes.emit(level, "mul", self._factors(first, point))
-                self.scopes.update(level, made, "mac", (*self._factors(second, point), made))
+                self.scopes.update(level, made, "mac", (*factors, made))
                 return made
             case Binary(operator="+", left=a, right=b) if is_product(a) or is_product(b):
                 product, c = (a, b) if is_product(a) else (b, a)
@@ -585,7 +597,8 @@ def _sides(wanted: _Wanted) -> list[Expr]:
 def _unroll(value: Expr, along: str) -> int:
     """Of a loop along an index; what the loop does not change is computed in front of it."""
     own = [x for x in walk(value) if along in free_indices(x)]
-    functions = any(isinstance(x, Call) or (isinstance(x, Binary) and x.operator == "/") for x in own)
+    called = {x.function for x in own if isinstance(x, Call)} - INLINE - {"select"}
+    functions = bool(called) or any(isinstance(x, Binary) and x.operator == "/" for x in own)
     return UNROLL_FUNCTIONS if functions else UNROLL
 
 

@@ -86,37 +86,37 @@ void main(tensor g, tensor K, tensor V, tensor Q, tensor O, int D, int N)
                 float64 sum_3 = 0.0f;
                 float64 sum_4 = 0.0f;
                 const int d_whole_end_2 = D & -4;
-                const int5 at_0 = {e, N - t - 1, b, 0, 0};
-                bfloat128 v_b = v_bf16_ld_tnsr_b(at_0, V);
-                const int5 at_1 = {N - t - 1, b, 0, 0, 0};
-                float64 g_v = v_f32_ld_g(gen_addr(at_1, g));
+                const int5 at_0 = {N - t - 1, b, 0, 0, 0};
+                float64 g_v = v_f32_ld_g(gen_addr(at_0, g));
+                const int5 at_1 = {e, N - t - 1, b, 0, 0};
+                bfloat128 v_b = v_bf16_ld_tnsr_b(at_1, V);
                 int5 at_2 = {0, N - t - 1, b, 0, 0};
                 for (int d = 0; d < d_whole_end_2; d += 4) {
-                    bfloat128 k_b = v_bf16_ld_g(gen_addr(at_2, K));
                     float128 s;
                     s.v1 = s_rows[2 * d];
                     s.v2 = s_rows[2 * d + 1];
+                    bfloat128 k_b = v_bf16_ld_g(gen_addr(at_2, K));
                     float64 z = z_rows[d];
                     bfloat128 q_b = v_bf16_ld_g(gen_addr(at_2, Q));
                     at_2[0] += 1;
-                    bfloat128 k_b_2 = v_bf16_ld_g(gen_addr(at_2, K));
                     float128 s_2;
                     s_2.v1 = s_rows[2 * d + 2];
                     s_2.v2 = s_rows[2 * d + 3];
+                    bfloat128 k_b_2 = v_bf16_ld_g(gen_addr(at_2, K));
                     float64 z_2 = z_rows[d + 1];
                     bfloat128 q_b_2 = v_bf16_ld_g(gen_addr(at_2, Q));
                     at_2[0] += 1;
-                    bfloat128 k_b_3 = v_bf16_ld_g(gen_addr(at_2, K));
                     float128 s_3;
                     s_3.v1 = s_rows[2 * d + 4];
                     s_3.v2 = s_rows[2 * d + 5];
+                    bfloat128 k_b_3 = v_bf16_ld_g(gen_addr(at_2, K));
                     float64 z_3 = z_rows[d + 2];
                     bfloat128 q_b_3 = v_bf16_ld_g(gen_addr(at_2, Q));
                     at_2[0] += 1;
-                    bfloat128 k_b_4 = v_bf16_ld_g(gen_addr(at_2, K));
                     float128 s_4;
                     s_4.v1 = s_rows[2 * d + 6];
                     s_4.v2 = s_rows[2 * d + 7];
+                    bfloat128 k_b_4 = v_bf16_ld_g(gen_addr(at_2, K));
                     float64 z_4 = z_rows[d + 3];
                     bfloat128 q_b_4 = v_bf16_ld_g(gen_addr(at_2, Q));
                     at_2[0] += 1;
@@ -171,10 +171,10 @@ void main(tensor g, tensor K, tensor V, tensor Q, tensor O, int D, int N)
                 }
                 int5 at_3 = {d_whole_end_2, N - t - 1, b, 0, 0};
                 for (int d = d_whole_end_2; d < D; d++) {
-                    bfloat128 k_b = v_bf16_ld_g(gen_addr(at_3, K));
                     float128 s;
                     s.v1 = s_rows[2 * d];
                     s.v2 = s_rows[2 * d + 1];
+                    bfloat128 k_b = v_bf16_ld_g(gen_addr(at_3, K));
                     float64 z = z_rows[d];
                     bfloat128 q_b = v_bf16_ld_g(gen_addr(at_3, Q));
                     at_3[0] += 1;
@@ -198,7 +198,7 @@ void main(tensor g, tensor K, tensor V, tensor Q, tensor O, int D, int N)
                 float64 t_2 = recip(sum_3);
                 float128 t_3 = v_f32_mul_x2_b(sum, t_2, t_2);
                 bfloat128 o_b = v_convert_f32_to_bf16_all_b(t_3);
-                v_bf16_st_tnsr(at_0, O, o_b);
+                v_bf16_st_tnsr(at_1, O, o_b);
             }
         }
     }
