@@ -10,10 +10,12 @@ kernel IR and a hardware loop of the assembly are the same when both programs ha
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -85,10 +87,11 @@ def kernels() -> Iterator[tuple[str, Kernel]]:
 def measure(compiler: tpc_clang.TpcClang) -> tuple[list[Measured], list[Unmatched]]:
     measured: list[Measured] = []
     unmatched: list[Unmatched] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name, kernel in kernels():
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        compiled = [(name, kernel, pool.submit(_assembly, compiler, kernel)) for name, kernel in kernels()]
+        for name, kernel, made in compiled:
+            text = made.result()
             print(f"{name} on {kernel.target}", file=sys.stderr, flush=True)
-            text = assembly(compiler, kernel, Path(folder))
             expected = predicted(kernel)
             found = [loop for loop in machine_loops(text) if loop.innermost]
             if len(expected) != len(found):
@@ -96,6 +99,11 @@ def measure(compiler: tpc_clang.TpcClang) -> tuple[list[Measured], list[Unmatche
                 continue
             measured += _pairs(name, kernel, expected, found)
     return measured, unmatched
+
+
+def _assembly(compiler: tpc_clang.TpcClang, kernel: Kernel) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return assembly(compiler, kernel, Path(folder))
 
 
 def _pairs(name: str, kernel: Kernel, expected: Sequence[float], found: Sequence[MachineLoop]) -> Iterator[Measured]:
