@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from tpcgen.kernel.c_text import Lines, integer, number
 from tpcgen.kernel.ir import Imm, Kernel, Lanes, Operand, Reg, Scalar, VectorOp, VType, on_both_parts
@@ -78,6 +78,11 @@ def type_name(reg: Reg) -> str:
     return _TYPES[(reg.type, reg.parts)]
 
 
+def is_pair(operand: Operand, casts: Container[str]) -> bool:
+    """A pair with a name: bit casts are written part by part."""
+    return isinstance(operand, Reg) and operand.parts == 2 and operand.name not in casts
+
+
 class Intrinsics:
     """Writes operations. A bit cast costs nothing and is written where its result is used."""
 
@@ -118,6 +123,8 @@ class Intrinsics:
                 self._call(_assigned(s), "v_bf16_madd_acc32_b", [x, "1.0f", added])
             case "bmul" | "bmac":
                 self._call(_assigned(s), f"v_bf16_{s.op[1:]}_acc32_b", [a.name for a in s.args if isinstance(a, Reg)])
+            case "round_bf16" | "round_f16" if self._is_pair(s.args[0]) and s.pred is None:
+                self._round(s)
             case _ if self._both_parts_at_once(s):
                 pass
             case _:
@@ -237,8 +244,7 @@ class Intrinsics:
         return True
 
     def _is_pair(self, operand: Operand) -> bool:
-        """A pair with a name: casts are written part by part."""
-        return isinstance(operand, Reg) and operand.parts == 2 and operand.name not in self._casts
+        return is_pair(operand, self._casts)
 
     # --- lanes and conversions --------------------------------------------------------------------------------------
 
@@ -277,6 +283,12 @@ class Intrinsics:
             self.lines.add(f"{name}.v1 = {source.name};")
             self.lines.add(f"{name}.v2 = {source.name};")
         self._call(_assigned(s), f"v_convert_f32_to_{s.dest.type.value}_all_b", [name])
+
+    def _round(self, s: VectorOp) -> None:
+        (source,) = (a.name for a in s.args if isinstance(a, Reg))
+        kind = s.op.removeprefix("round_")
+        narrowed = f"v_convert_f32_to_{kind}_all_b({source})"
+        self._call(_assigned(s), f"v_convert_{kind}_to_f32_all_b", [narrowed])
 
 
 def _assigned(s: VectorOp) -> str:

@@ -9,7 +9,7 @@ from tpcgen.diagnostics import file_label
 from tpcgen.kernel import coordinates
 from tpcgen.kernel.c_text import DIVISIONS, MINUS_INFINITY, Lines, integer, uses_division
 from tpcgen.kernel.coordinates import Coords
-from tpcgen.kernel.intrinsics import BUTTERFLY, Intrinsics, type_name
+from tpcgen.kernel.intrinsics import BUTTERFLY, Intrinsics, is_pair, type_name
 from tpcgen.kernel.ir import (
     Broadcast,
     Function,
@@ -111,8 +111,9 @@ class _Printer:
         for a in k.arrays:
             self.lines.add(f"__local__ float64 {a.name}[{a.rows * a.parts}];")
         self.lines.blank()
+        casts = {s.dest.name for s in operations if s.op in ("bits", "unbits")}
         for kind in ("bf16", "f16"):
-            if any(s.op == f"round_{kind}" for s in operations):
+            if any(s.op == f"round_{kind}" and not is_pair(s.args[0], casts) for s in operations):
                 for line in ROUND.format(kind=kind).splitlines():
                     self.lines.add(line)
                 self.lines.blank()
