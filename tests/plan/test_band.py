@@ -11,6 +11,7 @@ from tpcgen.interpreter import run
 from tpcgen.program import ir, load_text, sizes
 from tpcgen.program import print as text
 from tpcgen.rewrite.band import band
+from tpcgen.rewrite.edit import conjuncts
 from tpcgen.rewrite.normalise import normalise
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.vjp import differentiable_inputs, vjp
@@ -175,3 +176,16 @@ def test_a_second_reader_of_the_scores_keeps_the_square():
     found = band(load_text(spec).program("f"))
     assert isinstance(found, Refused)
     assert found.reason == "this reduction over k reaches beyond the band"
+
+
+def test_values_that_no_window_reaches_are_left_out():
+    """Queries far behind the last key see none: what its values hold, NaN or not, must not be multiplied by 0."""
+    spec = """op f(S: f32[M, N], V: f32[N, E], W: int) -> O: f32[M, E] {
+        P[q,k] = exp(S[q,k] - max[k where (k <= q + N - M) and (q - W < k)](S[q,k]))
+            where (k <= q + N - M) and (q - W < k)
+        O[q,e] = sum[k](P[q,k] * V[k,e])
+    }"""
+    banded = band(load_text(spec).program("f"), 64)
+    assert isinstance(banded, ir.Program)
+    values = next(e for e in normalise(banded).body if isinstance(e, ir.Equation) and e.target == "V_b_m")
+    assert "W + N - M - 1 >= 0" in [text.expression(c) for c in conjuncts(values.domain)]

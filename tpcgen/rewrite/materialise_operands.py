@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tpcgen.diagnostics import Diagnostics
@@ -112,14 +113,17 @@ class _Step:
         if support is None:
             return operand
         own = set(operand_indices(operand))
-        visited = conjunction(c for c in conjuncts(exists(support, others, self.program)) if ir.free_indices(c) & own)
+        conditions = conjuncts(exists(support, others, self.program))
+        visited = conjunction(c for c in conditions if ir.free_indices(c) & own)
         if visited is None or not ir.free_indices(visited) <= own:
             return operand
         if implies(supports.of(operand).where, visited, self.program):
             return operand
-        return self._copied(operand, visited)
+        # That sizes leave nothing to visit, a window that reaches no key, is not worth a copy of its own.
+        of_sizes = [c for c in conditions if not ir.free_indices(c)]
+        return self._copied(operand, visited, of_sizes)
 
-    def _copied(self, operand: ir.Read, visited: ir.Expr) -> ir.Read:
+    def _copied(self, operand: ir.Read, visited: ir.Expr, of_sizes: Sequence[ir.Expr]) -> ir.Read:
         """The rows that are visited. Axes of the tensor that this does not depend on are copied as they are stored:
         `V_m[b, h // R, k, e]` with `V_m[b,g,k,e] = V[b,g,k,e] where ..`, not a copy per h.
         """
@@ -132,7 +136,8 @@ class _Step:
             own = self._axis(operand.tensor, axis)
             whole[own] = index
             indices.append(ir.Index(own))
-        copy = self._new(replace(operand, indices=tuple(indices)), operand.dtype, visited, "m")
+        domain = conjunction([*of_sizes, visited])
+        copy = self._new(replace(operand, indices=tuple(indices)), operand.dtype, domain, "m")
         return replace(copy, indices=tuple(whole.get(i, ir.Index(i)) for i in operand_indices(copy)))
 
     def _axis(self, tensor: str, axis: int) -> str:
