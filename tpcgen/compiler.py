@@ -124,8 +124,10 @@ def _opened(path: Path, options: Options) -> tuple[Mapping[str, Machine], Module
 def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[str, Machine]) -> CompiledOp:
     device = replace(options, target=known[options.target].name)  # whose kernels: a user's device is like one of ours
     programs = list(_programs(module, op, options))
-    if not programs[0][1].inputs:
-        raise _error("E429", f"op {op} has no input tensor, by which PyTorch knows where it runs")
+    _, first = programs[0]
+    if not first.inputs:
+        message = f"op {op} has no input tensor, by which PyTorch knows where it runs"
+        raise DiagnosticError((Diagnostic("E429", message, first.outputs[0].span, "give it a tensor to read"),))
     cases = _cases(module, programs[0][1], options)
     wanted = next((v for v in module.vjps if v.op == op and options.gradients), None)
     backward = [(dtype, vjp(p, wanted.inputs, wanted.span)) for dtype, p in programs] if wanted is not None else []

@@ -37,7 +37,6 @@ def subprogram(
     read = read or [min(program.inputs, key=lambda t: len(t.shape)).name]
     local |= _local(statements)
     targets = [t for t in made if t not in local]
-    read = read or [program.inputs[0].name]  # an op of PyTorch has its device of a tensor that it is given
     inputs = [_tensor(program.tensor(t), ir.Role.INPUT, names, orders) for t in read]
     outputs = [_tensor(program.tensor(t), ir.Role.OUTPUT, names, orders) for t in targets]
     kept = [program.tensor(t) for t in made if t in local]
