@@ -359,8 +359,8 @@ def test_what_is_not_computed_is_refused(hf: str) -> None:
     ):
         with pytest.raises((ValueError, TypeError), match=message):
             _run(model, hf, torch.bfloat16, lambda m, a=arguments: m(input_ids=ids, **a).logits)
-    with pytest.raises(TypeError, match="the model is f16; op hf_causal is written for bf16 and f32"):
-        _run(model, hf, torch.float16, lambda m: m(input_ids=ids).logits)
+    with pytest.raises(TypeError, match=r"the model is torch\.float64; op hf_causal is written for bf16, f16, f32"):
+        _run(model, hf, torch.float64, lambda m: m(input_ids=ids).logits)
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**_SHAPE, attention_dropout=0.1)).train()
     with pytest.raises(ValueError, match=r"dropout of 0\.1 is not supported"):
         _run(model, hf, torch.bfloat16, lambda m: m(input_ids=ids).logits)

@@ -62,9 +62,7 @@ def register_attention(
     def compiled(op: str, dtype: str, trained: bool) -> Function:
         choices = {c for own in module.dtype_variables(op).values() for c in own}
         if choices and dtype not in choices:
-            raise TypeError(
-                f"{registered}: the model is {dtype}; op {op} is written for {' and '.join(sorted(choices))}"
-            )
+            raise TypeError(f"{registered}: the model is {dtype}; op {op} is written for {', '.join(sorted(choices))}")
         only = (dtype,) if choices else ()
         made = load(
             path,
