@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from tests.device.harness import Built, build, drawn, wrong_gradients
 from tests.std.library import VARIANTS
 from tpcgen.host.api import Session
+from tpcgen.interpreter.run import run
 from tpcgen.program.ir import Program
 from tpcgen.rewrite.vjp import differentiable_inputs, vjp
 
@@ -38,5 +40,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[B
 def test_a_backward_op_computes_what_vjp_says(name: str, family, built: dict[str, list[Built]]) -> None:
     program, values = built[name][0].variant.plan.program, SIZES[name]
     inputs = drawn(program, values, family)
+    attributes = {a.name: values[a.name] for a in program.attributes}
+    truth, device = (run(program, inputs, attributes, mode=mode) for mode in ("exact", "device"))
+    for output in program.outputs:
+        largest = np.abs(truth[output.name]).max()
+        assert (
+            largest > 0 and np.abs(device[output.name].astype(np.float64) - truth[output.name]).max() < 0.02 * largest
+        )
     wrong = wrong_gradients(built[name], values, inputs, program)
     assert not wrong, "\n".join(wrong)
