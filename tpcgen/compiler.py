@@ -128,7 +128,7 @@ def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[st
     if not first.inputs:
         message = f"op {op} has no input tensor, by which PyTorch knows where it runs"
         raise DiagnosticError((Diagnostic("E429", message, first.outputs[0].span, "give it a tensor to read"),))
-    cases = _cases(module, programs[0][1], options)
+    cases = _cases(module, first, options)
     wanted = next((v for v in module.vjps if v.op == op and options.gradients), None)
     backward = [(dtype, vjp(p, wanted.inputs, wanted.span)) for dtype, p in programs] if wanted is not None else []
     tuned = [c.values for c in (cases[: len(options.binds)] or cases)]

@@ -28,6 +28,7 @@ from tpcgen.kernel.ir import (
     NARROWING,
     OPS,
     PIECE,
+    ROUNDING,
     WIDENING,
     Broadcast,
     Invoke,
@@ -405,7 +406,7 @@ def _vector_slots(kernel: Kernel, s: VectorOp) -> Slots:
         if kernel.lanes is Lanes.LINEAR and not modern and not uniform:
             return Slots(vpu=_LINEAR_WIDEN_GAUDI if s.op in WIDENING else _LINEAR_NARROW_GAUDI)
         return Slots(vpu=1 if modern or s.op in WIDENING else 2)
-    if s.op in ("round_bf16", "round_f16") and s.dest.parts == 2:
+    if s.op in ROUNDING and s.dest.parts == 2:
         return Slots(vpu=2 if modern else 3)
     if s.op in ("bmul", "bmac"):
         return Slots(vpu=1)

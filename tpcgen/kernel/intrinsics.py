@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 
 from tpcgen.kernel.c_text import Lines, integer, number
-from tpcgen.kernel.ir import Imm, Kernel, Lanes, Operand, Reg, Scalar, VectorOp, VType, on_both_parts
+from tpcgen.kernel.ir import (
+    NARROWING,
+    ROUNDING,
+    WIDENING,
+    Imm,
+    Kernel,
+    Lanes,
+    Operand,
+    Reg,
+    Scalar,
+    VectorOp,
+    VType,
+    on_both_parts,
+)
 from tpcgen.program.ir import Attr
 
 _TYPES = {
@@ -114,16 +127,16 @@ class Intrinsics:
             case "group_control":
                 (group,) = (a.value for a in s.args if isinstance(a, Imm))
                 self.lines.add(f"const uchar256 {s.dest.name} = {'0xA0' if group else '0x80'};")
-            case "widen" | "widen_f16":
+            case _ if s.op in WIDENING:
                 self._widen(s)
-            case "narrow" | "narrow_f16":
+            case _ if s.op in NARROWING:
                 self._narrow(s)
             case "widen_add":
                 x, added = (a.name for a in s.args if isinstance(a, Reg))
                 self._call(_assigned(s), "v_bf16_madd_acc32_b", [x, "1.0f", added])
             case "bmul" | "bmac":
                 self._call(_assigned(s), f"v_bf16_{s.op[1:]}_acc32_b", [a.name for a in s.args if isinstance(a, Reg)])
-            case "round_bf16" | "round_f16" if self._is_pair(s.args[0]) and s.pred is None:
+            case _ if s.op in ROUNDING and self._is_pair(s.args[0]) and s.pred is None:
                 self._round(s)
             case _ if self._both_parts_at_once(s):
                 pass
@@ -176,7 +189,7 @@ class Intrinsics:
                 self._call(head, "v_convert_f32_to_i32_b", [args[0], "SW_RZ" if s.op == "ftoi" else "SW_RD"])
             case "floor":
                 self._call(head, "v_f32_nearbyint_b", [args[0], "SW_RD"])
-            case "round_bf16" | "round_f16":
+            case _ if s.op in ROUNDING:
                 self._call(head, s.op, args)
             case "swap_dual_groups_near" | "swap_dual_groups_far":
                 order = _SWAPPED_DUAL_GROUPS[s.op]
@@ -286,7 +299,7 @@ class Intrinsics:
 
     def _round(self, s: VectorOp) -> None:
         (source,) = (a.name for a in s.args if isinstance(a, Reg))
-        kind = s.op.removeprefix("round_")
+        kind = ROUNDING[s.op].value
         narrowed = f"v_convert_f32_to_{kind}_all_b({source})"
         self._call(_assigned(s), f"v_convert_{kind}_to_f32_all_b", [narrowed])
 

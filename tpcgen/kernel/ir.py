@@ -111,7 +111,7 @@ class VType(Enum):
     @property
     def widens(self) -> bool:
         """Whether a vector of it makes a pair of f32."""
-        return self in (VType.BF16, VType.F16)
+        return any(n.kind is self for n in NARROW.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,6 +461,7 @@ NARROW: Mapping[DType, Narrow] = {
 }
 WIDENING = tuple(n.widen for n in NARROW.values())
 NARROWING = tuple(n.narrow for n in NARROW.values())
+ROUNDING = {n.round: n.kind for n in NARROW.values()}
 
 
 def on_both_parts(s: VectorOp, target: str) -> bool:

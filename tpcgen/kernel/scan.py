@@ -39,7 +39,7 @@ from tpcgen.kernel.loops import Instances, Loops, Nest
 from tpcgen.kernel.presence import ZERO, both, domain, explicit
 from tpcgen.kernel.reductions import CHAINS, Reductions
 from tpcgen.kernel.scopes import Bound, Env, Scopes
-from tpcgen.kernel.shape import ROWS, Output, Shape, check_tensors
+from tpcgen.kernel.shape import ROWS, Output, Shape, check_tensors, lanes_that_hold
 from tpcgen.kernel.values import Values
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program.dtypes import DType
@@ -172,9 +172,7 @@ class _Lowering:
         read = (x for e in sides for x in walk(e) if isinstance(x, Read) and x.tensor in inputs)
         dtypes = {x.dtype for x in read if any(self.lane in free_indices(i) for i in x.indices)}
         dtypes |= {o.tensor.dtype for o in self.outputs}
-        if dtypes <= NARROW.keys():
-            return Lanes.EVEN_ODD
-        return Lanes.LINEAR if dtypes & NARROW.keys() or self.inner is not None else Lanes.SINGLE
+        return lanes_that_hold(dtypes, in_pairs=self.inner is not None)
 
     def _place(self, index: str) -> int:
         return next((o.indices.index(index) for o in self.outputs if index in o.indices), -1)
@@ -333,7 +331,7 @@ class _Lowering:
         """The first steps; those that are left."""
         first, *others = steps
         if isinstance(first, Equation):
-            wanted = self._wanted(next(o for o in self.outputs if o.tensor.name == first.target))
+            wanted = self._wanted(self._output_of(first))
             self.waiting.append(wanted)
             if not self._may_wait(wanted, others):
                 self._write_waiting()
@@ -400,13 +398,17 @@ class _Lowering:
         p = explicit(substitute(u.value, renamed))
         return p.value, both(domain(substitute(u.domain, renamed) if u.domain is not None else None), p.where)
 
-    def _change(self, u: Update) -> _Change:
-        """The next version of a state in local memory begins."""
+    def _begun(self, u: Update) -> tuple[Expr, Expr | None]:
+        """The value and the condition of an update that is written next, of the present versions."""
         if u.span.line:
             self.scopes.append(self.scopes.level, Note(f"{u.state}[{', '.join(u.indices)}] :=", u.span))
-        s = self._state(u)
         value, where = self._explicit(u)
-        value, where = self._now(value), self._now(where) if where is not None else None
+        return self._now(value), self._now(where) if where is not None else None
+
+    def _change(self, u: Update) -> _Change:
+        """The next version of a state in local memory begins."""
+        s = self._state(u)
+        value, where = self._begun(u)
         old = self._element(s)
         self._hold(s, {}, self.held[self.version[s.state]].array)
         return _Change(s, value, where, old, self._element(s))
@@ -420,10 +422,7 @@ class _Lowering:
     def _update(self, u: Update) -> None:
         """Of a state in registers."""
         s = self._state(u)
-        if u.span.line:
-            self.scopes.append(self.scopes.level, Note(f"{u.state}[{', '.join(u.indices)}] :=", u.span))
-        value, where = self._explicit(u)
-        value, where = self._now(value), self._now(where) if where is not None else None
+        value, where = self._begun(u)
         registers = self.held[self.version[u.state]].registers
         for key, point in self._rows_of(s):
             chosen = self.values.predicate(where, point)
@@ -501,7 +500,7 @@ class _Lowering:
         found: list[Reduce] = []
         changed: set[str] = set()
         for s in steps:
-            sides = self._explicit(s) if isinstance(s, Update) else self._output_of(s)
+            sides = self._explicit(s) if isinstance(s, Update) else self._stored(s)
             sums = [x for side in sides if side is not None for x in walk(side) if isinstance(x, Reduce)]
             sums = [x for x in sums if not any(_reads(x, state) for state in changed)]
             found += [now for x in sums if isinstance(now := self._now(x), Reduce) and self._is_along(now)]
@@ -509,8 +508,11 @@ class _Lowering:
                 changed.add(s.state)
         return list(dict.fromkeys(found))
 
-    def _output_of(self, e: Equation) -> tuple[Expr, Expr | None]:
-        o = next(o for o in self.outputs if o.tensor.name == e.target)
+    def _output_of(self, e: Equation) -> Output:
+        return next(o for o in self.outputs if o.tensor.name == e.target)
+
+    def _stored(self, e: Equation) -> tuple[Expr, Expr | None]:
+        o = self._output_of(e)
         return o.value, o.where
 
     def _walk(self, updates: Sequence[Update], following: Sequence[Equation | Update]) -> None:

@@ -8,7 +8,7 @@ tile of `TILE_ROWS` rows by one vector, so that a loaded vector is multiplied by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from tpcgen.diagnostics import Span
@@ -197,11 +197,14 @@ def lanes_of(program: Program, outputs: tuple[Output, ...], lane: str) -> Lanes:
     waste less.
     """
     dtypes = {t.dtype for t in program.tensors if _varies_along(lane, t, outputs)}
+    return lanes_that_hold(dtypes, in_pairs=any(bound_by_reductions(o.value) for o in outputs))
+
+
+def lanes_that_hold(dtypes: Set[DType], *, in_pairs: bool) -> Lanes:
+    """Of the dtypes loaded and stored along the lanes; `in_pairs`: f32 alone comes in pairs too."""
     if dtypes and dtypes <= NARROW.keys():
         return Lanes.EVEN_ODD
-    if dtypes & NARROW.keys() or any(bound_by_reductions(o.value) for o in outputs):
-        return Lanes.LINEAR
-    return Lanes.SINGLE
+    return Lanes.LINEAR if dtypes & NARROW.keys() or in_pairs else Lanes.SINGLE
 
 
 def _is_map(outputs: tuple[Output, ...]) -> bool:

@@ -11,6 +11,7 @@ from tpcgen.kernel.c_text import DIVISIONS, MINUS_INFINITY, Lines, integer, uses
 from tpcgen.kernel.coordinates import Coords
 from tpcgen.kernel.intrinsics import BUTTERFLY, Intrinsics, is_pair, type_name
 from tpcgen.kernel.ir import (
+    ROUNDING,
     Broadcast,
     Function,
     Imm,
@@ -112,9 +113,9 @@ class _Printer:
             self.lines.add(f"__local__ float64 {a.name}[{a.rows * a.parts}];")
         self.lines.blank()
         casts = {s.dest.name for s in operations if s.op in ("bits", "unbits")}
-        for kind in ("bf16", "f16"):
-            if any(s.op == f"round_{kind}" and not is_pair(s.args[0], casts) for s in operations):
-                for line in ROUND.format(kind=kind).splitlines():
+        for op, kind in ROUNDING.items():
+            if any(s.op == op and not is_pair(s.args[0], casts) for s in operations):
+                for line in ROUND.format(kind=kind.value).splitlines():
                     self.lines.add(line)
                 self.lines.blank()
         for function, text in DIVISIONS.items():

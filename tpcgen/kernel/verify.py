@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tpcgen.kernel.ir import (
+    NARROW,
     NARROWING,
     OPS,
     PIECE,
@@ -33,7 +34,7 @@ from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Attr, Expr, Index, Size
 from tpcgen.program.ir import walk as walk_expr
 
-_STORED = {DType.F32: VType.F32, DType.BF16: VType.BF16, DType.F16: VType.F16, DType.I32: VType.I32}
+_STORED = {DType.F32: VType.F32, DType.I32: VType.I32, **{dtype: n.kind for dtype, n in NARROW.items()}}
 
 
 class KernelError(AssertionError):

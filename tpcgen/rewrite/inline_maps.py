@@ -91,8 +91,10 @@ class _Inliner:
             return e
         if _is_table(d) or (self.phase[e.tensor] < phase and not _cheap(d)):
             return e
+        if not _reduces_once(d.equation, e, points):
+            return e
         value = self._instance(d.equation, e)
-        if value is None or not _reduces_once(value, points):
+        if value is None:
             return e
         rounds = d.tensor.dtype.is_float and d.tensor.dtype.size < 4
         return ir.Cast(d.tensor.dtype, value, span=value.span) if rounds else value
@@ -158,12 +160,18 @@ def _reduces(e: ir.Expr) -> bool:
     return any(isinstance(x, ir.Reduce) and x.kind not in ir.KEEPS_INDICES for x in ir.walk(e))
 
 
-def _reduces_once(e: ir.Expr, points: frozenset[str]) -> bool:
-    """Whether each reduction that is in no other runs over all of `points` that it does not see: a kernel that has
-    these inside of its rows computes it once a row."""
-    if isinstance(e, ir.Reduce):
-        return points - ir.free_indices(e) <= frozenset(e.indices)
-    return all(_reduces_once(c, points) for c in ir.children(e))
+def _reduces_once(equation: ir.Equation, read: ir.Read, points: frozenset[str]) -> bool:
+    """Whether each reduction of a tensor that is in no other runs over all of `points` that it does not see where it is
+    read: a kernel that has these inside of its rows computes it once a row."""
+    coming = {i: ir.free_indices(v) for i, v in zip(equation.indices, read.indices, strict=True)}
+
+    def once(e: ir.Expr) -> bool:
+        if isinstance(e, ir.Reduce):
+            seen = frozenset[str]().union(*(coming.get(i, frozenset({i})) for i in ir.free_indices(e)))
+            return points - seen <= frozenset(e.indices)
+        return all(map(once, ir.children(e)))
+
+    return once(equation.value)
 
 
 def _cheap(d: Definition) -> bool:
