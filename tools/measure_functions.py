@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tests.kernel.device import compile_kernels, run
 from tpcgen.host.api import HostLibrary, Session
-from tpcgen.kernel.functions import EXP_NONPOSITIVE, LOG_AT_LEAST_ONE, RECIP_POSITIVE
+from tpcgen.kernel.functions import EXP_NONPOSITIVE, LOG_AT_LEAST_ONE, RECIP_POSITIVE, SIGMOID_SLOPE
 from tpcgen.kernel.ir import OPS, Kernel, VectorOp
 from tpcgen.kernel.lower import lower
 from tpcgen.partition.plan import TpcStage
@@ -83,6 +83,7 @@ FUNCTIONS = (
     Function(EXP_NONPOSITIVE, np.exp, high=0.0, inner=True),
     Function(RECIP_POSITIVE, lambda x: 1 / x, low=TINY, high=2.0**126, rising=-1, inner=True),
     Function(LOG_AT_LEAST_ONE, np.log, low=1.0, inner=True),
+    Function(SIGMOID_SLOPE, lambda x: 1 / (2 + np.exp(x) + np.exp(-x)), rising=0, inner=True),
 )
 
 
@@ -228,8 +229,9 @@ VPU slots per 64 lanes for f32 and bf16 outputs; x2 forms do most of them for 12
 | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 
-The last three are what softmax and logsumexp are made of: `exp_nonpositive` sees a score minus its row's maximum,
-`recip_positive` a row's sum, `log_at_least_one` such a sum.
+The last four are no functions of the language. Softmax and logsumexp are made of three: `exp_nonpositive` sees a score
+minus its row's maximum, `recip_positive` a row's sum, `log_at_least_one` such a sum. `sigmoid_slope` is the derivative
+of sigmoid, `recip(2 + exp(x) + exp(-x))` in a text; that of tanh is 4 times it at 2 x.
 
 NaN gives NaN, infinities and zeros give what IEEE 754 says, exp(-inf) is 0 and exp(0) is 1. Results below 2^-126 are 0,
 as the TPC flushes them; exp and exp2 give 0 below 2^-125.5 already, silu below 2^-119 and gelu below 2^-123, whose last

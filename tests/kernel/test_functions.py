@@ -24,7 +24,12 @@ from tools.measure_functions import (
     operations,
 )
 from tpcgen.host.api import HostLibrary, Session
+from tpcgen.kernel.functions import SIGMOID_SLOPE
 from tpcgen.kernel.ir import Kernel
+from tpcgen.kernel.presence import explicit
+from tpcgen.program.dtypes import DType
+from tpcgen.program.ir import Call, Read, walk
+from tpcgen.rewrite.vjp.derivatives import derivative
 
 DTYPES = ("f32", "bf16")
 NAMES = tuple(f.name for f in FUNCTIONS)
@@ -145,6 +150,7 @@ SPECIAL: dict[str, tuple[float | None, ...]] = {
     "exp_nonpositive": (1, 1, None, 0, None, 1 / np.e),
     "recip_positive": (None, None, None, None, 1, None),
     "log_at_least_one": (None, None, None, None, 0, None),
+    "sigmoid_slope": (0.25, 0.25, 0, 0, np.e / (1 + np.e) ** 2, np.e / (1 + np.e) ** 2),
 }
 EXACT = (0.0, 1.0, -1.0, 0.5, 2.0)
 
@@ -186,3 +192,10 @@ def test_exp_is_zero_at_underflow(name: str, dtype: str, bench: Bench) -> None:
     made = bench.apply(dtype, x.astype(every_bf16().dtype if dtype == "bf16" else np.float32))[name]
     assert (made[np.arange(len(x)) >= 10] == 0).all()
     assert (made >= 0).all()
+
+
+@pytest.mark.parametrize("function", ["tanh", "sigmoid"])
+def test_a_derivative_is_one_function(function: str) -> None:
+    of = derivative(function, Read("x", (), DType.F32))
+    assert of is not None
+    assert [x.function for x in walk(explicit(of).value) if isinstance(x, Call)] == [SIGMOID_SLOPE]

@@ -138,6 +138,17 @@ def gradients(text: str, inputs: dict[str, object], wrt: list[str], cotangent: o
     return run(vjp(program, wrt), {**given, f"d{program.outputs[0].name}": np.array(cotangent, np.float64)}, {})
 
 
+@pytest.mark.parametrize("function", ["tanh", "sigmoid", "silu", "softplus", "elu", "erf", "gelu"])
+def test_a_derivative_that_is_next_to_0_has_its_digits_in_f32(function: str) -> None:
+    x = np.array([0.0, 0.1, 1.0, 3.0, 4.5, 6.0, 8.0]).astype(np.float32)
+    x = np.concatenate([x, -x])
+    program = load_text(f"op f(x: f32[N]) -> y: f32[N] {{\n y[i] = {function}(x[i])\n}}\n").program("f")
+    gradient = vjp(program, ["x"])
+    given = {"x": x, "dy": np.ones_like(x)}
+    exact, rounded = (run(gradient, given, {}, mode=mode)["dx"] for mode in ("exact", "device"))
+    np.testing.assert_allclose(rounded, exact, rtol=1e-5, atol=0)
+
+
 def test_ties_share_evenly() -> None:
     found = gradients("op f(x: f32[N]) -> y: f32[] {\n y[] = max[i](x[i])\n}\n", {"x": [1.0, 3.0, 3.0]}, ["x"], 4.0)
     assert found["dx"].tolist() == [0, 2, 2]

@@ -235,6 +235,14 @@ def _sigmoid(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Ope
     return _recip(b, precision, (b.op("add", e, Imm(1.0)),))
 
 
+def _sigmoid_slope(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    """1 / (2 + exp(x) + exp(-x)) as e / (1 + e)^2, e = exp(-|x|)."""
+    minus = b.op("unbits", b.op("ior", b.op("bits", args[0]), Imm(-0x80000000)), hint="minus_abs")
+    e = _exp_nonpositive(b, precision, (minus,))
+    share = _newton_reciprocal(b, b.op("add", e, Imm(1.0)), steps=2 if precision is Precision.F32 else 1)
+    return b.op("mul", b.op("mul", e, share), share)
+
+
 def _silu(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
     return b.op("mul", args[0], _sigmoid(b, precision, args))
 
@@ -326,6 +334,8 @@ EXP_SCALED = "exp_scaled"
 """exp(c x) of x <= 0, c > 0 the same everywhere: arguments x, `LOWEST` / c and c `LOG2E`."""
 RECIP_POSITIVE = "recip_positive"
 LOG_AT_LEAST_ONE = "log_at_least_one"
+SIGMOID_SLOPE = "sigmoid_slope"
+"""The derivative of sigmoid."""
 
 INLINE = frozenset({"abs", "floor", "relu", "max", "min", "clamp"})
 """Functions of an operation or two per argument, written in place instead of as a function of the kernel's text."""
@@ -354,4 +364,5 @@ FUNCTIONS: dict[str, Function] = {
     EXP_SCALED: _exp_scaled,
     RECIP_POSITIVE: _recip_positive,
     LOG_AT_LEAST_ONE: _log_at_least_one,
+    SIGMOID_SLOPE: _sigmoid_slope,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tpcgen.diagnostics import Diagnostic, DiagnosticError
-from tpcgen.kernel.functions import EXP_NONPOSITIVE, EXP_SCALED, LOG_AT_LEAST_ONE, RECIP_POSITIVE
+from tpcgen.kernel.functions import EXP_NONPOSITIVE, EXP_SCALED, LOG_AT_LEAST_ONE, RECIP_POSITIVE, SIGMOID_SLOPE
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import (
     COMPARISONS,
@@ -87,9 +87,27 @@ def explicit(e: Expr, given: Given = frozenset()) -> Present:
             where: Expr | None = None
             for part in parts:
                 where = both(where, part.where)
-            return Present(Call(e.function, tuple(p.value for p in parts), span=e.span), where)
+            return Present(_in_one(Call(e.function, tuple(p.value for p in parts), span=e.span)), where)
         case Reduce():
             return _reduce(e, given)
+
+
+def _in_one(e: Call) -> Call:
+    """The same by one function of the kernel where there is one."""
+    match e:
+        case Call(
+            function="recip",
+            arguments=(
+                Binary(
+                    operator="+",
+                    left=Binary(operator="+", left=Literal(value=2.0), right=Call(function="exp", arguments=(x,))),
+                    right=Call(function="exp", arguments=(Unary(operator="-", operand=y),)),
+                ),
+            ),
+        ) if x == y:
+            return Call(SIGMOID_SLOPE, (x,), span=e.span)
+        case _:
+            return e
 
 
 def _certain(condition: Expr) -> Expr:

@@ -31,11 +31,12 @@ plus, minus, times, over = (_binary(operator) for operator in "+-*/")
 
 
 def _tanh(x: ir.Expr) -> ir.Expr:
-    return minus(real(1.0), times(call("tanh", x), call("tanh", x)))
+    """Not 1 - tanh^2, which has no digits left where tanh is next to 1."""
+    return times(real(4.0), _sigmoid(times(real(2.0), x)))
 
 
 def _sigmoid(x: ir.Expr) -> ir.Expr:
-    return times(call("sigmoid", x), call("sigmoid", ir.Unary("-", x)))
+    return call("recip", plus(plus(real(2.0), call("exp", x)), call("exp", ir.Unary("-", x))))
 
 
 def _silu(x: ir.Expr) -> ir.Expr:
@@ -47,10 +48,13 @@ def _erf(x: ir.Expr) -> ir.Expr:
 
 
 def _gelu(x: ir.Expr) -> ir.Expr:
-    """The normal distribution's function, and x times its density."""
-    below = times(real(0.5), plus(real(1.0), call("erf", times(real(math.sqrt(0.5)), x))))
+    """The normal distribution's function, gelu(x) / x, and x times its density. (1 + erf) / 2 has no digits left far
+    below 0.
+    """
+    near = ir.Binary("<", call("abs", x), real(1e-20))
+    y = call("select", near, real(1e-20), x)
     density = times(real(1 / math.sqrt(2 * math.pi)), call("exp", times(real(-0.5), times(x, x))))
-    return plus(below, times(x, density))
+    return plus(over(call("gelu", y), y), times(x, density))
 
 
 def _above_zero(x: ir.Expr, then: ir.Expr, otherwise: ir.Expr) -> ir.Expr:
