@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tpcgen.kernel.bounds import integer, plus
-from tpcgen.kernel.functions import EXP_NONPOSITIVE, EXP_SCALED, INLINE
+from tpcgen.kernel.functions import EXP_IN_REACH, EXP_NONPOSITIVE, EXP_SCALED, INLINE
 from tpcgen.kernel.ir import LocalArray, LocalLoad, LocalStore, Operand, Reg, VType
 from tpcgen.kernel.presence import ROW_MAX
 from tpcgen.kernel.scopes import Env, Scopes
@@ -23,7 +23,7 @@ VECTORS, VECTORS_WITH_SPILLS = 304, 256
 """Of the 320 of local memory: the open compiler spills registers into the rest, most of them for a score's special
 functions and for several rows at once, and ends in an error ("Too many vector spills") where they do not fit.
 """
-_WEIGHTS = (EXP_NONPOSITIVE, EXP_SCALED)
+_WEIGHTS = (EXP_NONPOSITIVE, EXP_SCALED, EXP_IN_REACH)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ are false for NaN and therefore keep it, never by max or min.
     exp_nonpositive   the same for x <= 0 (a score minus its row's maximum), 0 where n <= -127;
                       at bf16 precision degree 3 and one constant for log2 e
     exp_scaled        the same of c x, c folded into the constants
+    exp_in_reach      the same for x known to be in [-88, 0]
     recip             bit trick 0x7EEE0000 - x, tuned step, 2 Newton
     rsqrt             bit trick 0x5F375A86 - x/2, 3 Newton
     log               exponent + degree 8 of log1p on [sqrt(1/2), sqrt(2)]
@@ -78,7 +79,12 @@ def horner(b: Builder, x: Operand, coefficients: tuple[float, ...]) -> Operand:
 
 def at_least(b: Builder, x: Operand, low: float) -> Operand:
     """max(x, low) that keeps NaN."""
-    return b.op("sel_less", x, Imm(low), Imm(low), x, hint="bounded")
+    return _at_least(b, Precision.F32, (x, Imm(low)))
+
+
+def _at_least(b: Builder, _precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    x, low = args
+    return b.op("sel_less", x, low, low, x, hint="bounded")
 
 
 def at_most(b: Builder, x: Operand, high: float) -> Operand:
@@ -111,6 +117,10 @@ def _exp_bounded(b: Builder, x: Operand, precision: Precision, bias: int = 127) 
 
 def _exp_nonpositive(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
     return _exp_bounded(b, at_least(b, args[0], LOWEST), precision)
+
+
+def _exp_in_reach(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
+    return _exp_bounded(b, args[0], precision)
 
 
 def _exp_scaled(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
@@ -330,6 +340,7 @@ def _clamp(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Opera
 
 
 EXP_NONPOSITIVE = "exp_nonpositive"
+EXP_IN_REACH = "exp_in_reach"
 EXP_SCALED = "exp_scaled"
 """exp(c x) of x <= 0, c > 0 the same everywhere: arguments x, `LOWEST` / c and c `LOG2E`."""
 RECIP_POSITIVE = "recip_positive"
@@ -337,7 +348,10 @@ LOG_AT_LEAST_ONE = "log_at_least_one"
 SIGMOID_SLOPE = "sigmoid_slope"
 """The derivative of sigmoid."""
 
-INLINE = frozenset({"abs", "floor", "relu", "max", "min", "clamp"})
+AT_LEAST = "at_least"
+"""max(x, low), the same in f32 as in bf16; NaN where x is, as low has none then."""
+
+INLINE = frozenset({"abs", "floor", "relu", "max", "min", "clamp", AT_LEAST})
 """Functions of an operation or two per argument, written in place instead of as a function of the kernel's text."""
 
 FUNCTIONS: dict[str, Function] = {
@@ -362,6 +376,8 @@ FUNCTIONS: dict[str, Function] = {
     "clamp": _clamp,
     EXP_NONPOSITIVE: _exp_nonpositive,
     EXP_SCALED: _exp_scaled,
+    EXP_IN_REACH: _exp_in_reach,
+    AT_LEAST: _at_least,
     RECIP_POSITIVE: _recip_positive,
     LOG_AT_LEAST_ONE: _log_at_least_one,
     SIGMOID_SLOPE: _sigmoid_slope,

@@ -227,8 +227,32 @@ class _Narrowing:
                 a
             ) and self._may_grow(b):
                 yield from self._added(s, b, a)
+            case VectorOp(fresh=True) if self._is_rounded(s):
+                self.made[s.dest.name] = Reg(_named(s.dest, "b"), VType.BF16, 1, s.dest.uniform)
+                yield s
+                yield VectorOp(self.made[s.dest.name], "narrow", s.args if s.op == "round_bf16" else (s.dest,))
+            case VectorOp(pred=None, fresh=True) if self._is_choice_of_vectors(s):
+                self._learn(s)
+                value = self._bf16(s.dest, made)
+                yield from made
+                yield replace(s, op="widen", args=(value,))
             case _:
                 yield s
+
+    def _is_rounded(self, s: VectorOp) -> bool:
+        """To bf16, or moved among lanes what was: made bf16 where it is known, not where it is read."""
+        if self.kernel.lanes is not Lanes.EVEN_ODD:
+            return False
+        moved = s.op in ("pick_dual_group", "shuffle") and isinstance(s.args[0], Reg) and s.args[0].name in self.made
+        return s.op == "round_bf16" or moved
+
+    def _is_choice_of_vectors(self, s: VectorOp) -> bool:
+        """Among exact ones, of which one is widened for it alone: widened behind the choice it takes less."""
+        if s.op not in _CHOICES or s.dest.parts != 2 or self.kernel.lanes is not Lanes.EVEN_ODD:
+            return False
+        read = Counter(a.name for a in s.args if isinstance(a, Reg) and a.name in self.known)
+        alone = any(self.known[n].op == "widen" and self.reads[n] == often for n, often in read.items())
+        return alone and all(map(self._is_exact, s.args))
 
     def _is_worth_it(self, a: Reg, b: Reg) -> bool:
         if self.kernel.lanes is Lanes.EVEN_ODD:

@@ -17,6 +17,7 @@ from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.functions import INLINE
 from tpcgen.kernel.ir import NARROW, IndexDim, Lanes, TensorParam
 from tpcgen.kernel.presence import both, bound_by_reductions, conjuncts, domain, explicit
+from tpcgen.kernel.ranges import guards_of_ranges
 from tpcgen.kernel.signs import signs_shared
 from tpcgen.partition.plan import TpcStage
 from tpcgen.program import affine
@@ -180,7 +181,8 @@ def _outputs(program: Program, lane: str) -> tuple[Output, ...]:
             where = domain(e.domain)
         loops = sorted((i for i in e.indices if i in looped or i not in shared), key=lambda i: i == lane)
         tensor = program.tensor(e.target)
-        result.append(Output(tensor, e.indices, present.value, where, tuple(loops), e.span))
+        value = guards_of_ranges(present.value, program)
+        result.append(Output(tensor, e.indices, value, where, tuple(loops), e.span))
     return tuple(result)
 
 

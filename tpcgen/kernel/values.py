@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.functions import (
+    EXP_IN_REACH,
     EXP_NONPOSITIVE,
     EXP_SCALED,
     FUNCTIONS,
@@ -42,12 +43,16 @@ from tpcgen.program.print import expression as text
 _RESULTS = {
     EXP_NONPOSITIVE: "weight",
     EXP_SCALED: "weight",
+    EXP_IN_REACH: "weight",
     RECIP_POSITIVE: "inverse",
     "max": "largest",
     "min": "smallest",
 }
 _PARAMETERS = {EXP_SCALED: ("x", "lowest", "log2e")}
-_ARGUMENTS = {EXP_NONPOSITIVE: "below_max", EXP_SCALED: "below_max", RECIP_POSITIVE: "total"}
+_ARGUMENTS = {
+    **dict.fromkeys((EXP_NONPOSITIVE, EXP_SCALED, EXP_IN_REACH), "below_max"),
+    RECIP_POSITIVE: "total",
+}
 _CONSTANTS = ("lowest", "scale_log2e")
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul"}
 _COMPARE = {"<": "less", "<=": "leq", ">": "grt", ">=": "geq", "==": "eq", "!=": "neq"}

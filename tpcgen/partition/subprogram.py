@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from tpcgen.program import ir
@@ -26,8 +26,8 @@ def subprogram(
 
     `orders`: per tensor (by its name here) the memory order its axes are declared in; program order where absent.
     `names`: tensor of the program to buffer. Sizes that no input binds by a bare name become int attributes. Contracts
-    of the program that speak of nothing else come along. What reads no tensor has one of the program's inputs all the
-    same: PyTorch asks an op's inputs where it runs.
+    of the program that speak of nothing else come along, those on values too. What reads no tensor has one of the
+    program's inputs all the same: PyTorch asks an op's inputs where it runs.
     """
     names = names or {}
     orders = orders or {}
@@ -48,7 +48,8 @@ def subprogram(
     parts += [e for r in ranges for e in (r.low, r.high)]
     parts += [e for s in statements for e in _expressions(s)]
     mentioned = {x.name for p in parts for x in ir.walk(p) if isinstance(x, ir.Size | ir.Attr)}
-    contracts = [c for c in program.contracts if not c.indices and not c.on_values and _names(c.condition) <= mentioned]
+    contracts = [c for c in program.contracts if _speaks_of(c, {*read}, mentioned, program)]
+    ranges += [r for r in program.indices if r.name not in used and any(r.name in c.indices for c in contracts)]
     passed = [s for s in program.sizes if s in mentioned and s not in bound]
     attributes = [ir.Attribute(s, DType.I32, None) for s in passed]
     attributes += [replace(a, default=None) for a in program.attributes if a.name in mentioned]
@@ -58,11 +59,18 @@ def subprogram(
         tuple(attributes),
         (*inputs, *outputs, *kept),
         tuple(ranges),
-        tuple(contracts),
+        tuple(replace(c, condition=rewrite(c.condition, _buffers(names, orders))) for c in contracts),
         tuple(body),
         span=program.span,
     )
     return _as_attributes(piece, frozenset(passed))
+
+
+def _speaks_of(c: ir.Contract, tensors: set[str], names: set[str], program: ir.Program) -> bool:
+    """Of nothing else, neither itself nor where its indices run."""
+    ends = [e for r in program.indices if r.name in c.indices for e in (r.low, r.high)]
+    reads = {x.tensor for x in ir.walk(c.condition) if isinstance(x, ir.Read)}
+    return reads <= tensors and all(_names(e) <= names for e in (c.condition, *ends))
 
 
 def unnamed(piece: ir.Program) -> ir.Program:
@@ -71,7 +79,9 @@ def unnamed(piece: ir.Program) -> ir.Program:
     """
     names = {t.name: str(n) for n, t in enumerate(piece.tensors) if t.role in (ir.Role.INPUT, ir.Role.OUTPUT)}
     tensors = tuple(replace(t, name=names.get(t.name, t.name)) for t in piece.tensors)
-    return replace(piece, name="", tensors=tensors, body=tuple(_statement(s, names, {}) for s in piece.body))
+    contracts = tuple(replace(c, condition=rewrite(c.condition, _buffers(names, {}))) for c in piece.contracts)
+    body = tuple(_statement(s, names, {}) for s in piece.body)
+    return replace(piece, name="", tensors=tensors, contracts=contracts, body=body)
 
 
 def _in_order(s: ir.Statement) -> list[str]:
@@ -129,7 +139,9 @@ def _permuted(items: tuple[ir.Expr, ...], order: Order | None) -> tuple[ir.Expr,
     return items if order is None else tuple(items[axis] for axis in order)
 
 
-def _statement(s: ir.Statement, names: Mapping[str, str], orders: Mapping[str, Order]) -> ir.Statement:
+def _buffers(names: Mapping[str, str], orders: Mapping[str, Order]) -> Callable[[ir.Expr], ir.Expr]:
+    """What puts reads of buffers for those of tensors."""
+
     def leaf(x: ir.Expr) -> ir.Expr:
         if not isinstance(x, ir.Read):
             return x
@@ -138,6 +150,12 @@ def _statement(s: ir.Statement, names: Mapping[str, str], orders: Mapping[str, O
         if name == x.tensor and order is None:
             return x
         return replace(x, tensor=name, indices=_permuted(x.indices, order))
+
+    return leaf
+
+
+def _statement(s: ir.Statement, names: Mapping[str, str], orders: Mapping[str, Order]) -> ir.Statement:
+    leaf = _buffers(names, orders)
 
     def equation(e: ir.Equation) -> ir.Equation:
         target = names.get(e.target, e.target)
