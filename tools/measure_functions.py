@@ -231,8 +231,8 @@ VPU slots per 64 lanes for f32 and bf16 outputs; x2 forms do most of them for 12
 
 The last four are no functions of the language. Softmax and logsumexp are made of three: `exp_nonpositive` sees a score
 minus its row's maximum, `recip_positive` a row's sum, `log_at_least_one` such a sum. `sigmoid_slope` is the derivative
-of sigmoid, `recip(2 + exp(x) + exp(-x))` in a text; that of tanh is 4 times it at 2 x. Where contracts bound the scores,
-`exp_in_reach` is `exp_nonpositive` without its guard (tpcgen/kernel/ranges.py).
+of sigmoid, `recip(2 + exp(x) + exp(-x))` in a text; that of tanh is 4 times it at 2 x. Where contracts bound the
+scores, `exp_in_reach` is `exp_nonpositive` without its guard (tpcgen/kernel/ranges.py).
 
 NaN gives NaN, infinities and zeros give what IEEE 754 says, exp(-inf) is 0 and exp(0) is 1. Results below 2^-126 are 0,
 as the TPC flushes them; exp and exp2 give 0 below 2^-125.5 already, silu below 2^-119 and gelu below 2^-123, whose last
