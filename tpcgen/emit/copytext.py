@@ -8,7 +8,7 @@ from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Attr, Binary, Call, Expr, Literal, Size
 from tpcgen.program.substitute import rewrite
-from tpcgen.rewrite.copies import Blocks, Merged, Piece, Slice
+from tpcgen.rewrite.copies import Blocks, Merged, Piece, Repeated, Slice
 
 _INDENT = "    "
 _ZERO = Literal(0, DType.I32)
@@ -59,6 +59,9 @@ class _Part:
                 case Merged():
                     result = self._merged(result, a, len(made))
                     made.append(a.index)
+                case Repeated():
+                    result = self._repeated(result, a, len(made))
+                    made.append(a.index)
         wanted = [self.stage.copy.indices[axis] for axis in self.target.order]
         return _permuted(result, [made.index(i) for i in wanted])
 
@@ -77,6 +80,10 @@ class _Part:
     def _merged(self, x: str, a: Merged, axis: int) -> str:
         start = _text(self._offset(a.index))
         return f"axis_window({x}.flatten({axis}, {axis + 1}), {axis}, {start}, {_text(self.extents[a.index])})"
+
+    def _repeated(self, x: str, a: Repeated, axis: int) -> str:
+        start, extent = _text(self._offset(a.index)), _text(self.extents[a.index])
+        return f"axis_window({x}.repeat_interleave({a.times}, {axis}), {axis}, {start}, {extent})"
 
     def _offset(self, index: str) -> Expr:
         return self.first if index == self.along else _ZERO

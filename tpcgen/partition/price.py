@@ -22,7 +22,7 @@ from tpcgen.partition.plan import Buffer, CopyStage, MmeStage, MoveStage, Plan, 
 from tpcgen.partition.simulate import Node, Span, busy, makespan, overlap, simulate
 from tpcgen.program.ir import Equation, Expr, Read, Role, walk
 from tpcgen.program.sizes import Binding, Value, evaluate
-from tpcgen.rewrite.copies import Blocks, Merged, Slice
+from tpcgen.rewrite.copies import Blocks, Merged, Repeated, Slice
 from tpcgen.rewrite.gather_operands import through_table
 
 TpcCostFunction = Callable[[TpcStage, Machine, Mapping[str, Value]], TpcCost]
@@ -299,6 +299,8 @@ class _Pricer:
                 case Merged():
                     own = extents[a.index]
                     same = sizes[axis] * sizes[axis + 1] == own
+                case Repeated():
+                    own, same = extents[a.index], a.times == 1
             if not same:
                 return False
             outer *= own

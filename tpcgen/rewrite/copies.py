@@ -3,6 +3,7 @@
     Q_b[b,h,n,i,d] = Q[b,h,64*n+i,d] where 64*n + i < N             blocks of an axis
     K_b[b,h,n,j,d] = K[b,h,64*n+j-9,d] where 0 <= 64*n+j-9 < N      overlapping windows of an axis
     O[b,h,q,e] = O_b[b,h,q // 64,q % 64,e]                          two axes become one
+    C[n,d] = c[n,d // 2]                                            elements repeated
     O[b,h,q,e] = A[b,h,q,e] where h < Hs                            parts put side by side
     O[b,h,q,e] = C[b,h-Hs,q,e] where h >= Hs
 
@@ -49,7 +50,15 @@ class Merged:
     size: int
 
 
-AxisCopy = Union[Slice, Blocks, Merged]
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Source axis at `index // times`."""
+
+    index: str
+    times: int
+
+
+AxisCopy = Union[Slice, Blocks, Merged, Repeated]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +233,14 @@ class _Reader:
             case _:
                 return None
 
-    def _axis(self, e: ir.Expr) -> Slice | Blocks | None:
-        p = affine.polynomial(e)
+    def _axis(self, e: ir.Expr) -> Slice | Blocks | Repeated | None:
+        match e:
+            case ir.Binary(operator="//", left=ir.Index(name=name), right=ir.Literal(value=int(times))) if times > 0:
+                return Repeated(name, times)
+            case _:
+                return self._sum(affine.polynomial(e))
+
+    def _sum(self, p: Polynomial) -> Slice | Blocks | None:
         names = {x for atom in affine.atoms(p) for x in ir.free_indices(atom)}
         factors = {name: affine.coefficient_of(p, name) for name in names}
         start = p

@@ -20,6 +20,7 @@ from tpcgen.rewrite.search_once import search_once
 from tpcgen.rewrite.separate_states import separate_states
 from tpcgen.rewrite.split_contractions import split_contractions
 from tpcgen.rewrite.support import Same
+from tpcgen.rewrite.tabulate import tabulate
 from tpcgen.rewrite.unsupported import report_unsupported
 
 Rewrite = Callable[[ir.Program, Diagnostics], ir.Program]
@@ -34,6 +35,7 @@ REWRITES: tuple[tuple[str, Rewrite], ...] = (
     ("hoist_reductions", lambda program, _: hoist_reductions(program)),
     ("inline_maps", lambda program, _: inline_maps(program)),
     ("guard_absent", guard_absent),
+    ("tabulate", lambda program, _: tabulate(program)),
     ("separate_states", lambda program, _: separate_states(program)),
     ("drop_dead", lambda program, _: drop_dead(program)),
 )
