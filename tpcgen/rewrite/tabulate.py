@@ -177,7 +177,9 @@ def _parts(whole: ir.Equation, program: ir.Program) -> list[ir.Equation]:
     assert isinstance(value, ir.Read)
     divided = [i for i in value.indices if isinstance(i, ir.Binary) and i.operator == "%"]
     match divided:
-        case [ir.Binary(left=ir.Index() as index, right=divisor) as remainder] if _at_most_twice(index, divisor, program):
+        case [ir.Binary(left=ir.Index() as index, right=divisor) as remainder] if _at_most_twice(
+            index, divisor, program
+        ):
             below = ir.Binary("<", index, divisor, span=value.span)
             above = ir.Binary(">=", index, divisor, span=value.span)
             less = ir.Binary("-", index, divisor, span=value.span)
