@@ -148,12 +148,33 @@ def test_prefill_overlaps_the_engines_and_one_query_takes_no_stairs():
     "domain, why",
     [
         ("q - 3 < k <= q", "bounded on both sides"),
-        ("k >= q", "no softmax"),
-        ("k <= q // 2", "no softmax"),
-        ("k % 2 == 0", "no softmax"),
+        ("k >= q", "no weights"),
+        ("k <= q // 2", "no weights"),
+        ("k % 2 == 0", "no weights"),
     ],
 )
 def test_refusals(domain, why):
     refused = stairs(load_text(source(domain=domain)).program("f"))
     assert isinstance(refused, Refused)
     assert why in refused.reason
+
+
+WEIGHTS = """
+op f(Q: f32[B, H, N, D], K: f32[B, H, N, D], V: f32[B, H, N, E]) -> O: f32[B, H, N, E]
+{{
+    S[b,h,q,k] = sum[d](Q[b,h,q,d] * K[b,h,k,d])
+    P[b,h,q,k] = {weights} where k <= q
+    O[b,h,q,e] = sum[k](P[b,h,q,k] * V[b,h,k,e])
+}}
+"""
+
+
+@pytest.mark.parametrize("n", [1, 65, 130, 300])
+def test_weights_that_are_a_function_of_scores(n):
+    """Without a softmax: a function of a score, of which no product can be taken first."""
+    program = load_text(WEIGHTS.format(weights="sigmoid(S[b,h,q,k] - 1)")).program("f")
+    same(program, stepped(program), {"B": 2, "H": 2, "N": n, "D": 2, "E": 2})
+
+
+def test_scores_themselves_are_left_to_chunks():
+    assert isinstance(stairs(load_text(WEIGHTS.format(weights="2 * S[b,h,q,k]")).program("f")), Refused)

@@ -26,7 +26,7 @@ from tpcgen.program import affine, ir
 from tpcgen.program.affine import Polynomial
 from tpcgen.program.substitute import FreshNames
 from tpcgen.rewrite.diagonal import Band, bands
-from tpcgen.rewrite.edit import conjunction, integer, names_in_use
+from tpcgen.rewrite.edit import conjunction, definitions, integer, names_in_use
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.split_contractions import split_contractions
 from tpcgen.rewrite.tile import Tile
@@ -37,7 +37,7 @@ ROWS = 64
 
 
 def stairs(program: ir.Program, steps: int = 4) -> ir.Program | Refused:
-    """The program in `steps` steps of queries, for the first softmax that is bounded above; Refused without one."""
+    """The program in `steps` steps of queries, for the first weights that are bounded above; Refused without."""
     split = split_contractions(program)
     found = _find(split)
     if isinstance(found, Refused) or found.high is None:
@@ -55,22 +55,31 @@ def stepped_index(program: ir.Program) -> str | Refused:
 def _find(program: ir.Program) -> Band | Refused:
     """Of the weights of a square of any size: one that blocks or chunks made is small enough."""
     for e, found in bands(program):
-        if not _weighs(e, found) or found.high is None:
+        if found.high is None or not _weighs(e, found, program):
             continue
         if found.low is not None:
             return Refused(f"{found.k} - {found.q} is bounded on both sides: a band", e.span)
         if affine.as_constant(affine.polynomial(program.range_of(found.q).high)) is None:
             return found
-    return Refused("no softmax over k is kept below a k that grows with the query", program.span)
+    return Refused("no weights over k are kept below a k that grows with the query", program.span)
 
 
-def _weighs(e: ir.Reduce, band: Band) -> bool:
-    """Whether it is a softmax, the sum of one written out, or a gradient's sum of a row's weights and cotangents."""
+def _weighs(e: ir.Reduce, band: Band, program: ir.Program) -> bool:
+    """Whether it is a softmax, the sum of one written out, a gradient's sum of a row's weights and cotangents, or values
+    summed with weights that are a function of scores: products of queries and keys alone may be summed in chunks.
+    """
     if e.kind != "sum":
         return e.kind == "softmax"
     reads = [x for x in ir.walk(e.body) if isinstance(x, ir.Read)]
     over = [x for x in reads if {ir.Index(band.q), ir.Index(band.k)} <= {*x.indices}]
+    if len(reads) == 2 and len(over) == 1:
+        return _of_scores(over[0].tensor, program)
     return len(reads) == len(over) > 1 or (isinstance(e.body, ir.Call) and e.body.function == "exp")
+
+
+def _of_scores(tensor: str, program: ir.Program) -> bool:
+    value = next((d.equation.value for d in definitions(program) if d.tensor.name == tensor), None)
+    return isinstance(value, ir.Call) and value.function not in ("select", "default")
 
 
 def _step(program: ir.Program, band: Band, high: Polynomial, number: int, steps: int, names: FreshNames) -> Tile:
