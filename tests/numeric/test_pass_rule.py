@@ -268,13 +268,24 @@ def test_a_gradient_of_which_a_tenth_of_the_rows_is_inconclusive_is(gradient):
     assert not verdict.passed and verdict.inconclusive == 3 and "inconclusive" in verdict.reason
 
 
-def test_a_gradient_that_device_mode_misses_by_a_tenth_of_all_of_it_is_inconclusive(gradient):
+def test_rows_of_a_gradient_that_are_0_are_none_of_those_left(gradient):
     truth, device = gradient
-    device[5, 1] = 0.11 * truth.max()
+    truth[6:12], device[6:12] = 0, 0
+    assert judge(device, truth, device, gradient=True).inconclusive == 1
+    truth[12:], device[12:] = 0, 0
     verdict = judge(device, truth, device, gradient=True)
-    assert not verdict.passed and verdict.inconclusive == 1
-    device[5, 1] = 0.09 * truth.max()
-    assert judge(device, truth, device, gradient=True).passed
+    assert not verdict.passed and verdict.inconclusive == 1 and verdict.where[0] == 5
+
+
+def test_a_gradient_whose_largest_row_is_inconclusive_is_judged_by_the_others_if_they_reach_a_tenth(gradient):
+    truth, device = gradient
+    truth[5], device[5] = 0.0, 0.0
+    truth[5, 0] = 9.0 * truth.max()
+    verdict = judge(device, truth, device, gradient=True)
+    assert verdict.passed and verdict.inconclusive == 1
+    assert not judge(off(truth, 7, 3e-3), truth, device, gradient=True).passed
+    truth[5, 0] *= 1.2
+    assert not judge(device, truth, device, gradient=True).passed
 
 
 def test_a_row_of_a_gradient_may_lose_what_f32_loses_beside_the_largest():

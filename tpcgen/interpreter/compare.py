@@ -10,14 +10,15 @@ never more than any row loses. A maximum over the row alone would ask a short ro
 over the tensor alone would let a small row be all wrong beside a large one.
 
 Where device mode itself is off by more than a tenth of a row, nothing can be said of that row: it is inconclusive, and
-an output that has such a row fails. A gradient may have some, at most a tenth of its rows: the first query of linear
-attention sees one key, whatever it asks, and its gradient is 0 but for rounding. They are counted in the verdict, and
-whoever shows it shows them; their error may be twice device mode's worst in the whole tensor, and nothing that device
-mode loses in them is allowed to another row. A gradient that device mode misses by a tenth of its largest element is
-inconclusive as a whole.
+an output that has such a row fails. A gradient may have some, at most a tenth of its rows that are not 0: the first
+query of linear attention sees one key, whatever it asks, and its gradient is 0 but for rounding; so is that of a weight
+next to 1, which a soft cap leaves alone beside gradients of 0. They are counted in the verdict, and whoever shows it
+shows them; their error may be twice device mode's worst in the whole tensor, and nothing that device mode loses in them
+is allowed to another row. A gradient whose other rows do not reach a tenth of it is inconclusive as a whole.
 
 A gradient is a difference of what is as large as its other rows, and f32 arithmetic rounds each of the two: 4 ulp of
-f32 at its largest |truth| are allowed everywhere. Device mode rounds where the program stores: it does not show that.
+f32 at the largest |truth| of a row that is known are allowed everywhere. Device mode rounds where the program stores:
+it does not show that.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ terms. Device mode keeps them: a state that has decayed to 1e-38 would be judged
 """
 
 INCONCLUSIVE = 0.1
-"""Share of the row's largest |truth| above which device mode is itself too wrong to judge by, and share of the rows of
-a gradient above which too few are left.
+"""Share of the row's largest |truth| above which device mode is itself too wrong to judge by, share of the rows of a
+gradient that are not 0 above which too few are left, and share of its largest |truth| that one of those must reach.
 
 A row that is smaller than the least normal number of its dtype counts as that: nothing can be exact below it.
 """
@@ -101,12 +102,14 @@ def _judged(y: Array, truth: Array, device: Array, dtype: np.dtype[np.generic], 
     row_error = device_error.max(axis=-1, keepdims=True) if truth.ndim else device_error
     scale = _at_least_normal(magnitude, dtype)
     floor = UNDERFLOW if _kind(dtype).is_float else 0.0
-    if gradient:
-        floor += _ulps(magnitude.max(), DType.F32.numpy)
     known = row_error <= INCONCLUSIVE * scale
+    largest = magnitude.max(where=known, initial=0)
+    if gradient:
+        floor += _ulps(largest, DType.F32.numpy)
     usual = np.where(known, _usual_error(row_error, scale, known), row_error.max())
     bound = np.broadcast_to(2 * usual + _ulps(magnitude, dtype) + floor, truth.shape)
-    few = (~known).mean() <= INCONCLUSIVE and row_error.max() <= INCONCLUSIVE * scale.max()
+    some = (truth != 0).any(axis=-1) if truth.ndim else truth != 0
+    few = (~known).sum() <= INCONCLUSIVE * some.sum() and largest >= INCONCLUSIVE * magnitude.max()
     doubtful = _first(np.broadcast_to(~known, truth.shape))
     excess = np.where(error == 0, -np.inf, error - bound)
     where = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))

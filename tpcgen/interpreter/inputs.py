@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,10 +21,15 @@ from tpcgen.program.dtypes import DType
 Family = Literal["normal", "wide", "large", "tiny", "equal", "short", "stale"]
 """normal: standard normal. wide: three times that, so that scores spread over tens and a few weights share a row: where
 rounding a score costs most. large: +-320 (128 for fp8), so that a dot product of D of them, over sqrt(D), is about
-+-1e5 and exact. tiny: near the least normal number or the square root of the ulp. equal: -1, 0 and 1, so that scores
-are tied. short: integers at the ends of what the contracts allow, so that rows are empty or full. stale: NaN, and
-integers far outside, in every element that nobody visits or no contract covers.
++-1e5 and exact. tiny: near the least normal
+number or the square root of the ulp. equal: -1, 0 and 1, so that scores are tied. short: integers at the ends of what
+the contracts allow, so that rows are empty or full. stale: NaN, and integers far outside, in every element that nobody
+visits or no contract covers.
 """
+
+LARGE = {4: 320.0, 2: 320.0, 1: 128.0}
+"""By bytes of the dtype."""
+SMALLER = 4.0
 
 _ATTEMPTS = 20
 
@@ -44,8 +49,10 @@ def draw(
     values: sizes.Binding | Mapping[str, int | float],
     rng: np.random.Generator,
     family: Family = "normal",
+    smaller: Collection[str] = (),
 ) -> dict[str, Array]:
-    """One array for each input, in its dtype; `values` binds every size and attribute.
+    """One array for each input, in its dtype; `values` binds every size and attribute. `smaller`: inputs that in
+    "large" are +-4.
 
     Every contract holds; where the family cannot satisfy one, the tensors it reads are drawn as in "normal".
     InterpreterError E356 where none was found that satisfies them.
@@ -57,7 +64,7 @@ def draw(
     plain: set[str] = set()
     violated: ir.Contract | None = None
     for attempt in range(2 * attempts):
-        drawing = _Drawing(binding, rng, family, choices[attempt % len(choices)], frozenset(plain))
+        drawing = _Drawing(binding, rng, family, choices[attempt % len(choices)], frozenset(plain), smaller)
         inputs = drawing.inputs()
         violated = next((c for c in on_values if drawing.violates(c)), None)
         if violated is None:
@@ -198,6 +205,7 @@ class _Drawing:
     family: Family
     chosen: tuple[Alternative, ...]
     plain: frozenset[str]
+    smaller: Collection[str]
     _done: dict[str, Array] = field(default_factory=dict[str, Array], init=False)
 
     def inputs(self) -> dict[str, Array]:
@@ -222,7 +230,8 @@ class _Drawing:
                     self._narrow(bound, tensor.dtype, low, high)
         family = "normal" if tensor.name in self.plain else self.family
         if tensor.dtype.is_float:
-            return self._reals(tensor.dtype, low, high, family)
+            large = SMALLER if tensor.name in self.smaller else LARGE[tensor.dtype.size]
+            return self._reals(tensor.dtype, low, high, family, large)
         return self._integers(tensor.dtype, low, high, order, family)
 
     def _narrow(self, bound: Bound, dtype: DType, low: Array, high: Array) -> None:
@@ -241,8 +250,8 @@ class _Drawing:
         if bound.operator in ("<", "<=", "=="):
             np.minimum.at(high, at, _inside(edge, dtype, -np.inf, bound.operator == "<"))
 
-    def _reals(self, dtype: DType, low: Array, high: Array, family: Family) -> Array:
-        free = _free_reals(self.rng, low.shape, dtype, family)
+    def _reals(self, dtype: DType, low: Array, high: Array, family: Family, large: float) -> Array:
+        free = _free_reals(self.rng, low.shape, dtype, family, large)
         span = self.rng.random(low.shape)
         if family in ("short", "equal"):
             span = self.rng.choice([0.0, 1.0], low.shape)
@@ -313,12 +322,12 @@ def _inside(edge: Array, dtype: DType, towards: float, strict: bool) -> Array:
     return np.where(step & (edge == 0), np.copysign(normal, towards), inner)
 
 
-def _free_reals(rng: np.random.Generator, shape: tuple[int, ...], dtype: DType, family: Family) -> Array:
+def _free_reals(rng: np.random.Generator, shape: tuple[int, ...], dtype: DType, family: Family, large: float) -> Array:
     match family:
         case "wide":
             return 3.0 * rng.standard_normal(shape)
         case "large":
-            return rng.choice([-1.0, 1.0], shape) * (128.0 if dtype.size == 1 else 320.0)
+            return rng.choice([-1.0, 1.0], shape) * large
         case "tiny":
             return rng.standard_normal(shape) * {4: 2.0**-20, 2: 2.0**-10, 1: 2.0**-3}[dtype.size]
         case "equal":

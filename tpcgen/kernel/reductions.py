@@ -197,8 +197,10 @@ class Reductions:
 
     def _ends_with_lanes(self, read: Read) -> bool:
         lane = self.shape.lane
-        extent = self.shape.program.tensor(read.tensor).shape[-1]
-        return read.indices[-1] == Index(lane) and extent == self.shape.ranges[lane].high
+        stored = next((t for t in self.shape.program.tensors if t.name == read.tensor), None)
+        if stored is None:  # a state: beyond its lanes is anything
+            return False
+        return read.indices[-1] == Index(lane) and stored.shape[-1] == self.shape.ranges[lane].high
 
     def _unroll(self, order: tuple[str, ...], points: int) -> int:
         if order[-1] == self.shape.lane or len(order) > 1:
