@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from tpcgen.program import affine, ir, load_text
 from tpcgen.program.dtypes import DType
-from tpcgen.program.print import expression as text
+from tpcgen.program.print import expression as text_of
 from tpcgen.rewrite.edit import conjunction
-from tpcgen.rewrite.support import exists
+from tpcgen.rewrite.support import exists, facts
 
 TEXT = """op blocks(x: f32[N]) -> y: f32[(N + 3) // 4, 4]
 {
@@ -31,7 +31,7 @@ def condition(n: int, i: int, constant: int, size: int) -> ir.Expr:
 
 
 def holds(e: ir.Expr | None, **values: int) -> bool:
-    return e is None or bool(eval(text(e), {"max": max, "min": min}, values))
+    return e is None or bool(eval(text_of(e), {"max": max, "min": min}, values))
 
 
 @settings(max_examples=300, deadline=None)
@@ -59,3 +59,23 @@ def test_a_factor_is_no_matter_where_all_bound_one_side() -> None:
     found = exists(inside, ["n"], PROGRAM)
     assert found is not None and not any(isinstance(e, ir.Reduce) for e in ir.walk(found))
     assert [holds(found, i=i, N=3) for i in range(4)] == [True, True, True, False]
+
+
+def test_a_range_may_be_empty() -> None:
+    """That there is a k says nothing where another index, or none, is looked at."""
+    text = """op part(x: f32[N], C: int) -> y: f32[N]
+{
+    index k in 0 .. max(N - C, 0)
+    y[n] = default(sum[k](x[k]), 1.0)
+}
+"""
+    program = load_text(text).program("part")
+    size, k = affine.polynomial(ir.Size("N")), affine.polynomial(ir.Index("k"))
+    room = affine.subtract(affine.subtract(size, affine.polynomial(ir.Attr("C", DType.I32))), affine.constant(1))
+    known = facts(program)
+    assert not known.prove(room)
+    assert known.prove(affine.subtract(room, k))
+    assert known.extended([k]).prove(room)
+    assert text_of(exists(ir.Binary(">=", ir.Index("k"), ir.Literal(0, DType.I32)), ["k"], program)) == (
+        "max(N - C, 0) - 1 >= 0"
+    )

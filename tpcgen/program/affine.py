@@ -160,53 +160,73 @@ def coefficient_of(a: Polynomial, index: str) -> int | None:
 
 
 class Facts:
-    """Polynomials known to be at least 0."""
+    """Polynomials known to be at least 0.
+
+    What is known of an index, its range, holds where it has a value: a range may be empty for some sizes. So only facts
+    about the indices of the goal take part in a proof, and of those that the facts of `extended` are about.
+    """
 
     def __init__(self, facts: Iterable[Polynomial] = (), known: Facts | None = None) -> None:
         """`facts`, beside those of `known`."""
         self._known = known
-        self._about: dict[Monomial, list[tuple[int, Polynomial]]] = {}
+        self._about: dict[Monomial, list[_Fact]] = {}
         """The facts in which a product occurs, with its coefficient."""
+        own: set[str] = set()
         for fact in map(tighten, facts):
             if as_constant(fact) is None:
+                indices = _indices(fact)
+                own |= indices
                 for monomial, coefficient in fact.items():
-                    self._about.setdefault(monomial, []).append((coefficient, fact))
-        self._failed: dict[FrozenPolynomial, int] = {}
-        """Goals that were not proven, with the depth looked to."""
+                    self._about.setdefault(monomial, []).append((coefficient, fact, indices))
+        self._present: frozenset[str] = frozenset() if known is None else known._present | own
+        """Indices that have a value."""
+        self._failed: dict[tuple[FrozenPolynomial, frozenset[str]], int] = {}
+        """Goals that were not proven with facts about some indices, with the depth looked to."""
 
     def extended(self, facts: Iterable[Polynomial]) -> Facts:
+        """These facts and others, of points that there are."""
         return Facts(facts, self)
 
-    def _with(self, monomial: Monomial) -> Iterator[tuple[int, Polynomial]]:
+    def prove(self, goal: Polynomial, depth: int = 6) -> bool:
+        """True only if goal >= 0 follows over the integers; False says nothing."""
+        return self._prove(goal, depth, self._present | _indices(goal))
+
+    def _with(self, monomial: Monomial) -> Iterator[_Fact]:
         if self._known is not None:
             yield from self._known._with(monomial)
         yield from self._about.get(monomial, ())
 
-    def prove(self, goal: Polynomial, depth: int = 6) -> bool:
-        """True only if goal >= 0 follows over the integers; False says nothing."""
+    def _prove(self, goal: Polynomial, depth: int, present: frozenset[str]) -> bool:
         goal = tighten(goal)
         value = as_constant(goal)
         if value is not None:
             return value >= 0
-        key = freeze(goal)
+        key = freeze(goal), present
         if depth <= self._failed.get(key, 0):
             return False
-        proven = self._follows(goal, depth)
+        proven = self._follows(goal, depth, present)
         if not proven:
             self._failed[key] = depth
         return proven
 
-    def _follows(self, goal: Polynomial, depth: int) -> bool:
+    def _follows(self, goal: Polynomial, depth: int, present: frozenset[str]) -> bool:
         pivot = min((m for m in goal if m), key=_difficulty)
         factor = goal[pivot]
-        for other, fact in self._with(pivot):
-            if other * factor > 0:
+        for other, fact, indices in self._with(pivot):
+            if other * factor > 0 and indices <= present:
                 rest = subtract(scale(goal, abs(other)), scale(fact, abs(factor)))
-                if self.prove(rest, depth - 1):
+                if self._prove(rest, depth - 1, present):
                     return True
         if factor > 0 and all(isinstance(atom, Size) for atom in pivot):
-            return self.prove(subtract(goal, {pivot: factor, (): -factor}), depth - 1)
+            return self._prove(subtract(goal, {pivot: factor, (): -factor}), depth - 1, present)
         return False
+
+
+_Fact = tuple[int, Polynomial, frozenset[str]]
+
+
+def _indices(p: Polynomial) -> frozenset[str]:
+    return frozenset[str]().union(*(free_indices(atom) for atom in atoms(p)))
 
 
 def tighten(a: Polynomial) -> Polynomial:

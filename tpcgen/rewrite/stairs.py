@@ -73,13 +73,17 @@ def _weighs(e: ir.Reduce, band: Band, program: ir.Program) -> bool:
     reads = [x for x in ir.walk(e.body) if isinstance(x, ir.Read)]
     over = [x for x in reads if {ir.Index(band.q), ir.Index(band.k)} <= {*x.indices}]
     if len(reads) == 2 and len(over) == 1:
-        return _of_scores(over[0].tensor, program)
+        return _of_scores(over[0].tensor, band, program)
     return len(reads) == len(over) > 1 or (isinstance(e.body, ir.Call) and e.body.function == "exp")
 
 
-def _of_scores(tensor: str, program: ir.Program) -> bool:
+def _of_scores(tensor: str, band: Band, program: ir.Program) -> bool:
+    """Whether it is a function of what a query has with each key alone, of no maximum or sum over all of them."""
     value = next((d.equation.value for d in definitions(program) if d.tensor.name == tensor), None)
-    return isinstance(value, ir.Call) and value.function not in ("select", "default")
+    if not isinstance(value, ir.Call) or value.function in ("select", "default"):
+        return False
+    reads = [ir.free_indices(x) for x in ir.walk(value) if isinstance(x, ir.Read)]
+    return all(band.k in free for free in reads if band.q in free)
 
 
 def _step(program: ir.Program, band: Band, high: Polynomial, number: int, steps: int, names: FreshNames) -> Tile:
