@@ -65,8 +65,8 @@ def _find(program: ir.Program) -> Band | Refused:
 
 
 def _weighs(e: ir.Reduce, band: Band, program: ir.Program) -> bool:
-    """Whether it is a softmax, the sum of one written out, a gradient's sum of a row's weights and cotangents, or values
-    summed with weights that are a function of scores: products of queries and keys alone may be summed in chunks.
+    """Whether it is a softmax, the sum of one written out, a gradient's sum of a row's weights and cotangents, or a sum
+    of values by weights that are a function of scores: of products of queries and keys alone, chunks may be summed.
     """
     if e.kind != "sum":
         return e.kind == "softmax"
