@@ -92,7 +92,7 @@ def bounds(domain: Expr | None, index: str, low: Expr, high: Expr, varying: Mapp
     mask: list[Expr] = []
     everywhere: list[Expr] = []
     for condition in conjuncts(domain):
-        spans = [_interval(p, index, low, high, varying) for p in _at_most_zero(condition)]
+        spans = [_interval(p, index, low, high, varying) for p in _about(condition, index)]
         known = [span for span in spans if span is not None]
         if not known or len(known) < len(spans):
             everywhere.append(condition)
@@ -109,6 +109,29 @@ def bounds(domain: Expr | None, index: str, low: Expr, high: Expr, varying: Mapp
         tuple(mask),
         tuple(everywhere),
     )
+
+
+def _about(condition: Expr, index: str) -> list[affine.Polynomial]:
+    """As `_at_most_zero`; of two bounds of the index on one side of which either may hold, the one farther out."""
+    match condition:
+        case Binary(operator="or", left=left, right=right):
+            return _farther(_about(left, index), _about(right, index), index)
+        case _:
+            return _at_most_zero(condition)
+
+
+def _farther(a: list[affine.Polynomial], b: list[affine.Polynomial], index: str) -> list[affine.Polynomial]:
+    limits = [_limit(p, index) for p in (*a, *b)]
+    if len(a) != 1 or len(b) != 1 or None in limits:
+        return []
+    (first_low, first), (second_low, second) = (x for x in limits if x is not None)
+    if first_low != second_low:
+        return []
+    at = affine.polynomial(Index(index))
+    if first_low:
+        return [affine.subtract(affine.polynomial(smallest([first, second])), at)]
+    last = affine.subtract(affine.polynomial(largest([first, second])), affine.constant(1))
+    return [affine.subtract(at, last)]
 
 
 def _at_most_zero(condition: Expr) -> list[affine.Polynomial]:
