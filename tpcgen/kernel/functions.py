@@ -13,6 +13,7 @@ are false for NaN and therefore keep it, never by max or min.
     rsqrt             bit trick 0x5F375A86 - x/2, 3 Newton
     log               exponent + degree 8 of log1p on [sqrt(1/2), sqrt(2)]
     tanh              h / (h + 1), h = expm1(2 |x|) / 2, degree 5; at bf16 precision degree 3
+    sigmoid           1 / (1 + e) or e / (1 + e), e = exp(-|x|)
     erf, gelu         erfc(z) = exp(-z^2) erfcx(z), degree 11 in 1/(1 + z/2); x P6(x^2) for |x| < 1
 """
 
@@ -240,16 +241,22 @@ def _tanh(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operan
     return b.op("madd", residual, inverse, y)
 
 
+def _shares(b: Builder, x: Operand, exp: Precision, precision: Precision) -> tuple[Operand, Operand]:
+    """(e, 1 / (1 + e)) of e = exp(-|x|)."""
+    minus = b.op("unbits", b.op("ior", b.op("bits", x), Imm(-0x80000000)), hint="minus_abs")
+    e = _exp_nonpositive(b, exp, (minus,))
+    return e, _newton_reciprocal(b, b.op("add", e, Imm(1.0)), steps=2 if precision is Precision.F32 else 1)
+
+
 def _sigmoid(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
-    e = _exp(b, precision, (b.op("mul", args[0], Imm(-1.0)),))
-    return _recip(b, precision, (b.op("add", e, Imm(1.0)),))
+    """1 / (1 + e) or, of negative x, e / (1 + e). With exp for bf16 some results near a tie would be rounded away."""
+    e, share = _shares(b, args[0], Precision.F32, precision)
+    return b.op("mul", b.op("sel_less", args[0], Imm(0.0), e, Imm(1.0)), share)
 
 
 def _sigmoid_slope(b: Builder, precision: Precision, args: tuple[Operand, ...]) -> Operand:
-    """1 / (2 + exp(x) + exp(-x)) as e / (1 + e)^2, e = exp(-|x|)."""
-    minus = b.op("unbits", b.op("ior", b.op("bits", args[0]), Imm(-0x80000000)), hint="minus_abs")
-    e = _exp_nonpositive(b, precision, (minus,))
-    share = _newton_reciprocal(b, b.op("add", e, Imm(1.0)), steps=2 if precision is Precision.F32 else 1)
+    """1 / (2 + exp(x) + exp(-x)) as e / (1 + e)^2."""
+    e, share = _shares(b, args[0], precision, precision)
     return b.op("mul", b.op("mul", e, share), share)
 
 
