@@ -34,7 +34,14 @@ INTERVALS = (
     "(k <= q or k < 3 or 2 * k < W) and k > q - W",
 )
 # Others: some of their conjuncts are no bounds and must be tested at every point.
-TESTED = {"k % 3 == 0 and k <= q": 1, "k != q": 1, "k <= q * q and k >= 2": 1, "k <= -q % 5": 1, "k < 3 or k > q": 1, "k <= q or q == W": 1}
+TESTED = {
+    "k % 3 == 0 and k <= q": 1,
+    "k != q": 1,
+    "k <= q * q and k >= 2": 1,
+    "k <= -q % 5": 1,
+    "k < 3 or k > q": 1,
+    "k <= q or q == W": 1,
+}
 RUN = 4
 
 
