@@ -70,7 +70,7 @@ def test_every_plan_computes_what_the_interpreter_does(built: Mapping[str, list[
 def test_whole_numbers_are_added_exactly(built: Mapping[str, list[Built]]) -> None:
     """At few columns too, where the pass rule says little: a row's largest element, its measure, may cancel as well."""
     rng = np.random.default_rng(3)
-    for length, d, e in (*EXTENTS, (65, 296, 1), (65, 296, 7), (520, 3, 1)):
+    for length, d, e in (*EXTENTS, (65, 296, 1), (65, 296, 7), (520, 3, 1), (256, 9, 1), (521, 9, 1)):
         k, v = (rng.integers(-4, 5, (2, length, n)).astype(np.float32) for n in (d, e))
         for b in built["outer_f32"]:
             result = b.run({"H": 2, "L": length, "D": d, "E": e}, {"K": k, "V": v})["U"]

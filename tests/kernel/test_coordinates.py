@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kernel.examples import SPECS, every_kernel, kernels_of
 from tpcgen.kernel import coordinates
-from tpcgen.kernel.ir import Kernel, Load, Loop, Statement, Store, walk
+from tpcgen.kernel.bounds import integer
+from tpcgen.kernel.ir import Kernel, Load, Loop, ScalarLet, Statement, Store, walk
 from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.program import load_text
-from tpcgen.program.ir import Expr
+from tpcgen.program.ir import Expr, free_indices
 from tpcgen.program.sizes import evaluate
 
 KERNELS = [k for op in SPECS for dtype in ("f32", "bf16") for _, k in every_kernel(op, dtype, "gaudi2")]
@@ -48,6 +51,36 @@ def test_hot_loops_build_no_coordinates() -> None:
         if any(isinstance(s, Loop) for s in loop.body) or not any(isinstance(s, Load | Store) for s in loop.body):
             continue
         assert len(coordinates.plan(kernel, loop).uses) == len(places(kernel, loop.body))
+
+
+EXACT = [(k, s) for k, s in LOOPS if s.exact]
+
+
+@given(st.integers(0, len(EXACT) - 1), st.integers(0, 4), st.integers(0, 50))
+def test_variables_are_behind_an_exact_loop_where_the_next_pass_would_start(which: int, trips: int, first: int) -> None:
+    kernel, loop = EXACT[which]
+    values = _Values()
+    ends = replace(loop, low=integer(first), high=integer(first + trips * loop.step))
+    for m in coordinates.plan(kernel, ends).moving:
+        moved = at(m.start, values)
+        for steps in m.advances.values():
+            for dim, by in steps:
+                moved[dim] += by * trips
+        assert at(coordinates.behind(ends, m), values) == moved
+    for start in coordinates.continuing(kernel, loop):
+        assert not any(isinstance(s, ScalarLet) and s.name in free_indices(c) for s in loop.body for c in start)
+
+
+def test_only_loops_that_end_at_their_bounds_are_exact() -> None:
+    assert EXACT
+    for kernel, loop in EXACT:
+        for sizes in range(0, 600, 37):
+            values = _Values(dict.fromkeys((s.name for s in kernel.scalars), sizes))
+            for s in walk(kernel.body):
+                if isinstance(s, ScalarLet):
+                    values[s.name] = int(evaluate(s.value, values))
+            low, high = (int(evaluate(e, values)) for e in (loop.low, loop.high))
+            assert high >= low and (high - low) % loop.step == 0
 
 
 @given(st.integers(0, len(LOOPS) - 1), st.integers(1, 4), st.integers(0, 50))

@@ -116,6 +116,36 @@ def straight(kernel: Kernel, statements: Sequence[Statement]) -> Plan:
     return Plan(tuple(moving), uses)
 
 
+def behind(loop: Loop, m: Moving) -> Coords:
+    """Where a variable of a loop without loops inside is after it; the loop is exact."""
+    end = list(m.start)
+    for dim in {dim for steps in m.advances.values() for dim, _ in steps}:
+        step = sum(by for steps in m.advances.values() for n, by in steps if n == dim) // loop.step
+        way = Binary("*", Literal(step, DType.I32), Binary("-", loop.high, loop.low))
+        end[dim] = affine.normal(Binary("+", end[dim], way))
+    return tuple(end)
+
+
+def continuing(kernel: Kernel, loop: Loop) -> Iterator[Coords]:
+    """Starts of variables in an exact loop around an innermost one that goes through what one of its iterations takes:
+    behind that they are where the next iteration starts.
+    """
+    following = Binary("+", Index(loop.var), Literal(loop.step, DType.I32))
+    inside = _declared(loop.body)
+    for s in loop.body:
+        if isinstance(s, Loop) and s.exact and s.low == Index(loop.var) and s.high == affine.normal(following):
+            for m in plan(kernel, s).moving:
+                again = behind(s, m) == started(m.start, loop.var, following)
+                if again and not any(free_indices(c) & inside for c in m.start):
+                    yield m.start
+            return
+
+
+def started(coords: Coords, var: str, value: Expr) -> Coords:
+    """With a value for a variable."""
+    return tuple(affine.normal(substitute(c, {var: value})) for c in coords)
+
+
 def _places(kernel: Kernel, body: Sequence[Statement]) -> Iterator[tuple[bool, Coords]]:
     """Accesses, and which of them store: these share no variable with loads, or a load would wait for the store before
     it.

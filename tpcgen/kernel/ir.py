@@ -250,13 +250,16 @@ class LocalStore:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """for (var = low; var < high; var += step). `high` need not be low plus a multiple of step."""
+    """for (var = low; var < high; var += step). Only where it is `exact` need high be low plus a multiple of step, 0 or
+    more.
+    """
 
     var: str
     low: Expr
     high: Expr
     step: int
     body: tuple[Statement, ...]
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

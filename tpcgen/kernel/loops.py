@@ -17,7 +17,7 @@ from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import Loop
 from tpcgen.kernel.scopes import Bound, Env, Scopes
 from tpcgen.kernel.shape import Shape
-from tpcgen.program.ir import Binary, Expr, Index, Literal, Read, Unary, walk
+from tpcgen.program.ir import Binary, Expr, Index, Literal, Read, Size, Unary, walk
 
 Instances = Sequence[Sequence[Env]]
 """Per point of a bundle, its points in one iteration: as many as the loop is unrolled."""
@@ -25,11 +25,13 @@ Instances = Sequence[Sequence[Env]]
 
 @dataclass(frozen=True)
 class Blocks:
-    """A loop in blocks of `size` iterations, a multiple of every unrolling: `before` and `after` each in a block."""
+    """A loop in blocks of `size` iterations, a multiple of every unrolling: `after` behind each. What is left over from
+    unrolling belongs to none. `open_end`: neither does the last block, whose loop is written apart.
+    """
 
     size: int
-    before: Callable[[], None]
     after: Callable[[], None]
+    open_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Nest:
 
 @dataclass(frozen=True)
 class _Piece:
-    """One loop over the innermost index: `high` need not be low plus a multiple of `step`. An iteration does
+    """One loop over the innermost index: `high` is low plus a multiple of `step` where it is `exact`. An iteration does
     `instances` of its points, `stride` apart.
     """
 
@@ -79,6 +81,7 @@ class _Piece:
     instances: int = 1
     conditions: tuple[Expr, ...] = ()
     stride: int = 1
+    exact: bool = False
 
 
 class Loops:
@@ -162,7 +165,6 @@ class Loops:
         piece = _Piece(begin, after, nest.unroll, nest.unroll, conditions)
         if nest.blocks is not None:
             assert first.most <= nest.blocks.size  # it is one block
-            nest.blocks.before()
         self._loop(index, nest.points, piece, _with_first(nest, first, begin).body)
         if nest.blocks is not None:
             nest.blocks.after()
@@ -191,7 +193,7 @@ class Loops:
         whole_end = self.integers.let(f"{index}_whole_end", plus(begin, _round_down(_difference(end, begin), many)))
         if always and b.mask:
             self._piece(index, nest, _Piece(begin, whole_end, many, many, masked))
-            self._piece(index, nest, _Piece(whole_end, end, conditions=masked))
+            self._loop(index, nest.points, _Piece(whole_end, end, conditions=masked), nest.body)
             return
         full, full_end = begin, whole_end
         if b.varies_low:
@@ -203,26 +205,41 @@ class Loops:
             all_end = self.integers.let(f"{index}_all_end", largest([full, self._all_end(nest, b, end)]))
             full_end = self.integers.let(f"{index}_full_end", plus(full, _round_down(_difference(all_end, full), many)))
         self._piece(index, nest, _Piece(begin, full, many, many, masked))
-        self._piece(index, nest, _Piece(full, full_end, many, many, always))
+        exact = self._is_everything(index, within)
+        self._piece(index, nest, _Piece(full, full_end, many, many, always, exact=exact))
         self._piece(index, nest, _Piece(full_end, whole_end, many, many, masked))
         rest = masked if b.varies_low or b.varies_high else always
-        self._piece(index, nest, _Piece(whole_end, end, conditions=rest))
+        self._loop(index, nest.points, _Piece(whole_end, end, conditions=rest, exact=exact), nest.body)
+
+    def _is_everything(self, index: str, within: tuple[Expr, Expr]) -> bool:
+        """Whether a loop goes from 0 to a size, which is not negative."""
+        return within[0] == integer(0) and isinstance(self.shape.ranges[index].high, Size | Literal)
 
     def _piece(self, index: str, nest: Nest, piece: _Piece) -> None:
         if nest.blocks is None or piece.low == piece.high:
             self._loop(index, nest.points, piece, nest.body)
-            return
+        elif nest.blocks.open_end:
+            whole = _round_down(largest([plus(_difference(piece.high, piece.low), -1), integer(0)]), nest.blocks.size)
+            last = self.integers.let(f"{index}_last_block", plus(piece.low, whole))
+            self._blocks(index, nest, nest.blocks, replace(piece, high=last))
+            self._loop(index, nest.points, replace(piece, low=last), nest.body)
+        else:
+            self._blocks(index, nest, nest.blocks, piece)
+
+    def _blocks(self, index: str, nest: Nest, blocks: Blocks, piece: _Piece) -> None:
         level = self.scopes.open()
         var = self.scopes.unique(f"{index}_block")
-        nest.blocks.before()
-        # as a count from the block's start on: from a plain minimum the open compiler makes no hardware loop
-        count = smallest([_difference(piece.high, Index(var)), integer(nest.blocks.size)])
-        stop = self.integers.let(f"{index}_stop", plus(Index(var), count))
+        stop = plus(Index(var), blocks.size)
+        if not blocks.open_end:
+            # as a count from the block's start on: from a plain minimum the open compiler makes no hardware loop
+            count = smallest([_difference(piece.high, Index(var)), integer(blocks.size)])
+            stop = self.integers.let(f"{index}_stop", plus(Index(var), count))
         self._loop(index, nest.points, replace(piece, low=Index(var), high=stop), nest.body)
-        nest.blocks.after()
+        blocks.after()
         statements = self.scopes.close()
         if any(isinstance(s, Loop) for s in statements):
-            self.scopes.append(level - 1, Loop(var, piece.low, piece.high, nest.blocks.size, statements))
+            loop = Loop(var, piece.low, piece.high, blocks.size, statements, exact=piece.exact)
+            self.scopes.append(level - 1, loop)
 
     def _all_end(self, nest: Nest, b: Bounds, end: Expr) -> Expr:
         return smallest([self.integers.scalar(b.all_end, nest.points[0]), end])
@@ -303,7 +320,8 @@ class Loops:
         body([[{**p, index: value} for value in values] for p in points], piece.conditions)
         statements = self.scopes.close()
         if statements:
-            self.scopes.append(level - 1, Loop(var, piece.low, piece.high, piece.step, statements))
+            loop = Loop(var, piece.low, piece.high, piece.step, statements, exact=piece.exact)
+            self.scopes.append(level - 1, loop)
 
 
 def _with_first(nest: Nest, first: First, begin: Expr) -> Nest:

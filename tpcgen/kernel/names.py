@@ -136,7 +136,8 @@ def _statement(s: Statement, names: Names) -> Statement:
 def _loop(s: Loop, names: Names) -> Loop:
     var = _free(_stem(s.var), set(names.values()))
     inner = _declared(s.body, {**names, s.var: var})
-    return Loop(var, _expr(s.low, names), _expr(s.high, names), s.step, _block(s.body, inner))
+    body = _block(s.body, inner)
+    return replace(s, var=var, low=_expr(s.low, names), high=_expr(s.high, names), body=body)
 
 
 def _vector(s: VectorOp, names: Names) -> VectorOp:

@@ -38,14 +38,6 @@ class Chains:
     accumulators: Sequence[Reg]
 
 
-@dataclass(frozen=True, slots=True)
-class _Total:
-    """A sum of blocks, and by how much it is too large."""
-
-    sum: Reg
-    excess: Reg
-
-
 class Reductions:
     def __init__(
         self,
@@ -148,9 +140,9 @@ class Reductions:
                 for n, point in enumerate(row):
                     self._accumulate(e, accumulators[n % len(accumulators)], point, conditions)
 
+        for accumulator in (a for accumulators in chains for a in accumulators):
+            self.scopes.append(level, VectorOp(accumulator, "mov", (Imm(_IDENTITY[e.kind]),)))
         if not in_blocks:
-            for accumulator in (a for accumulators in chains for a in accumulators):
-                self.scopes.append(level, VectorOp(accumulator, "mov", (Imm(_IDENTITY[e.kind]),)))
             first = self._kept(e, chains)
             padded = self._ends_in_zeros(e)
             nest = Nest(order, e.domain, points, unroll, body, padded=padded, first=first, together=together)
@@ -159,12 +151,14 @@ class Reductions:
                 for into, x in zip(accumulators, row, strict=True):
                     self._merge(e.kind, level, into, self.scopes.emit(level, "widen", (x,)))
             return [self._finish(level, e.kind, accumulators) for accumulators in chains]
-        totals = [_Total(self._register(e, "sum"), self._register(e, "excess")) for _ in points]
-        for register in (r for total in totals for r in (total.sum, total.excess)):
-            self.scopes.append(level, VectorOp(register, "mov", (Imm(0.0),)))
+        totals = [self._register(e, "sum") for _ in points]
+        for total in totals:
+            self.scopes.append(level, VectorOp(total, "mov", (Imm(0.0),)))
         blocks, first = self._blocks(chains, totals), self._kept(e, chains)
         self.loops.write(Nest(order, e.domain, points, unroll, body, blocks=blocks, first=first))
-        return [total.sum for total in totals]
+        for accumulators, total in zip(chains, totals, strict=True):
+            self._merge("sum", level, total, self._finish(level, "sum", accumulators))
+        return totals
 
     def _kept(self, e: Reduce, chains: Sequence[Sequence[Reg]]) -> First | None:
         """Of what is reduced the part that stays in local memory: conditions are in what is kept."""
@@ -206,29 +200,31 @@ class Reductions:
         if order[-1] == self.shape.lane or len(order) > 1:
             return 1
         if points > 1:
-            return TILE_DEPTH if self.shape.tiled else 1
+            return TILE_DEPTH // self.shape.lanes.parts if self.shape.tiled else 1
         return unrolled(self.shape.lanes)
 
-    def _blocks(self, chains: Sequence[Sequence[Reg]], totals: Sequence[_Total]) -> Blocks:
-        def before() -> None:
-            for accumulator in (a for accumulators in chains for a in accumulators):
-                self.scopes.append(self.scopes.level, VectorOp(accumulator, "mov", (Imm(0.0),)))
+    def _blocks(self, chains: Sequence[Sequence[Reg]], totals: Sequence[Reg]) -> Blocks:
+        """Several points take longer to add to their totals than to write the loop of the last block apart."""
 
         def after() -> None:
             for accumulators, total in zip(chains, totals, strict=True):
-                self._add(total, self._finish(self.scopes.level, "sum", accumulators))
+                self._add(total, accumulators)
 
-        return Blocks(BLOCK, before, after)
+        return Blocks(BLOCK, after, open_end=self.shape.tiled)
 
-    def _add(self, total: _Total, block: Reg) -> None:
-        """Kahan's sum. The excess is NaN once the sum is infinite: then there is none."""
+    def _add(self, total: Reg, accumulators: Sequence[Reg]) -> None:
+        """Kahan's sum: the next block starts at what its rounding lost, NaN once the total is infinite: then there is
+        nothing.
+        """
         level = self.scopes.level
-        wanted = self.scopes.emit(level, "sub", (block, total.excess), "wanted")
-        increased = self.scopes.emit(level, "add", (total.sum, wanted), "increased")
-        added = self.scopes.emit(level, "sub", (increased, total.sum), "added")
-        more = self.scopes.emit(level, "sub", (added, wanted), "more")
-        self.scopes.update(level, total.excess, "sel_eq", (more, more, more, Imm(0.0)))
-        self.scopes.update(level, total.sum, "mov", (increased,))
+        block = self._finish(level, "sum", accumulators)
+        increased = self.scopes.emit(level, "add", (total, block), "increased")
+        added = self.scopes.emit(level, "sub", (increased, total), "added")
+        lost = self.scopes.emit(level, "sub", (block, added), "lost")
+        self.scopes.update(level, block, "sel_eq", (lost, lost, lost, Imm(0.0)))
+        for other in accumulators[1:]:
+            self.scopes.update(level, other, "mov", (Imm(0.0),))
+        self.scopes.update(level, total, "mov", (increased,))
 
     def _register(self, e: Reduce, hint: str) -> Reg:
         parts = e.body, *([e.domain] if e.domain is not None else [])
@@ -313,8 +309,10 @@ CHAINS = 2
 """Accumulators of such a loop. More hide no more latency in a loop that computes anything, and take registers."""
 
 
-TILE_DEPTH = 4
-"""Terms of a contraction's tile per iteration: nothing overlaps from one to the next but vectors loaded ahead."""
+TILE_DEPTH = 8
+"""Vectors of 64 lanes of a contraction's terms per iteration: nothing overlaps from one to the next but vectors loaded
+ahead.
+"""
 
 
 BLOCK = 256

@@ -77,7 +77,8 @@ class Shape:
     """`rows`: the indices of the index space; of `row_in_flight` a member takes `in_flight` values at once.
 
     `tiled`: the kernel is a contraction whose rows in flight share the vectors that they load. `innermost`: the row
-    that members of a piece follow each other along, where it is not the order in memory that decides.
+    that members of a piece follow each other along, where it is not the order in memory that decides; tiles do along
+    their rows, as there may be one vector along the lanes only and what tiles share is made once for all in a loop.
     """
 
     program: Program
@@ -146,7 +147,8 @@ def shape_of(stage: TpcStage) -> Shape:
     if row is not None:
         wide = any(t.dtype in NARROW for t in program.tensors)
         lanes = lanes if wide else Lanes.SINGLE
-        return Shape(program, stage.lane, outputs, rows, row, lanes, ranges, TILE_ROWS // lanes.parts, tiled=True)
+        in_flight = TILE_ROWS // lanes.parts
+        return Shape(program, stage.lane, outputs, rows, row, lanes, ranges, in_flight, tiled=True, innermost=row)
     row = _row_in_flight(outputs, rows, stage.lane)
     in_flight = MAP_ROWS // _registers(lanes, outputs) if _is_light_map(outputs) else ROWS
     if _is_light_along(outputs, rows, stage.lane):

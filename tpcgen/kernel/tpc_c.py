@@ -140,10 +140,17 @@ class _Printer:
 
     def loop(self, block: _Block, s: Loop) -> None:
         plan = coordinates.plan(self.kernel, s)
-        names = [block.coordinates(m.start, constant=False) for m in plan.moving]
+        names = [block.moved_to(m.start) for m in plan.moving]
+        through = dict.fromkeys(coordinates.continuing(self.kernel, s) if s.exact else ())
+        carried = {start: block.moved_to(coordinates.started(start, s.var, s.low)) for start in through}
         self._for(s.var, integer(s.low), integer(s.high), s.step)
-        _Block(self, block, plan, names).write(s.body)
+        inside = _Block(self, block, plan, names)
+        inside.at_hand |= carried
+        inside.write(s.body)
         self.lines.close()
+        if s.exact:
+            block.at_hand |= {coordinates.behind(s, m): name for m, name in zip(plan.moving, names, strict=True)}
+            block.at_hand |= {coordinates.started(c, s.var, s.high): name for c, name in carried.items()}
 
 
 class _Block:
@@ -163,6 +170,7 @@ class _Block:
         self.moving = moving
         self.declared = outer.declared if outer is not None else 0
         self.constant: dict[Coords, str] = {}
+        self.at_hand: dict[Coords, str] = {}  # where variables are that loops have moved
         self.accesses = 0
 
     def write(self, statements: Sequence[Statement]) -> None:
@@ -275,6 +283,10 @@ class _Block:
         if constant:
             self.constant[coords] = name
         return name
+
+    def moved_to(self, coords: Coords) -> str:
+        """A variable with these coordinates for a loop to move: one that another has left there, or a new one."""
+        return self.at_hand.pop(coords, None) or self.coordinates(coords, constant=False)
 
     def _at(self, coords: Coords) -> str:
         """The variable of the next access."""

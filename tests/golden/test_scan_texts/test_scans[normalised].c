@@ -169,15 +169,14 @@ void main(tensor g, tensor K, tensor V, tensor Q, tensor O, int D, int N)
                     s_rows[2 * d + 7] = t_10.v2;
                     z_rows[d + 3] = t_11;
                 }
-                int5 at_3 = {d_whole_end_2, N - t - 1, b, 0, 0};
                 for (int d = d_whole_end_2; d < D; d++) {
                     float128 s;
                     s.v1 = s_rows[2 * d];
                     s.v2 = s_rows[2 * d + 1];
-                    bfloat128 k_b = v_bf16_ld_g(gen_addr(at_3, K));
+                    bfloat128 k_b = v_bf16_ld_g(gen_addr(at_2, K));
                     float64 z = z_rows[d];
-                    bfloat128 q_b = v_bf16_ld_g(gen_addr(at_3, Q));
-                    at_3[0] += 1;
+                    bfloat128 q_b = v_bf16_ld_g(gen_addr(at_2, Q));
+                    at_2[0] += 1;
                     float128 k = v_convert_bf16_to_f32_all_b(k_b);
                     float64 k_2 = k.v1;
                     float128 t_4 = v_bf16_mul_acc32_b(k_b, v_b);

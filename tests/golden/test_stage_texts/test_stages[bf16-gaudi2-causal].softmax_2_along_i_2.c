@@ -212,20 +212,17 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 row_max.v2 = v_f32_max_b(row_max.v2, row_max_2.v2);
 
                 // causal.dsl:9  sum over j_2
+                float128 block_sum;
+                block_sum.v1 = 0.0f;
+                block_sum.v2 = 0.0f;
+                float128 block_sum_2;
+                block_sum_2.v1 = 0.0f;
+                block_sum_2.v2 = 0.0f;
                 float128 sum;
                 sum.v1 = 0.0f;
                 sum.v2 = 0.0f;
-                float128 excess;
-                excess.v1 = 0.0f;
-                excess.v2 = 0.0f;
                 for (int j_2_block = 0; j_2_block < j_2_full_end; j_2_block += 256) {
                     int5 at_7 = {i_2, j_2_block, h, b, 0};
-                    float128 block_sum;
-                    block_sum.v1 = 0.0f;
-                    block_sum.v2 = 0.0f;
-                    float128 block_sum_2;
-                    block_sum_2.v1 = 0.0f;
-                    block_sum_2.v2 = 0.0f;
                     const int j_2_stop = j_2_block + s_i32_min(j_2_full_end - j_2_block, 256);
                     float128 s_dot_2_9;
                     s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_7, S_dot_2);
@@ -350,22 +347,17 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                         shifted_8 = v_f32_madd_x2_vvsv_b(bounded_8, scale_log2e_v, 12583039.0f, scale_log2e_v);
                     }
                     block_sum = v_f32_add_x2_b(block_sum, block_sum_2.v1, block_sum_2.v2);
-                    float128 wanted = v_f32_sub_x2_b(block_sum, excess.v1, excess.v2);
-                    float128 increased = v_f32_add_x2_b(sum, wanted.v1, wanted.v2);
+                    float128 increased = v_f32_add_x2_b(sum, block_sum.v1, block_sum.v2);
                     float128 added = v_f32_sub_x2_b(increased, sum.v1, sum.v2);
-                    float128 more = v_f32_sub_x2_b(added, wanted.v1, wanted.v2);
-                    excess.v1 = v_f32_sel_eq_f32_b(more.v1, more.v1, more.v1, 0.0f);
-                    excess.v2 = v_f32_sel_eq_f32_b(more.v2, more.v2, more.v2, 0.0f);
+                    float128 lost = v_f32_sub_x2_b(block_sum, added.v1, added.v2);
+                    block_sum.v1 = v_f32_sel_eq_f32_b(lost.v1, lost.v1, lost.v1, 0.0f);
+                    block_sum.v2 = v_f32_sel_eq_f32_b(lost.v2, lost.v2, lost.v2, 0.0f);
+                    block_sum_2.v1 = 0.0f;
+                    block_sum_2.v2 = 0.0f;
                     sum.v1 = increased.v1;
                     sum.v2 = increased.v2;
                 }
                 for (int j_2_block = j_2_full_end; j_2_block < j_2_whole_end; j_2_block += 256) {
-                    float128 block_sum;
-                    block_sum.v1 = 0.0f;
-                    block_sum.v2 = 0.0f;
-                    float128 block_sum_2;
-                    block_sum_2.v1 = 0.0f;
-                    block_sum_2.v2 = 0.0f;
                     const int j_2_stop = j_2_block + s_i32_min(j_2_whole_end - j_2_block, 256);
                     int5 at_7 = {i_2, j_2_block, h, b, 0};
                     int5 at_8 = {i_2 + 64, j_2_block, h, b, 0};
@@ -440,55 +432,40 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                         block_sum_2.v2 = v_f32_add_vb(block_sum_2.v2, weight_4.v2, 0, block_sum_2.v2, p_17_v2, 0);
                     }
                     block_sum = v_f32_add_x2_b(block_sum, block_sum_2.v1, block_sum_2.v2);
-                    float128 wanted = v_f32_sub_x2_b(block_sum, excess.v1, excess.v2);
-                    float128 increased = v_f32_add_x2_b(sum, wanted.v1, wanted.v2);
+                    float128 increased = v_f32_add_x2_b(sum, block_sum.v1, block_sum.v2);
                     float128 added = v_f32_sub_x2_b(increased, sum.v1, sum.v2);
-                    float128 more = v_f32_sub_x2_b(added, wanted.v1, wanted.v2);
-                    excess.v1 = v_f32_sel_eq_f32_b(more.v1, more.v1, more.v1, 0.0f);
-                    excess.v2 = v_f32_sel_eq_f32_b(more.v2, more.v2, more.v2, 0.0f);
-                    sum.v1 = increased.v1;
-                    sum.v2 = increased.v2;
-                }
-                for (int j_2_block = j_2_whole_end; j_2_block < j_2_end; j_2_block += 256) {
-                    float128 block_sum;
-                    block_sum.v1 = 0.0f;
-                    block_sum.v2 = 0.0f;
-                    float128 block_sum_2;
+                    float128 lost = v_f32_sub_x2_b(block_sum, added.v1, added.v2);
+                    block_sum.v1 = v_f32_sel_eq_f32_b(lost.v1, lost.v1, lost.v1, 0.0f);
+                    block_sum.v2 = v_f32_sel_eq_f32_b(lost.v2, lost.v2, lost.v2, 0.0f);
                     block_sum_2.v1 = 0.0f;
                     block_sum_2.v2 = 0.0f;
-                    const int j_2_stop = j_2_block + s_i32_min(j_2_end - j_2_block, 256);
-                    int5 at_7 = {i_2, j_2_block, h, b, 0};
-                    int5 at_8 = {i_2 + 64, j_2_block, h, b, 0};
-                    for (int j_2 = j_2_block; j_2 < j_2_stop; j_2++) {
-                        float128 s_dot_2_9;
-                        s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_7, S_dot_2);
-                        at_7[1] += 1;
-                        s_dot_2_9.v2 = v_f32_ld_tnsr_b(at_8, S_dot_2);
-                        at_8[1] += 1;
-                        bool64 p_2_v1 = v_i32_cmp_geq_b(lane.v1, j_2 + M - i_2 - N - 64 * ((M + 255) >> 8));
-                        bool64 p_2_v2 = v_i32_cmp_geq_b(lane.v2, j_2 + M - i_2 - N - 64 * ((M + 255) >> 8));
-                        bool64 p_3_v1 = p_2_v1 & p_v1;
-                        bool64 p_3_v2 = p_2_v2 & p_v2;
-                        int64 t = j_2 - N;
-                        bool64 p_4 = v_i32_cmp_less_b(t, 0);
-                        bool64 p_5_v1 = p_3_v1 & p_4;
-                        bool64 p_5_v2 = p_3_v2 & p_4;
-                        float128 below_max_5 = v_f32_sub_x2_b(s_dot_2_9, row_max.v1, row_max.v2);
-                        float128 weight = exp_scaled_pair(below_max_5, lowest_v, scale_log2e_v);
-                        block_sum.v1 = v_f32_add_vb(block_sum.v1, weight.v1, 0, block_sum.v1, p_5_v1, 0);
-                        block_sum.v2 = v_f32_add_vb(block_sum.v2, weight.v2, 0, block_sum.v2, p_5_v2, 0);
-                    }
-                    block_sum = v_f32_add_x2_b(block_sum, block_sum_2.v1, block_sum_2.v2);
-                    float128 wanted = v_f32_sub_x2_b(block_sum, excess.v1, excess.v2);
-                    float128 increased = v_f32_add_x2_b(sum, wanted.v1, wanted.v2);
-                    float128 added = v_f32_sub_x2_b(increased, sum.v1, sum.v2);
-                    float128 more = v_f32_sub_x2_b(added, wanted.v1, wanted.v2);
-                    excess.v1 = v_f32_sel_eq_f32_b(more.v1, more.v1, more.v1, 0.0f);
-                    excess.v2 = v_f32_sel_eq_f32_b(more.v2, more.v2, more.v2, 0.0f);
                     sum.v1 = increased.v1;
                     sum.v2 = increased.v2;
                 }
-                int5 at_7 = {i_2, 0, h, b, 0};
+                int5 at_7 = {i_2, j_2_whole_end, h, b, 0};
+                int5 at_8 = {i_2 + 64, j_2_whole_end, h, b, 0};
+                for (int j_2 = j_2_whole_end; j_2 < j_2_end; j_2++) {
+                    float128 s_dot_2_9;
+                    s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_7, S_dot_2);
+                    at_7[1] += 1;
+                    s_dot_2_9.v2 = v_f32_ld_tnsr_b(at_8, S_dot_2);
+                    at_8[1] += 1;
+                    bool64 p_2_v1 = v_i32_cmp_geq_b(lane.v1, j_2 + M - i_2 - N - 64 * ((M + 255) >> 8));
+                    bool64 p_2_v2 = v_i32_cmp_geq_b(lane.v2, j_2 + M - i_2 - N - 64 * ((M + 255) >> 8));
+                    bool64 p_3_v1 = p_2_v1 & p_v1;
+                    bool64 p_3_v2 = p_2_v2 & p_v2;
+                    int64 t = j_2 - N;
+                    bool64 p_4 = v_i32_cmp_less_b(t, 0);
+                    bool64 p_5_v1 = p_3_v1 & p_4;
+                    bool64 p_5_v2 = p_3_v2 & p_4;
+                    float128 below_max_5 = v_f32_sub_x2_b(s_dot_2_9, row_max.v1, row_max.v2);
+                    float128 weight = exp_scaled_pair(below_max_5, lowest_v, scale_log2e_v);
+                    block_sum.v1 = v_f32_add_vb(block_sum.v1, weight.v1, 0, block_sum.v1, p_5_v1, 0);
+                    block_sum.v2 = v_f32_add_vb(block_sum.v2, weight.v2, 0, block_sum.v2, p_5_v2, 0);
+                }
+                int5 at_9 = {i_2, 0, h, b, 0};
+                block_sum = v_f32_add_x2_b(block_sum, block_sum_2.v1, block_sum_2.v2);
+                sum = v_f32_add_x2_b(sum, block_sum.v1, block_sum.v2);
 
                 // causal.dsl:10  P_2_r[b, h, j_2, i_2]
                 const int j_2_end_2 = s_i32_max(s_i32_min(i_2 + N + 64 * ((M + 255) >> 8) + 128 - M, s_i32_min(N,
@@ -503,27 +480,27 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 const int j_2_full_end_2 = j_2_all_end_2 & -4;
                 float128 inverse = recip_positive_pair(sum);
                 float128 s_dot_2_5;
-                s_dot_2_5.v1 = v_f32_ld_tnsr_b(at_7, S_dot_2);
-                at_7[0] += 64;
-                s_dot_2_5.v2 = v_f32_ld_tnsr_b(at_7, S_dot_2);
-                at_7[0] -= 64;
-                at_7[1] += 1;
+                s_dot_2_5.v1 = v_f32_ld_tnsr_b(at_9, S_dot_2);
+                at_9[0] += 64;
+                s_dot_2_5.v2 = v_f32_ld_tnsr_b(at_9, S_dot_2);
+                at_9[0] -= 64;
+                at_9[1] += 1;
                 float128 s_dot_2_6;
-                s_dot_2_6.v1 = v_f32_ld_tnsr_b(at_7, S_dot_2);
-                at_7[0] += 64;
-                s_dot_2_6.v2 = v_f32_ld_tnsr_b(at_7, S_dot_2);
-                at_7[0] -= 64;
-                at_7[1] += 1;
+                s_dot_2_6.v1 = v_f32_ld_tnsr_b(at_9, S_dot_2);
+                at_9[0] += 64;
+                s_dot_2_6.v2 = v_f32_ld_tnsr_b(at_9, S_dot_2);
+                at_9[0] -= 64;
+                at_9[1] += 1;
                 float128 s_dot_2_7;
-                s_dot_2_7.v1 = v_f32_ld_tnsr_b(at_7, S_dot_2);
-                at_7[0] += 64;
-                s_dot_2_7.v2 = v_f32_ld_tnsr_b(at_7, S_dot_2);
-                at_7[0] -= 64;
-                at_7[1] += 1;
+                s_dot_2_7.v1 = v_f32_ld_tnsr_b(at_9, S_dot_2);
+                at_9[0] += 64;
+                s_dot_2_7.v2 = v_f32_ld_tnsr_b(at_9, S_dot_2);
+                at_9[0] -= 64;
+                at_9[1] += 1;
                 float128 s_dot_2_8;
-                s_dot_2_8.v1 = v_f32_ld_tnsr_b(at_7, S_dot_2);
-                at_7[0] += 64;
-                s_dot_2_8.v2 = v_f32_ld_tnsr_b(at_7, S_dot_2);
+                s_dot_2_8.v1 = v_f32_ld_tnsr_b(at_9, S_dot_2);
+                at_9[0] += 64;
+                s_dot_2_8.v2 = v_f32_ld_tnsr_b(at_9, S_dot_2);
                 float128 below_max = v_f32_sub_x2_b(s_dot_2_5, row_max.v1, row_max.v2);
                 float128 bounded;
                 bounded.v1 = v_f32_sel_less_f32_b(below_max.v1, lowest_v, lowest_v, below_max.v1);
@@ -544,9 +521,9 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 bounded_4.v1 = v_f32_sel_less_f32_b(below_max_4.v1, lowest_v, lowest_v, below_max_4.v1);
                 bounded_4.v2 = v_f32_sel_less_f32_b(below_max_4.v2, lowest_v, lowest_v, below_max_4.v2);
                 float128 shifted_4 = v_f32_madd_x2_vvsv_b(bounded_4, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                int5 at_8 = {i_2, 0, h, b, 0};
-                int5 at_9 = {i_2, 4, h, b, 0};
-                int5 at_10 = {i_2 + 64, 4, h, b, 0};
+                int5 at_10 = {i_2, 0, h, b, 0};
+                int5 at_11 = {i_2, 4, h, b, 0};
+                int5 at_12 = {i_2 + 64, 4, h, b, 0};
                 for (int j_2 = 0; j_2 < j_2_full_end_2; j_2 += 4) {
                     float128 n = v_f32_sub_x2_b(shifted, 12583039.0f, 12583039.0f);
                     float128 minus_f = v_f32_madd_x2_b(bounded, scale_log2e_v, n, scale_log2e_v, SW_NEG);
@@ -592,55 +569,14 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     float128 weight_4 = v_f32_mul_x2_b(p_13, as_float64(scale_4.v1), as_float64(scale_4.v2));
                     float128 p_2_r_4 = v_f32_mul_x2_b(weight_4, inverse.v1, inverse.v2);
                     bfloat128 p_2_r_b_4 = v_convert_f32_to_bf16_all_b(p_2_r_4);
-                    v_bf16_st_tnsr(at_8, P_2_r, p_2_r_b, SW_PACK);
-                    at_8[1] += 1;
-                    v_bf16_st_tnsr(at_8, P_2_r, p_2_r_b_2, SW_PACK);
-                    at_8[1] += 1;
-                    v_bf16_st_tnsr(at_8, P_2_r, p_2_r_b_3, SW_PACK);
-                    at_8[1] += 1;
-                    v_bf16_st_tnsr(at_8, P_2_r, p_2_r_b_4, SW_PACK);
-                    at_8[1] += 1;
-                    float128 s_dot_2_9;
-                    s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_9, S_dot_2);
-                    at_9[1] += 1;
-                    s_dot_2_9.v2 = v_f32_ld_tnsr_b(at_10, S_dot_2);
+                    v_bf16_st_tnsr(at_10, P_2_r, p_2_r_b, SW_PACK);
                     at_10[1] += 1;
-                    float128 s_dot_2_10;
-                    s_dot_2_10.v1 = v_f32_ld_tnsr_b(at_9, S_dot_2);
-                    at_9[1] += 1;
-                    s_dot_2_10.v2 = v_f32_ld_tnsr_b(at_10, S_dot_2);
+                    v_bf16_st_tnsr(at_10, P_2_r, p_2_r_b_2, SW_PACK);
                     at_10[1] += 1;
-                    float128 s_dot_2_11;
-                    s_dot_2_11.v1 = v_f32_ld_tnsr_b(at_9, S_dot_2);
-                    at_9[1] += 1;
-                    s_dot_2_11.v2 = v_f32_ld_tnsr_b(at_10, S_dot_2);
+                    v_bf16_st_tnsr(at_10, P_2_r, p_2_r_b_3, SW_PACK);
                     at_10[1] += 1;
-                    float128 s_dot_2_12;
-                    s_dot_2_12.v1 = v_f32_ld_tnsr_b(at_9, S_dot_2);
-                    at_9[1] += 1;
-                    s_dot_2_12.v2 = v_f32_ld_tnsr_b(at_10, S_dot_2);
+                    v_bf16_st_tnsr(at_10, P_2_r, p_2_r_b_4, SW_PACK);
                     at_10[1] += 1;
-                    float128 below_max_5 = v_f32_sub_x2_b(s_dot_2_9, row_max.v1, row_max.v2);
-                    bounded.v1 = v_f32_sel_less_f32_b(below_max_5.v1, lowest_v, lowest_v, below_max_5.v1);
-                    bounded.v2 = v_f32_sel_less_f32_b(below_max_5.v2, lowest_v, lowest_v, below_max_5.v2);
-                    shifted = v_f32_madd_x2_vvsv_b(bounded, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    float128 below_max_6 = v_f32_sub_x2_b(s_dot_2_10, row_max.v1, row_max.v2);
-                    bounded_2.v1 = v_f32_sel_less_f32_b(below_max_6.v1, lowest_v, lowest_v, below_max_6.v1);
-                    bounded_2.v2 = v_f32_sel_less_f32_b(below_max_6.v2, lowest_v, lowest_v, below_max_6.v2);
-                    shifted_2 = v_f32_madd_x2_vvsv_b(bounded_2, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    float128 below_max_7 = v_f32_sub_x2_b(s_dot_2_11, row_max.v1, row_max.v2);
-                    bounded_3.v1 = v_f32_sel_less_f32_b(below_max_7.v1, lowest_v, lowest_v, below_max_7.v1);
-                    bounded_3.v2 = v_f32_sel_less_f32_b(below_max_7.v2, lowest_v, lowest_v, below_max_7.v2);
-                    shifted_3 = v_f32_madd_x2_vvsv_b(bounded_3, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    float128 below_max_8 = v_f32_sub_x2_b(s_dot_2_12, row_max.v1, row_max.v2);
-                    bounded_4.v1 = v_f32_sel_less_f32_b(below_max_8.v1, lowest_v, lowest_v, below_max_8.v1);
-                    bounded_4.v2 = v_f32_sel_less_f32_b(below_max_8.v2, lowest_v, lowest_v, below_max_8.v2);
-                    shifted_4 = v_f32_madd_x2_vvsv_b(bounded_4, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                }
-                int5 at_11 = {i_2, j_2_full_end_2, h, b, 0};
-                int5 at_12 = {i_2 + 64, j_2_full_end_2, h, b, 0};
-                int5 at_13 = {i_2, j_2_full_end_2, h, b, 0};
-                for (int j_2 = j_2_full_end_2; j_2 < j_2_whole_end_2; j_2 += 4) {
                     float128 s_dot_2_9;
                     s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_11, S_dot_2);
                     at_11[1] += 1;
@@ -661,6 +597,47 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     at_11[1] += 1;
                     s_dot_2_12.v2 = v_f32_ld_tnsr_b(at_12, S_dot_2);
                     at_12[1] += 1;
+                    float128 below_max_5 = v_f32_sub_x2_b(s_dot_2_9, row_max.v1, row_max.v2);
+                    bounded.v1 = v_f32_sel_less_f32_b(below_max_5.v1, lowest_v, lowest_v, below_max_5.v1);
+                    bounded.v2 = v_f32_sel_less_f32_b(below_max_5.v2, lowest_v, lowest_v, below_max_5.v2);
+                    shifted = v_f32_madd_x2_vvsv_b(bounded, scale_log2e_v, 12583039.0f, scale_log2e_v);
+                    float128 below_max_6 = v_f32_sub_x2_b(s_dot_2_10, row_max.v1, row_max.v2);
+                    bounded_2.v1 = v_f32_sel_less_f32_b(below_max_6.v1, lowest_v, lowest_v, below_max_6.v1);
+                    bounded_2.v2 = v_f32_sel_less_f32_b(below_max_6.v2, lowest_v, lowest_v, below_max_6.v2);
+                    shifted_2 = v_f32_madd_x2_vvsv_b(bounded_2, scale_log2e_v, 12583039.0f, scale_log2e_v);
+                    float128 below_max_7 = v_f32_sub_x2_b(s_dot_2_11, row_max.v1, row_max.v2);
+                    bounded_3.v1 = v_f32_sel_less_f32_b(below_max_7.v1, lowest_v, lowest_v, below_max_7.v1);
+                    bounded_3.v2 = v_f32_sel_less_f32_b(below_max_7.v2, lowest_v, lowest_v, below_max_7.v2);
+                    shifted_3 = v_f32_madd_x2_vvsv_b(bounded_3, scale_log2e_v, 12583039.0f, scale_log2e_v);
+                    float128 below_max_8 = v_f32_sub_x2_b(s_dot_2_12, row_max.v1, row_max.v2);
+                    bounded_4.v1 = v_f32_sel_less_f32_b(below_max_8.v1, lowest_v, lowest_v, below_max_8.v1);
+                    bounded_4.v2 = v_f32_sel_less_f32_b(below_max_8.v2, lowest_v, lowest_v, below_max_8.v2);
+                    shifted_4 = v_f32_madd_x2_vvsv_b(bounded_4, scale_log2e_v, 12583039.0f, scale_log2e_v);
+                }
+                int5 at_13 = {i_2, j_2_full_end_2, h, b, 0};
+                int5 at_14 = {i_2 + 64, j_2_full_end_2, h, b, 0};
+                int5 at_15 = {i_2, j_2_full_end_2, h, b, 0};
+                for (int j_2 = j_2_full_end_2; j_2 < j_2_whole_end_2; j_2 += 4) {
+                    float128 s_dot_2_9;
+                    s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_13, S_dot_2);
+                    at_13[1] += 1;
+                    s_dot_2_9.v2 = v_f32_ld_tnsr_b(at_14, S_dot_2);
+                    at_14[1] += 1;
+                    float128 s_dot_2_10;
+                    s_dot_2_10.v1 = v_f32_ld_tnsr_b(at_13, S_dot_2);
+                    at_13[1] += 1;
+                    s_dot_2_10.v2 = v_f32_ld_tnsr_b(at_14, S_dot_2);
+                    at_14[1] += 1;
+                    float128 s_dot_2_11;
+                    s_dot_2_11.v1 = v_f32_ld_tnsr_b(at_13, S_dot_2);
+                    at_13[1] += 1;
+                    s_dot_2_11.v2 = v_f32_ld_tnsr_b(at_14, S_dot_2);
+                    at_14[1] += 1;
+                    float128 s_dot_2_12;
+                    s_dot_2_12.v1 = v_f32_ld_tnsr_b(at_13, S_dot_2);
+                    at_13[1] += 1;
+                    s_dot_2_12.v2 = v_f32_ld_tnsr_b(at_14, S_dot_2);
+                    at_14[1] += 1;
                     int64 t = j_2 - N;
                     bool64 p_2 = v_i32_cmp_less_b(t, 0);
                     bool64 p_3_v1 = p_v1 & p_2;
@@ -729,24 +706,24 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     p_2_r_8.v1 = v_f32_mov_vb(p_2_r_7.v1, 0, p_2_r_8.v1, p_17_v1, 0);
                     p_2_r_8.v2 = v_f32_mov_vb(p_2_r_7.v2, 0, p_2_r_8.v2, p_17_v2, 0);
                     bfloat128 p_2_r_b_4 = v_convert_f32_to_bf16_all_b(p_2_r_8);
-                    v_bf16_st_tnsr(at_13, P_2_r, p_2_r_b, SW_PACK);
-                    at_13[1] += 1;
-                    v_bf16_st_tnsr(at_13, P_2_r, p_2_r_b_2, SW_PACK);
-                    at_13[1] += 1;
-                    v_bf16_st_tnsr(at_13, P_2_r, p_2_r_b_3, SW_PACK);
-                    at_13[1] += 1;
-                    v_bf16_st_tnsr(at_13, P_2_r, p_2_r_b_4, SW_PACK);
-                    at_13[1] += 1;
+                    v_bf16_st_tnsr(at_15, P_2_r, p_2_r_b, SW_PACK);
+                    at_15[1] += 1;
+                    v_bf16_st_tnsr(at_15, P_2_r, p_2_r_b_2, SW_PACK);
+                    at_15[1] += 1;
+                    v_bf16_st_tnsr(at_15, P_2_r, p_2_r_b_3, SW_PACK);
+                    at_15[1] += 1;
+                    v_bf16_st_tnsr(at_15, P_2_r, p_2_r_b_4, SW_PACK);
+                    at_15[1] += 1;
                 }
-                int5 at_14 = {i_2, j_2_whole_end_2, h, b, 0};
-                int5 at_15 = {i_2 + 64, j_2_whole_end_2, h, b, 0};
                 int5 at_16 = {i_2, j_2_whole_end_2, h, b, 0};
+                int5 at_17 = {i_2 + 64, j_2_whole_end_2, h, b, 0};
+                int5 at_18 = {i_2, j_2_whole_end_2, h, b, 0};
                 for (int j_2 = j_2_whole_end_2; j_2 < j_2_end_2; j_2++) {
                     float128 s_dot_2_9;
-                    s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_14, S_dot_2);
-                    at_14[1] += 1;
-                    s_dot_2_9.v2 = v_f32_ld_tnsr_b(at_15, S_dot_2);
-                    at_15[1] += 1;
+                    s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_16, S_dot_2);
+                    at_16[1] += 1;
+                    s_dot_2_9.v2 = v_f32_ld_tnsr_b(at_17, S_dot_2);
+                    at_17[1] += 1;
                     int64 t = j_2 - N;
                     bool64 p_2 = v_i32_cmp_less_b(t, 0);
                     bool64 p_3_v1 = p_v1 & p_2;
@@ -764,13 +741,13 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     p_2_r_2.v1 = v_f32_mov_vb(p_2_r.v1, 0, p_2_r_2.v1, p_5_v1, 0);
                     p_2_r_2.v2 = v_f32_mov_vb(p_2_r.v2, 0, p_2_r_2.v2, p_5_v2, 0);
                     bfloat128 p_2_r_b = v_convert_f32_to_bf16_all_b(p_2_r_2);
-                    v_bf16_st_tnsr(at_16, P_2_r, p_2_r_b, SW_PACK);
-                    at_16[1] += 1;
+                    v_bf16_st_tnsr(at_18, P_2_r, p_2_r_b, SW_PACK);
+                    at_18[1] += 1;
                 }
-                int5 at_17 = {i_2, j_2_end_2, h, b, 0};
+                int5 at_19 = {i_2, j_2_end_2, h, b, 0};
                 for (int j_2 = j_2_end_2; j_2 < s_i32_max(s_i32_min(N, N + 128 * ((M + 255) >> 8) - M), 0); j_2++) {
-                    v_bf16_st_tnsr(at_17, P_2_r, zero_b, SW_PACK);
-                    at_17[1] += 1;
+                    v_bf16_st_tnsr(at_19, P_2_r, zero_b, SW_PACK);
+                    at_19[1] += 1;
                 }
             }
         }
