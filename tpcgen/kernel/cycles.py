@@ -364,6 +364,8 @@ def _operations(kernel: Kernel, e: Expr, varying: Set[str]) -> float:
 def block_slots(kernel: Kernel, statements: Sequence[Statement]) -> Slots:
     """What one pass of a block issues, loops inside it left out."""
     issued = Counter(_slots(kernel, s) for s in statements)
+    conditions = {s.left for s in statements if isinstance(s, Broadcast) and s.left is not None}
+    issued[Slots(spu=1)] += len(conditions)
     for name, often in Counter(s.function for s in statements if isinstance(s, Invoke)).items():
         issued[block_slots(kernel, kernel.function(name).body)] += often
     return _sum(issued)

@@ -180,14 +180,17 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """One element of a tensor in every lane (gen_addr, ld_g). The element must exist; where `extent`, an axis of the
-    tensor that may have none, is 0, nothing is read and the lanes hold 0.
+    """One element of a tensor in every lane (gen_addr, ld_g). The element must exist; where `left`, how many may be
+    read from there on, is not positive, nothing is read.
+
+    `fresh`: this statement declares `dest`, whose lanes hold 0 where nothing is read; otherwise it keeps what it has.
     """
 
     dest: Reg
     tensor: str
     coords: tuple[Expr, ...]
-    extent: Expr | None = None
+    left: Expr | None = None
+    fresh: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +254,7 @@ class LocalStore:
 @dataclass(frozen=True, slots=True)
 class Loop:
     """for (var = low; var < high; var += step). Only where it is `exact` need high be low plus a multiple of step, 0 or
-    more.
+    more. `few`: what another loop, of several elements per iteration, left over.
     """
 
     var: str
@@ -260,6 +263,7 @@ class Loop:
     step: int
     body: tuple[Statement, ...]
     exact: bool = False
+    few: bool = False
 
 
 @dataclass(frozen=True, slots=True)

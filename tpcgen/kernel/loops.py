@@ -71,8 +71,8 @@ class Nest:
 
 @dataclass(frozen=True)
 class _Piece:
-    """One loop over the innermost index: `high` is low plus a multiple of `step` where it is `exact`. An iteration does
-    `instances` of its points, `stride` apart.
+    """One loop over the innermost index: `high` is low plus a multiple of `step` where it is `exact`; `few` as in Loop.
+    An iteration does `instances` of its points, `stride` apart.
     """
 
     low: Expr
@@ -82,6 +82,7 @@ class _Piece:
     conditions: tuple[Expr, ...] = ()
     stride: int = 1
     exact: bool = False
+    few: bool = False
 
 
 class Loops:
@@ -193,7 +194,7 @@ class Loops:
         whole_end = self.integers.let(f"{index}_whole_end", plus(begin, _round_down(_difference(end, begin), many)))
         if always and b.mask:
             self._piece(index, nest, _Piece(begin, whole_end, many, many, masked))
-            self._loop(index, nest.points, _Piece(whole_end, end, conditions=masked), nest.body)
+            self._loop(index, nest.points, _Piece(whole_end, end, conditions=masked, few=True), nest.body)
             return
         full, full_end = begin, whole_end
         if b.varies_low:
@@ -209,7 +210,7 @@ class Loops:
         self._piece(index, nest, _Piece(full, full_end, many, many, always, exact=exact))
         self._piece(index, nest, _Piece(full_end, whole_end, many, many, masked))
         rest = masked if b.varies_low or b.varies_high else always
-        self._loop(index, nest.points, _Piece(whole_end, end, conditions=rest, exact=exact), nest.body)
+        self._loop(index, nest.points, _Piece(whole_end, end, conditions=rest, exact=exact, few=True), nest.body)
 
     def _is_everything(self, index: str, within: tuple[Expr, Expr]) -> bool:
         """Whether a loop goes from 0 to a size, which is not negative."""
@@ -320,7 +321,7 @@ class Loops:
         body([[{**p, index: value} for value in values] for p in points], piece.conditions)
         statements = self.scopes.close()
         if statements:
-            loop = Loop(var, piece.low, piece.high, piece.step, statements, exact=piece.exact)
+            loop = Loop(var, piece.low, piece.high, piece.step, statements, piece.exact, piece.few)
             self.scopes.append(level - 1, loop)
 
 

@@ -80,9 +80,9 @@ def _declared(statements: Sequence[Statement], outer: Names) -> dict[str, str]:
 
 def _declares(s: Statement) -> str | None:
     match s:
-        case VectorOp() | Load():
+        case VectorOp() | Load() | Broadcast():
             return s.dest.name if s.fresh else None
-        case Broadcast() | Invoke() | LocalLoad():
+        case Invoke() | LocalLoad():
             return s.dest.name
         case ScalarLoad() | ScalarLet():
             return s.name
@@ -115,8 +115,8 @@ def _statement(s: Statement, names: Names) -> Statement:
         case Load():
             return replace(s, dest=_reg(s.dest, names), coords=_exprs(s.coords, names))
         case Broadcast():
-            extent = _expr(s.extent, names) if s.extent is not None else None
-            return replace(s, dest=_reg(s.dest, names), coords=_exprs(s.coords, names), extent=extent)
+            left = _expr(s.left, names) if s.left is not None else None
+            return replace(s, dest=_reg(s.dest, names), coords=_exprs(s.coords, names), left=left)
         case ScalarLoad():
             return replace(s, name=names[s.name], coords=_exprs(s.coords, names))
         case ScalarLet():

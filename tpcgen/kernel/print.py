@@ -71,8 +71,9 @@ def _line(s: Statement) -> str:
             dest = _register(s.dest) if s.fresh else s.dest.name
             return f"{dest} = load {s.tensor}[{_coords(s.coords)}]"
         case Broadcast():
-            known = f" where {expression(s.extent)} > 0" if s.extent is not None else ""
-            return f"{_register(s.dest)} = broadcast {s.tensor}[{_coords(s.coords)}]{known}"
+            known = f" where {expression(s.left)} > 0" if s.left is not None else ""
+            dest = _register(s.dest) if s.fresh else s.dest.name
+            return f"{dest} = broadcast {s.tensor}[{_coords(s.coords)}]{known}"
         case Store():
             return f"{'store one' if s.single else 'store'} {s.tensor}[{_coords(s.coords)}] = {s.value.name}"
         case LocalLoad():

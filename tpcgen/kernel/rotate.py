@@ -1,10 +1,11 @@
 """The first part of a loop's work one iteration ahead: while an iteration ends, the next one begins.
 
 The open compiler overlaps nothing of one iteration with the next. Without this every iteration starts with the bundles
-of its loads and waits for its chain of operations. So the loads come one iteration early, and where a chain is long
-against what the loop issues, the operations of its first half with them: the loop has two stages then. The last
-iteration begins what nobody ends, of elements further along a dim that members run through, or of zeros from outside
-the tensor.
+of its loads and waits for its chain of operations. So the loads come one iteration early, elements for all lanes too
+where there are registers for them, and where a chain is long against what the loop issues, the operations of its first
+half with them: the loop has two stages then. The last iteration begins what nobody ends, of elements further along a
+dim that members run through, or of zeros from outside the tensor; an element for all lanes is not read there, as it
+need not exist.
 """
 
 from __future__ import annotations
@@ -33,14 +34,19 @@ from tpcgen.kernel.ir import (
     walk,
 )
 from tpcgen.kernel.latency import inlined, issues
+from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Binary, Index, Literal, free_indices
+from tpcgen.program.ir import Binary, Call, Expr, Index, Literal, free_indices
 
 _REGISTERS = 40
 _LONG = 0.75
 """Of the slots of the vector unit: a shorter chain is hidden by the rows in flight."""
 _MIDDLE = 0.7
 """Of the chain, what a stage may have: where in between least is kept, it is cut."""
+_EARLY = 24
+"""Registers of the 40 that elements, each in all lanes, may take with vectors and what comes from outside of the loop,
+if they are loaded early: what is computed needs the others.
+"""
 _WORTH = 0.85
 """Of the chain behind loads that come early: one of accumulators cannot be cut, and a stage costs one at the start."""
 
@@ -55,29 +61,48 @@ def loads_ahead(kernel: Kernel) -> Kernel:
 
 def _rotated(kernel: Kernel, loop: Loop) -> Iterator[Statement]:
     loads = {n: s for n, s in enumerate(loop.body) if isinstance(s, Load) and loop.var in _indices(s)}
-    if len(loads) < 2 or _depends_on_the_iteration(loop.body):
+    straight = _Straight(kernel, [s for s, _ in inlined(kernel, loop.body, None)])
+    elements = loads | _elements(loop, straight, loads)
+    if loop.few or len(elements) < 2 or _depends_on_the_iteration(loop.body):
         yield loop
         return
-    straight = _Straight(kernel, [s for s, _ in inlined(kernel, loop.body, None)])
-    staged = straight.first_stage()
-    body, early = (loop.body, loads) if staged is None else (straight.body, staged)
-    for s in early.values():
-        yield at(s, loop.var, loop.low)
+    staged = straight.first_stage() if len(loads) > 1 else None
+    body, early = (loop.body, elements) if staged is None else (straight.body, staged)
+    yield from (_left(at(s, loop.var, loop.low), loop.high, loop.low) for s in early.values())
     rest = _without(body, early)
     own = {s.dest.name for s in early.values()} - {name for s in rest for name in registers_read(s)}
     following = Binary("+", Index(loop.var), Literal(loop.step, DType.I32))
-    ahead = [_ahead(at(s, loop.var, following), own) for s in early.values()]
+    ahead = [_left(_ahead(at(s, loop.var, following), own), loop.high, following) for s in early.values()]
     kept = [s for s in rest if isinstance(s, LocalStore)]
-    if kept and {s.value.name for s in kept}.isdisjoint(s.dest.name for s in ahead):
+    if kept and {s.value.name for s in kept}.isdisjoint(s.dest.name for s in early.values()):
         rest, ahead = [s for s in rest if s not in kept], [*ahead, *kept]
     yield replace(loop, body=(*rest, *ahead))
+
+
+def _elements(loop: Loop, straight: _Straight, loads: Mapping[int, Load]) -> dict[int, Broadcast]:
+    """Elements that an iteration reads, if there are registers for all of them. Beside local memory, whose loads come
+    at once, what waits for elements can wait for them.
+    """
+    if any(isinstance(s, LocalLoad | LocalStore) for s in loop.body):
+        return {}
+    found = {n: s for n, s in enumerate(loop.body) if isinstance(s, Broadcast) and loop.var in _indices(s)}
+    early = sum(s.dest.parts for s in loads.values())
+    return found if early + straight.outer <= _EARLY else {}
+
+
+def _left(s: Statement, high: Expr, here: Expr) -> Statement:
+    """An element exists only if its iteration does."""
+    if not isinstance(s, Broadcast):
+        return s
+    left = affine.normal(Binary("-", high, here))
+    return replace(s, left=left if s.left is None else Call("min", (s.left, left)))
 
 
 def _without(body: Sequence[Statement], early: Container[int]) -> list[Statement]:
     return [s for n, s in enumerate(body) if n not in early]
 
 
-Early = Mapping[int, Load | VectorOp]
+Early = Mapping[int, Load | Broadcast | VectorOp]
 """Statements that begin an iteration ahead, by their places in the body."""
 
 
@@ -162,12 +187,12 @@ def _slots(kernel: Kernel, s: Statement) -> int:
     return issued(s, kernel.target) if isinstance(s, VectorOp) else 0
 
 
-def _ahead(s: Statement, own: Set[str]) -> Load | VectorOp:
+def _ahead(s: Statement, own: Set[str]) -> Load | Broadcast | VectorOp:
     """Fills what the rest of the loop has read; what only the first stage knows, `own`, is named apart in the loop."""
-    assert isinstance(s, Load | VectorOp)
+    assert isinstance(s, Load | Broadcast | VectorOp)
     fresh = s.dest.name in own
     dest = _named_apart(s.dest, own)
-    if isinstance(s, Load):
+    if isinstance(s, Load | Broadcast):
         return replace(s, dest=dest, fresh=fresh)
     args = tuple(_named_apart(a, own) if isinstance(a, Reg) else a for a in s.args)
     return replace(s, dest=dest, args=args, fresh=fresh)
@@ -186,5 +211,5 @@ def _depends_on_the_iteration(body: Sequence[Statement]) -> bool:
     return any(isinstance(s, ScalarLet | ScalarLoad) or (isinstance(s, VectorOp) and s.pred is not None) for s in body)
 
 
-def _indices(load: Load) -> frozenset[str]:
+def _indices(load: Load | Broadcast) -> frozenset[str]:
     return frozenset(i for c in load.coords for i in free_indices(c))

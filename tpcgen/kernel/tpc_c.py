@@ -35,7 +35,7 @@ from tpcgen.kernel.ir import (
 )
 from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Attr, Binary, Expr, Literal
+from tpcgen.program.ir import Attr, Binary, Expr, Literal, free_indices
 
 _ELEMENT = {VType.F32: "f32", VType.I32: "i32", VType.BF16: "bf16", VType.F16: "f16"}
 _RANK = 5
@@ -146,6 +146,7 @@ class _Printer:
         self._for(s.var, integer(s.low), integer(s.high), s.step)
         inside = _Block(self, block, plan, names)
         inside.at_hand |= carried
+        inside.varying = {s.var, *(x.name for x in s.body if isinstance(x, ScalarLet | ScalarLoad))}
         inside.write(s.body)
         self.lines.close()
         if s.exact:
@@ -170,6 +171,7 @@ class _Block:
         self.moving = moving
         self.declared = outer.declared if outer is not None else 0
         self.constant: dict[Coords, str] = {}
+        self.varying: set[str] = set()  # from one pass of the block to the next
         self.at_hand: dict[Coords, str] = {}  # where variables are that loops have moved
         self.accesses = 0
 
@@ -198,9 +200,9 @@ class _Block:
                 case Load():
                     self._load(s)
                 case Broadcast():
-                    head = f"{type_name(s.dest)} {s.dest.name}"
+                    head, otherwise = (f"{type_name(s.dest)} {s.dest.name}", "0.0f") if s.fresh else (s.dest.name,) * 2
                     address = f"gen_addr({self._at(s.coords)}, {s.tensor})"
-                    known = f", 0, 0.0f, {integer(s.extent)} > 0" if s.extent is not None else ""
+                    known = f", 0, {otherwise}, {integer(s.left)} > 0" if s.left is not None else ""
                     self.lines.add(f"{head} = v_{_ELEMENT[s.dest.type]}_ld_g({address}{known});")
                     self._advance()
                 case Store():
@@ -278,11 +280,21 @@ class _Block:
             return self.constant[coords]
         name = f"at_{self.declared}"
         self.declared += 1
-        padded = [integer(c) for c in coords] + ["0"] * (_RANK - len(coords))
+        late = [] if constant else self._late(coords)
+        first = ["0" if n in late else integer(c) for n, c in enumerate(coords)]
+        padded = first + ["0"] * (_RANK - len(coords))
         self.lines.listing(f"{'const ' if constant else ''}int5 {name} = {{", padded, "};")
+        for n in late:
+            self.lines.add(f"{name}[{n}] = {integer(coords[n])};")
         if constant:
             self.constant[coords] = name
         return name
+
+    def _late(self, coords: Coords) -> list[int]:
+        """Dims that the block's loop changes, set behind the others: the open compiler makes these once then."""
+        varying = [n for n, c in enumerate(coords) if not self.varying.isdisjoint(free_indices(c))]
+        others = [c for n, c in enumerate(coords) if n not in varying and not isinstance(c, Literal)]
+        return varying if others and varying else []
 
     def moved_to(self, coords: Coords) -> str:
         """A variable with these coordinates for a loop to move: one that another has left there, or a new one."""

@@ -82,7 +82,7 @@ class _Verifier:
                     self._coords(s.tensor, s.coords, variables, s)
                     self._declare(s.name, registers, variables, s)
                     variables.add(s.name)
-                case Load(fresh=False):
+                case Load(fresh=False) | Broadcast(fresh=False):
                     self._coords(s.tensor, s.coords, variables, s)
                     self._known(s.dest, registers, s)
                 case Load() | Broadcast():

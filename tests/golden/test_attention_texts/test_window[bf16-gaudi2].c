@@ -144,18 +144,30 @@ void main(tensor Q_t, tensor K, tensor V, tensor O_t, int E, int W, int N, int D
                             bfloat128 q_t_b_3 = v_bf16_ld_tnsr_b(at_0, Q_t);
                             at_0[1] += 1;
                             bfloat128 q_t_b_4 = v_bf16_ld_tnsr_b(at_0, Q_t);
-                            int5 at_1 = {0, key, h, b, 0};
-                            int5 at_2 = {0, s_i32_min(key + 1, N - 1), h, b, 0};
-                            int5 at_3 = {0, s_i32_min(key + 2, N - 1), h, b, 0};
-                            int5 at_4 = {0, s_i32_min(key + 3, N - 1), h, b, 0};
-                            int5 at_5 = {0, s_i32_min(key + 4, N - 1), h, b, 0};
-                            int5 at_6 = {0, s_i32_min(key + 5, N - 1), h, b, 0};
-                            int5 at_7 = {0, s_i32_min(key + 6, N - 1), h, b, 0};
-                            int5 at_8 = {0, s_i32_min(key + 7, N - 1), h, b, 0};
-                            int5 at_9 = {0, s_i32_min(key + 8, N - 1), h, b, 0};
-                            int5 at_10 = {0, s_i32_min(key + 9, N - 1), h, b, 0};
-                            int5 at_11 = {0, s_i32_min(key + 10, N - 1), h, b, 0};
-                            int5 at_12 = {0, s_i32_min(key + 11, N - 1), h, b, 0};
+                            int5 at_1 = {0, 0, h, b, 0};
+                            at_1[1] = key;
+                            int5 at_2 = {0, 0, h, b, 0};
+                            at_2[1] = s_i32_min(key + 1, N - 1);
+                            int5 at_3 = {0, 0, h, b, 0};
+                            at_3[1] = s_i32_min(key + 2, N - 1);
+                            int5 at_4 = {0, 0, h, b, 0};
+                            at_4[1] = s_i32_min(key + 3, N - 1);
+                            int5 at_5 = {0, 0, h, b, 0};
+                            at_5[1] = s_i32_min(key + 4, N - 1);
+                            int5 at_6 = {0, 0, h, b, 0};
+                            at_6[1] = s_i32_min(key + 5, N - 1);
+                            int5 at_7 = {0, 0, h, b, 0};
+                            at_7[1] = s_i32_min(key + 6, N - 1);
+                            int5 at_8 = {0, 0, h, b, 0};
+                            at_8[1] = s_i32_min(key + 7, N - 1);
+                            int5 at_9 = {0, 0, h, b, 0};
+                            at_9[1] = s_i32_min(key + 8, N - 1);
+                            int5 at_10 = {0, 0, h, b, 0};
+                            at_10[1] = s_i32_min(key + 9, N - 1);
+                            int5 at_11 = {0, 0, h, b, 0};
+                            at_11[1] = s_i32_min(key + 10, N - 1);
+                            int5 at_12 = {0, 0, h, b, 0};
+                            at_12[1] = s_i32_min(key + 11, N - 1);
                             int5 at_13 = {q, 4, h, b, 0};
                             for (int term = 0; term < whole_end; term += 4) {
                                 bfloat128 k = v_bf16_ld_g(gen_addr(at_1, K));
@@ -312,19 +324,32 @@ void main(tensor Q_t, tensor K, tensor V, tensor O_t, int E, int W, int N, int D
                                 at_13[1] += 1;
                             }
                             for (int rest = whole_end; rest < D; rest += 4) {
-                                int5 at_14 = {q, rest, h, b, 0};
-                                int5 at_15 = {rest, key, h, b, 0};
-                                int5 at_16 = {rest, s_i32_min(key + 1, N - 1), h, b, 0};
-                                int5 at_17 = {rest, s_i32_min(key + 2, N - 1), h, b, 0};
-                                int5 at_18 = {rest, s_i32_min(key + 3, N - 1), h, b, 0};
-                                int5 at_19 = {rest, s_i32_min(key + 4, N - 1), h, b, 0};
-                                int5 at_20 = {rest, s_i32_min(key + 5, N - 1), h, b, 0};
-                                int5 at_21 = {rest, s_i32_min(key + 6, N - 1), h, b, 0};
-                                int5 at_22 = {rest, s_i32_min(key + 7, N - 1), h, b, 0};
-                                int5 at_23 = {rest, s_i32_min(key + 8, N - 1), h, b, 0};
-                                int5 at_24 = {rest, s_i32_min(key + 9, N - 1), h, b, 0};
-                                int5 at_25 = {rest, s_i32_min(key + 10, N - 1), h, b, 0};
-                                int5 at_26 = {rest, s_i32_min(key + 11, N - 1), h, b, 0};
+                                int5 at_14 = {q, 0, h, b, 0};
+                                at_14[1] = rest;
+                                int5 at_15 = {0, key, h, b, 0};
+                                at_15[0] = rest;
+                                int5 at_16 = {0, s_i32_min(key + 1, N - 1), h, b, 0};
+                                at_16[0] = rest;
+                                int5 at_17 = {0, s_i32_min(key + 2, N - 1), h, b, 0};
+                                at_17[0] = rest;
+                                int5 at_18 = {0, s_i32_min(key + 3, N - 1), h, b, 0};
+                                at_18[0] = rest;
+                                int5 at_19 = {0, s_i32_min(key + 4, N - 1), h, b, 0};
+                                at_19[0] = rest;
+                                int5 at_20 = {0, s_i32_min(key + 5, N - 1), h, b, 0};
+                                at_20[0] = rest;
+                                int5 at_21 = {0, s_i32_min(key + 6, N - 1), h, b, 0};
+                                at_21[0] = rest;
+                                int5 at_22 = {0, s_i32_min(key + 7, N - 1), h, b, 0};
+                                at_22[0] = rest;
+                                int5 at_23 = {0, s_i32_min(key + 8, N - 1), h, b, 0};
+                                at_23[0] = rest;
+                                int5 at_24 = {0, s_i32_min(key + 9, N - 1), h, b, 0};
+                                at_24[0] = rest;
+                                int5 at_25 = {0, s_i32_min(key + 10, N - 1), h, b, 0};
+                                at_25[0] = rest;
+                                int5 at_26 = {0, s_i32_min(key + 11, N - 1), h, b, 0};
+                                at_26[0] = rest;
                                 for (int term = rest; term < D; term++) {
                                     bfloat128 q_t_b_5 = v_bf16_ld_tnsr_b(at_14, Q_t);
                                     at_14[1] += 1;
@@ -703,14 +728,22 @@ void main(tensor Q_t, tensor K, tensor V, tensor O_t, int E, int W, int N, int D
                             product_8.v1 = 0.0f;
                             product_8.v2 = 0.0f;
                             const int whole_end = keys_here & -8;
-                            int5 at_0 = {column, tile, h, b, 0};
-                            int5 at_1 = {s_i32_min(column + 1, columns + columns_here - 1), tile, h, b, 0};
-                            int5 at_2 = {s_i32_min(column + 2, columns + columns_here - 1), tile, h, b, 0};
-                            int5 at_3 = {s_i32_min(column + 3, columns + columns_here - 1), tile, h, b, 0};
-                            int5 at_4 = {s_i32_min(column + 4, columns + columns_here - 1), tile, h, b, 0};
-                            int5 at_5 = {s_i32_min(column + 5, columns + columns_here - 1), tile, h, b, 0};
-                            int5 at_6 = {s_i32_min(column + 6, columns + columns_here - 1), tile, h, b, 0};
-                            int5 at_7 = {s_i32_min(column + 7, columns + columns_here - 1), tile, h, b, 0};
+                            int5 at_0 = {0, tile, h, b, 0};
+                            at_0[0] = column;
+                            int5 at_1 = {0, tile, h, b, 0};
+                            at_1[0] = s_i32_min(column + 1, columns + columns_here - 1);
+                            int5 at_2 = {0, tile, h, b, 0};
+                            at_2[0] = s_i32_min(column + 2, columns + columns_here - 1);
+                            int5 at_3 = {0, tile, h, b, 0};
+                            at_3[0] = s_i32_min(column + 3, columns + columns_here - 1);
+                            int5 at_4 = {0, tile, h, b, 0};
+                            at_4[0] = s_i32_min(column + 4, columns + columns_here - 1);
+                            int5 at_5 = {0, tile, h, b, 0};
+                            at_5[0] = s_i32_min(column + 5, columns + columns_here - 1);
+                            int5 at_6 = {0, tile, h, b, 0};
+                            at_6[0] = s_i32_min(column + 6, columns + columns_here - 1);
+                            int5 at_7 = {0, tile, h, b, 0};
+                            at_7[0] = s_i32_min(column + 7, columns + columns_here - 1);
                             for (int term = 0; term < whole_end; term += 8) {
                                 bfloat128 weight = as_bfloat128(scores[2 * term]);
                                 bfloat128 v = v_bf16_ld_g(gen_addr(at_0, V));
@@ -914,14 +947,22 @@ void main(tensor Q_t, tensor K, tensor V, tensor O_t, int E, int W, int N, int D
                                 product_8 = v_bf16_mac_acc32_b(weight_8, v_64, product_8);
                             }
                             for (int rest = whole_end; rest < keys_here; rest += 8) {
-                                int5 at_8 = {column, rest + tile, h, b, 0};
-                                int5 at_9 = {s_i32_min(column + 1, columns + columns_here - 1), rest + tile, h, b, 0};
-                                int5 at_10 = {s_i32_min(column + 2, columns + columns_here - 1), rest + tile, h, b, 0};
-                                int5 at_11 = {s_i32_min(column + 3, columns + columns_here - 1), rest + tile, h, b, 0};
-                                int5 at_12 = {s_i32_min(column + 4, columns + columns_here - 1), rest + tile, h, b, 0};
-                                int5 at_13 = {s_i32_min(column + 5, columns + columns_here - 1), rest + tile, h, b, 0};
-                                int5 at_14 = {s_i32_min(column + 6, columns + columns_here - 1), rest + tile, h, b, 0};
-                                int5 at_15 = {s_i32_min(column + 7, columns + columns_here - 1), rest + tile, h, b, 0};
+                                int5 at_8 = {column, 0, h, b, 0};
+                                at_8[1] = rest + tile;
+                                int5 at_9 = {s_i32_min(column + 1, columns + columns_here - 1), 0, h, b, 0};
+                                at_9[1] = rest + tile;
+                                int5 at_10 = {s_i32_min(column + 2, columns + columns_here - 1), 0, h, b, 0};
+                                at_10[1] = rest + tile;
+                                int5 at_11 = {s_i32_min(column + 3, columns + columns_here - 1), 0, h, b, 0};
+                                at_11[1] = rest + tile;
+                                int5 at_12 = {s_i32_min(column + 4, columns + columns_here - 1), 0, h, b, 0};
+                                at_12[1] = rest + tile;
+                                int5 at_13 = {s_i32_min(column + 5, columns + columns_here - 1), 0, h, b, 0};
+                                at_13[1] = rest + tile;
+                                int5 at_14 = {s_i32_min(column + 6, columns + columns_here - 1), 0, h, b, 0};
+                                at_14[1] = rest + tile;
+                                int5 at_15 = {s_i32_min(column + 7, columns + columns_here - 1), 0, h, b, 0};
+                                at_15[1] = rest + tile;
                                 for (int term = rest; term < keys_here; term++) {
                                     bfloat128 weight = as_bfloat128(scores[2 * term]);
                                     bfloat128 v = v_bf16_ld_g(gen_addr(at_8, V));
@@ -1013,7 +1054,8 @@ void main(tensor Q_t, tensor K, tensor V, tensor O_t, int E, int W, int N, int D
                     share.v1 = v_f32_sel_eq_f32_b(row_total.v1, 0.0f, 0.0f, inverse.v1);
                     share.v2 = v_f32_sel_eq_f32_b(row_total.v2, 0.0f, 0.0f, inverse.v2);
                     const int row_whole_end = columns_here & -4;
-                    int5 at_0 = {q, columns, h, b, 0};
+                    int5 at_0 = {0, columns, h, b, 0};
+                    at_0[0] = q;
                     for (int row = 0; row < row_whole_end; row += 4) {
                         float128 value;
                         value.v1 = totals[2 * row];
@@ -1044,7 +1086,9 @@ void main(tensor Q_t, tensor K, tensor V, tensor O_t, int E, int W, int N, int D
                         v_bf16_st_tnsr(at_0, O_t, y_b_4);
                         at_0[1] += 1;
                     }
-                    int5 at_1 = {q, columns + row_whole_end, h, b, 0};
+                    int5 at_1 = {0, 0, h, b, 0};
+                    at_1[0] = q;
+                    at_1[1] = columns + row_whole_end;
                     for (int row = row_whole_end; row < columns_here; row++) {
                         float128 value;
                         value.v1 = totals[2 * row];

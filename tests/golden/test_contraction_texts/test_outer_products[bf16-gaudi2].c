@@ -39,13 +39,18 @@ void main(tensor K, tensor V, tensor U, int L, int D)
                         sum_4.v2 = 0.0f;
                         const int t_whole_end = L & -4;
                         const int t_last_block = s_i32_max(t_whole_end - 1, 0) & -256;
-                        int5 at_0 = {d, 0, c, h, b};
-                        int5 at_1 = {s_i32_min(d + 1, D - 1), 0, c, h, b};
-                        int5 at_2 = {s_i32_min(d + 2, D - 1), 0, c, h, b};
-                        int5 at_3 = {s_i32_min(d + 3, D - 1), 0, c, h, b};
+                        int5 at_0 = {0, 0, c, h, b};
+                        at_0[0] = d;
+                        int5 at_1 = {0, 0, c, h, b};
+                        at_1[0] = s_i32_min(d + 1, D - 1);
+                        int5 at_2 = {0, 0, c, h, b};
+                        at_2[0] = s_i32_min(d + 2, D - 1);
+                        int5 at_3 = {0, 0, c, h, b};
+                        at_3[0] = s_i32_min(d + 3, D - 1);
                         int5 at_4 = {e, 4, c, h, b};
                         for (int t_block = 0; t_block < t_last_block; t_block += 256) {
-                            int5 at_5 = {e, t_block, c, h, b};
+                            int5 at_5 = {e, 0, c, h, b};
+                            at_5[1] = t_block;
                             bfloat128 v_b_5 = v_bf16_ld_tnsr_b(at_5, V);
                             at_5[1] += 1;
                             bfloat128 v_b_6 = v_bf16_ld_tnsr_b(at_5, V);
@@ -148,7 +153,8 @@ void main(tensor K, tensor V, tensor U, int L, int D)
                             sum_4.v1 = increased_4.v1;
                             sum_4.v2 = increased_4.v2;
                         }
-                        int5 at_5 = {e, t_last_block, c, h, b};
+                        int5 at_5 = {e, 0, c, h, b};
+                        at_5[1] = t_last_block;
                         bfloat128 v_b = v_bf16_ld_tnsr_b(at_5, V);
                         at_5[1] += 1;
                         bfloat128 v_b_2 = v_bf16_ld_tnsr_b(at_5, V);
@@ -222,7 +228,8 @@ void main(tensor K, tensor V, tensor U, int L, int D)
                             v_b_4 = v_bf16_ld_tnsr_b(at_4, V);
                             at_4[1] += 1;
                         }
-                        int5 at_6 = {e, t_whole_end, c, h, b};
+                        int5 at_6 = {e, 0, c, h, b};
+                        at_6[1] = t_whole_end;
                         for (int t = t_whole_end; t < L; t++) {
                             bfloat128 k_b = v_bf16_ld_g(gen_addr(at_0, K));
                             at_0[1] += 1;
@@ -241,7 +248,8 @@ void main(tensor K, tensor V, tensor U, int L, int D)
                             block_sum_3 = v_bf16_mac_acc32_b(k_b_3, v_b_6, block_sum_3);
                             block_sum_4 = v_bf16_mac_acc32_b(k_b_4, v_b_6, block_sum_4);
                         }
-                        int5 at_7 = {e, d, c, h, b};
+                        int5 at_7 = {e, 0, c, h, b};
+                        at_7[1] = d;
                         sum = v_f32_add_x2_b(sum, block_sum.v1, block_sum.v2);
                         sum_2 = v_f32_add_x2_b(sum_2, block_sum_2.v1, block_sum_2.v2);
                         sum_3 = v_f32_add_x2_b(sum_3, block_sum_3.v1, block_sum_3.v2);

@@ -30,17 +30,26 @@ void main(tensor K, tensor V, tensor U, int L, int D)
                         float64 sum_8 = 0.0f;
                         const int t_whole_end = L & -8;
                         const int t_last_block = s_i32_max(t_whole_end - 1, 0) & -256;
-                        int5 at_0 = {d, 0, c, h, b};
-                        int5 at_1 = {s_i32_min(d + 1, D - 1), 0, c, h, b};
-                        int5 at_2 = {s_i32_min(d + 2, D - 1), 0, c, h, b};
-                        int5 at_3 = {s_i32_min(d + 3, D - 1), 0, c, h, b};
-                        int5 at_4 = {s_i32_min(d + 4, D - 1), 0, c, h, b};
-                        int5 at_5 = {s_i32_min(d + 5, D - 1), 0, c, h, b};
-                        int5 at_6 = {s_i32_min(d + 6, D - 1), 0, c, h, b};
-                        int5 at_7 = {s_i32_min(d + 7, D - 1), 0, c, h, b};
+                        int5 at_0 = {0, 0, c, h, b};
+                        at_0[0] = d;
+                        int5 at_1 = {0, 0, c, h, b};
+                        at_1[0] = s_i32_min(d + 1, D - 1);
+                        int5 at_2 = {0, 0, c, h, b};
+                        at_2[0] = s_i32_min(d + 2, D - 1);
+                        int5 at_3 = {0, 0, c, h, b};
+                        at_3[0] = s_i32_min(d + 3, D - 1);
+                        int5 at_4 = {0, 0, c, h, b};
+                        at_4[0] = s_i32_min(d + 4, D - 1);
+                        int5 at_5 = {0, 0, c, h, b};
+                        at_5[0] = s_i32_min(d + 5, D - 1);
+                        int5 at_6 = {0, 0, c, h, b};
+                        at_6[0] = s_i32_min(d + 6, D - 1);
+                        int5 at_7 = {0, 0, c, h, b};
+                        at_7[0] = s_i32_min(d + 7, D - 1);
                         int5 at_8 = {e, 8, c, h, b};
                         for (int t_block = 0; t_block < t_last_block; t_block += 256) {
-                            int5 at_9 = {e, t_block, c, h, b};
+                            int5 at_9 = {e, 0, c, h, b};
+                            at_9[1] = t_block;
                             float64 v_9 = v_f32_ld_tnsr_b(at_9, V);
                             at_9[1] += 1;
                             float64 v_10 = v_f32_ld_tnsr_b(at_9, V);
@@ -307,7 +316,8 @@ void main(tensor K, tensor V, tensor U, int L, int D)
                             block_sum_8 = v_f32_sel_eq_f32_b(lost_8, lost_8, lost_8, 0.0f);
                             sum_8 = increased_8;
                         }
-                        int5 at_9 = {e, t_last_block, c, h, b};
+                        int5 at_9 = {e, 0, c, h, b};
+                        at_9[1] = t_last_block;
                         float64 v = v_f32_ld_tnsr_b(at_9, V);
                         at_9[1] += 1;
                         float64 v_2 = v_f32_ld_tnsr_b(at_9, V);
@@ -533,7 +543,8 @@ void main(tensor K, tensor V, tensor U, int L, int D)
                             v_8 = v_f32_ld_tnsr_b(at_8, V);
                             at_8[1] += 1;
                         }
-                        int5 at_10 = {e, t_whole_end, c, h, b};
+                        int5 at_10 = {e, 0, c, h, b};
+                        at_10[1] = t_whole_end;
                         for (int t = t_whole_end; t < L; t++) {
                             float64 k = v_f32_ld_g(gen_addr(at_0, K));
                             at_0[1] += 1;
@@ -562,7 +573,8 @@ void main(tensor K, tensor V, tensor U, int L, int D)
                             block_sum_7 = v_f32_mac_b(k_7, v_9, block_sum_7);
                             block_sum_8 = v_f32_mac_b(k_8, v_9, block_sum_8);
                         }
-                        int5 at_11 = {e, d, c, h, b};
+                        int5 at_11 = {e, 0, c, h, b};
+                        at_11[1] = d;
                         sum = v_f32_add_b(sum, block_sum);
                         sum_2 = v_f32_add_b(sum_2, block_sum_2);
                         sum_3 = v_f32_add_b(sum_3, block_sum_3);

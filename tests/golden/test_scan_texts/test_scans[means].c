@@ -9,7 +9,8 @@ void main(tensor first, tensor ok, tensor x, tensor y, int N)
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1] * 4; h < piece_end[1] * 4; h += 4) {
             for (int e = piece_begin[0] * 64; e < piece_end[0] * 64; e += 64) {
-                int5 at_0 = {e, h, 0, 0, 0};
+                int5 at_0 = {0, h, 0, 0, 0};
+                at_0[0] = e;
 
                 // _text_:3  s[b, h, e] before the first step
                 float64 first_v = v_f32_ld_tnsr_b(at_0, first);
@@ -24,14 +25,22 @@ void main(tensor first, tensor ok, tensor x, tensor y, int N)
                 float64 first_v_4 = v_f32_ld_tnsr_b(at_0, first);
                 float64 s_4 = first_v_4;
                 int5 at_1 = {0, b, 0, 0, 0};
-                int5 at_2 = {e, 0, h, b, 0};
-                int5 at_3 = {e, 0, h + 1, b, 0};
-                int5 at_4 = {e, 0, h + 2, b, 0};
-                int5 at_5 = {e, 0, h + 3, b, 0};
-                int5 at_6 = {e, 0, h, b, 0};
-                int5 at_7 = {e, 0, h + 1, b, 0};
-                int5 at_8 = {e, 0, h + 2, b, 0};
-                int5 at_9 = {e, 0, h + 3, b, 0};
+                int5 at_2 = {0, 0, h, b, 0};
+                at_2[0] = e;
+                int5 at_3 = {0, 0, h + 1, b, 0};
+                at_3[0] = e;
+                int5 at_4 = {0, 0, h + 2, b, 0};
+                at_4[0] = e;
+                int5 at_5 = {0, 0, h + 3, b, 0};
+                at_5[0] = e;
+                int5 at_6 = {0, 0, h, b, 0};
+                at_6[0] = e;
+                int5 at_7 = {0, 0, h + 1, b, 0};
+                at_7[0] = e;
+                int5 at_8 = {0, 0, h + 2, b, 0};
+                at_8[0] = e;
+                int5 at_9 = {0, 0, h + 3, b, 0};
+                at_9[0] = e;
                 for (int t = 0; t < N; t++) {
                     const int ok_here = s_i32_ld_g(gen_addr(at_1, ok));
                     at_1[0] += 1;

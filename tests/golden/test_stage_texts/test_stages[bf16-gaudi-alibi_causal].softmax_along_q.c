@@ -95,8 +95,10 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                 row_max_2.v2 = MINUS_INFINITY;
                 const int k_end = s_i32_max(s_i32_min(N, q + N + 128 - M), 0);
                 const int k_kept_end = s_i32_min(k_end & -4, 128);
-                int5 at_1 = {q, 0, h, b, 0};
-                int5 at_2 = {q + 64, 0, h, b, 0};
+                int5 at_1 = {0, 0, h, b, 0};
+                at_1[0] = q;
+                int5 at_2 = {0, 0, h, b, 0};
+                at_2[0] = q + 64;
                 for (int k = 0; k < k_kept_end; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_1, S_dot);
@@ -223,7 +225,9 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     row_cache[2 * k + 6] = kept_4.v1;
                     row_cache[2 * k + 7] = kept_4.v2;
                 }
-                int5 at_3 = {q, k_kept_end, h, b, 0};
+                int5 at_3 = {0, 0, h, b, 0};
+                at_3[0] = q;
+                at_3[1] = k_kept_end;
                 const int k_whole_end = k_kept_end + ((k_end - k_kept_end) & -4);
                 const int k_all_end = s_i32_max(k_kept_end, s_i32_min(k_end, s_i32_min(N, q + N + 1 - M)));
                 const int k_full_end = k_kept_end + ((k_all_end - k_kept_end) & -4);
@@ -249,8 +253,12 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                 s_dot_4.v1 = v_f32_ld_tnsr_b(at_3, S_dot);
                 at_3[0] += 64;
                 s_dot_4.v2 = v_f32_ld_tnsr_b(at_3, S_dot);
-                int5 at_4 = {q, k_kept_end + 4, h, b, 0};
-                int5 at_5 = {q + 64, k_kept_end + 4, h, b, 0};
+                int5 at_4 = {0, 0, h, b, 0};
+                at_4[0] = q;
+                at_4[1] = k_kept_end + 4;
+                int5 at_5 = {0, 0, h, b, 0};
+                at_5[0] = q + 64;
+                at_5[1] = k_kept_end + 4;
                 for (int k = k_kept_end; k < k_full_end; k += 4) {
                     float128 t;
                     t.v1 = v_f32_mul_b(rsqrt_D_v, s_dot.v1);
@@ -337,8 +345,12 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     s_dot_4.v2 = v_f32_ld_tnsr_b(at_5, S_dot);
                     at_5[1] += 1;
                 }
-                int5 at_6 = {q, k_full_end, h, b, 0};
-                int5 at_7 = {q + 64, k_full_end, h, b, 0};
+                int5 at_6 = {0, 0, h, b, 0};
+                at_6[0] = q;
+                at_6[1] = k_full_end;
+                int5 at_7 = {0, 0, h, b, 0};
+                at_7[0] = q + 64;
+                at_7[1] = k_full_end;
                 for (int k = k_full_end; k < k_whole_end; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_6, S_dot);
@@ -437,8 +449,12 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     row_max_2.v1 = v_f32_max_vb(row_max_2.v1, score_4.v1, 0, row_max_2.v1, p_4_v1, 0);
                     row_max_2.v2 = v_f32_max_vb(row_max_2.v2, score_4.v2, 0, row_max_2.v2, p_4_v2, 0);
                 }
-                int5 at_8 = {q, k_whole_end, h, b, 0};
-                int5 at_9 = {q + 64, k_whole_end, h, b, 0};
+                int5 at_8 = {0, 0, h, b, 0};
+                at_8[0] = q;
+                at_8[1] = k_whole_end;
+                int5 at_9 = {0, 0, h, b, 0};
+                at_9[0] = q + 64;
+                at_9[1] = k_whole_end;
                 for (int k = k_whole_end; k < k_end; k++) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_8, S_dot);
@@ -542,7 +558,8 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                 sum.v1 = increased.v1;
                 sum.v2 = increased.v2;
                 for (int k_block = k_kept_end; k_block < k_full_end; k_block += 256) {
-                    int5 at_10 = {q, k_block, h, b, 0};
+                    int5 at_10 = {q, 0, h, b, 0};
+                    at_10[1] = k_block;
                     const int k_stop = k_block + s_i32_min(k_full_end - k_block, 256);
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
@@ -566,8 +583,10 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     s_dot_12.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
                     at_10[0] += 64;
                     s_dot_12.v2 = v_f32_ld_tnsr_b(at_10, S_dot);
-                    int5 at_11 = {q, k_block + 4, h, b, 0};
-                    int5 at_12 = {q + 64, k_block + 4, h, b, 0};
+                    int5 at_11 = {q, 0, h, b, 0};
+                    at_11[1] = k_block + 4;
+                    int5 at_12 = {q + 64, 0, h, b, 0};
+                    at_12[1] = k_block + 4;
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 t;
                         t.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_9.v1);
@@ -690,8 +709,10 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                 }
                 for (int k_block = k_full_end; k_block < k_whole_end; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_whole_end - k_block, 256);
-                    int5 at_10 = {q, k_block, h, b, 0};
-                    int5 at_11 = {q + 64, k_block, h, b, 0};
+                    int5 at_10 = {q, 0, h, b, 0};
+                    at_10[1] = k_block;
+                    int5 at_11 = {q + 64, 0, h, b, 0};
+                    at_11[1] = k_block;
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
@@ -824,8 +845,12 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     sum.v1 = increased_2.v1;
                     sum.v2 = increased_2.v2;
                 }
-                int5 at_10 = {q, k_whole_end, h, b, 0};
-                int5 at_11 = {q + 64, k_whole_end, h, b, 0};
+                int5 at_10 = {0, 0, h, b, 0};
+                at_10[0] = q;
+                at_10[1] = k_whole_end;
+                int5 at_11 = {0, 0, h, b, 0};
+                at_11[0] = q + 64;
+                at_11[1] = k_whole_end;
                 for (int k = k_whole_end; k < k_end; k++) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
@@ -863,7 +888,8 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
 
                 // alibi_causal.dsl:10  P_r[b, h, k, q]
                 float128 inverse = recip_positive_pair(sum);
-                int5 at_12 = {q, 0, h, b, 0};
+                int5 at_12 = {0, 0, h, b, 0};
+                at_12[0] = q;
                 for (int k = 0; k < k_kept_end; k += 4) {
                     float128 kept;
                     kept.v1 = row_cache[2 * k];
@@ -930,7 +956,9 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     v_bf16_st_tnsr(at_12, P_r, p_r_b_4, SW_PACK);
                     at_12[1] += 1;
                 }
-                int5 at_13 = {q, k_kept_end, h, b, 0};
+                int5 at_13 = {0, 0, h, b, 0};
+                at_13[0] = q;
+                at_13[1] = k_kept_end;
                 float128 s_dot_5;
                 s_dot_5.v1 = v_f32_ld_tnsr_b(at_13, S_dot);
                 at_13[0] += 64;
@@ -953,9 +981,15 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                 s_dot_8.v1 = v_f32_ld_tnsr_b(at_13, S_dot);
                 at_13[0] += 64;
                 s_dot_8.v2 = v_f32_ld_tnsr_b(at_13, S_dot);
-                int5 at_14 = {q, k_kept_end, h, b, 0};
-                int5 at_15 = {q, k_kept_end + 4, h, b, 0};
-                int5 at_16 = {q + 64, k_kept_end + 4, h, b, 0};
+                int5 at_14 = {0, 0, h, b, 0};
+                at_14[0] = q;
+                at_14[1] = k_kept_end;
+                int5 at_15 = {0, 0, h, b, 0};
+                at_15[0] = q;
+                at_15[1] = k_kept_end + 4;
+                int5 at_16 = {0, 0, h, b, 0};
+                at_16[0] = q + 64;
+                at_16[1] = k_kept_end + 4;
                 for (int k = k_kept_end; k < k_full_end; k += 4) {
                     float128 t;
                     t.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_5.v1);
@@ -1074,9 +1108,15 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     s_dot_8.v2 = v_f32_ld_tnsr_b(at_16, S_dot);
                     at_16[1] += 1;
                 }
-                int5 at_17 = {q, k_full_end, h, b, 0};
-                int5 at_18 = {q + 64, k_full_end, h, b, 0};
-                int5 at_19 = {q, k_full_end, h, b, 0};
+                int5 at_17 = {0, 0, h, b, 0};
+                at_17[0] = q;
+                at_17[1] = k_full_end;
+                int5 at_18 = {0, 0, h, b, 0};
+                at_18[0] = q + 64;
+                at_18[1] = k_full_end;
+                int5 at_19 = {0, 0, h, b, 0};
+                at_19[0] = q;
+                at_19[1] = k_full_end;
                 for (int k = k_full_end; k < k_whole_end; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_17, S_dot);
@@ -1227,9 +1267,15 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     v_bf16_st_tnsr(at_19, P_r, p_r_b_4, SW_PACK);
                     at_19[1] += 1;
                 }
-                int5 at_20 = {q, k_whole_end, h, b, 0};
-                int5 at_21 = {q + 64, k_whole_end, h, b, 0};
-                int5 at_22 = {q, k_whole_end, h, b, 0};
+                int5 at_20 = {0, 0, h, b, 0};
+                at_20[0] = q;
+                at_20[1] = k_whole_end;
+                int5 at_21 = {0, 0, h, b, 0};
+                at_21[0] = q + 64;
+                at_21[1] = k_whole_end;
+                int5 at_22 = {0, 0, h, b, 0};
+                at_22[0] = q;
+                at_22[1] = k_whole_end;
                 for (int k = k_whole_end; k < k_end; k++) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_20, S_dot);
@@ -1269,7 +1315,9 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     v_bf16_st_tnsr(at_22, P_r, p_r_b, SW_PACK);
                     at_22[1] += 1;
                 }
-                int5 at_23 = {q, k_end, h, b, 0};
+                int5 at_23 = {0, 0, h, b, 0};
+                at_23[0] = q;
+                at_23[1] = k_end;
                 for (int k = k_end; k < N; k++) {
                     v_bf16_st_tnsr(at_23, P_r, zero_b, SW_PACK);
                     at_23[1] += 1;

@@ -82,7 +82,8 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
             for (int q = piece_begin[0] * 4; q < piece_end[0] * 4; q += 4) {
-                int5 at_0 = {0, q, h, b, 0};
+                int5 at_0 = {0, 0, h, b, 0};
+                at_0[1] = q;
 
                 // full.dsl:7  row maximum over k
                 float128 row_max;
@@ -120,10 +121,14 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                 s_dot_4.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
                 at_0[0] += 64;
                 s_dot_4.v2 = v_f32_ld_tnsr_b(at_0, S_dot);
-                int5 at_1 = {128, q, h, b, 0};
-                int5 at_2 = {128, q + 1, h, b, 0};
-                int5 at_3 = {128, q + 2, h, b, 0};
-                int5 at_4 = {128, q + 3, h, b, 0};
+                int5 at_1 = {128, 0, h, b, 0};
+                at_1[1] = q;
+                int5 at_2 = {128, 0, h, b, 0};
+                at_2[1] = q + 1;
+                int5 at_3 = {128, 0, h, b, 0};
+                at_3[1] = q + 2;
+                int5 at_4 = {128, 0, h, b, 0};
+                at_4[1] = q + 3;
                 for (int k = 0; k < k_full_end; k += 128) {
                     row_max.v1 = v_f32_max_b(row_max.v1, s_dot.v1);
                     row_max.v2 = v_f32_max_b(row_max.v2, s_dot.v2);
@@ -150,10 +155,18 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     s_dot_4.v2 = v_f32_ld_tnsr_b(at_4, S_dot);
                     at_4[0] += 64;
                 }
-                int5 at_5 = {k_full_end, q, h, b, 0};
-                int5 at_6 = {k_full_end, q + 1, h, b, 0};
-                int5 at_7 = {k_full_end, q + 2, h, b, 0};
-                int5 at_8 = {k_full_end, q + 3, h, b, 0};
+                int5 at_5 = {0, 0, h, b, 0};
+                at_5[0] = k_full_end;
+                at_5[1] = q;
+                int5 at_6 = {0, 0, h, b, 0};
+                at_6[0] = k_full_end;
+                at_6[1] = q + 1;
+                int5 at_7 = {0, 0, h, b, 0};
+                at_7[0] = k_full_end;
+                at_7[1] = q + 2;
+                int5 at_8 = {0, 0, h, b, 0};
+                at_8[0] = k_full_end;
+                at_8[1] = q + 3;
                 for (int k = k_full_end; k < N; k += 128) {
                     float128 s_dot_17;
                     s_dot_17.v1 = v_f32_ld_tnsr_b(at_5, S_dot);
@@ -186,7 +199,8 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     row_max_4.v1 = v_f32_max_vb(row_max_4.v1, s_dot_20.v1, 0, row_max_4.v1, p_v1, 0);
                     row_max_4.v2 = v_f32_max_vb(row_max_4.v2, s_dot_20.v2, 0, row_max_4.v2, p_v2, 0);
                 }
-                int5 at_9 = {0, q, h, b, 0};
+                int5 at_9 = {0, 0, h, b, 0};
+                at_9[1] = q;
                 float64 t = row_max.v1;
                 float64 t_2 = row_max.v2;
                 float64 row_max_5 = t;
@@ -265,10 +279,14 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                 s_dot_8.v1 = v_f32_ld_tnsr_b(at_9, S_dot);
                 at_9[0] += 64;
                 s_dot_8.v2 = v_f32_ld_tnsr_b(at_9, S_dot);
-                int5 at_10 = {128, q, h, b, 0};
-                int5 at_11 = {128, q + 1, h, b, 0};
-                int5 at_12 = {128, q + 2, h, b, 0};
-                int5 at_13 = {128, q + 3, h, b, 0};
+                int5 at_10 = {128, 0, h, b, 0};
+                at_10[1] = q;
+                int5 at_11 = {128, 0, h, b, 0};
+                at_11[1] = q + 1;
+                int5 at_12 = {128, 0, h, b, 0};
+                at_12[1] = q + 2;
+                int5 at_13 = {128, 0, h, b, 0};
+                at_13[1] = q + 3;
                 for (int k = 0; k < k_kept_end; k += 128) {
                     float128 below_max;
                     below_max.v1 = v_f32_sub_b(s_dot_5.v1, row);
@@ -319,7 +337,9 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     row_cache[2 * (k >> 7) + 192] = weight_4.v1;
                     row_cache[2 * (k >> 7) + 193] = weight_4.v2;
                 }
-                int5 at_14 = {k_kept_end, q, h, b, 0};
+                int5 at_14 = {0, 0, h, b, 0};
+                at_14[0] = k_kept_end;
+                at_14[1] = q;
                 float128 s_dot_9;
                 s_dot_9.v1 = v_f32_ld_tnsr_b(at_14, S_dot);
                 at_14[0] += 64;
@@ -342,10 +362,18 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                 s_dot_12.v1 = v_f32_ld_tnsr_b(at_14, S_dot);
                 at_14[0] += 64;
                 s_dot_12.v2 = v_f32_ld_tnsr_b(at_14, S_dot);
-                int5 at_15 = {k_kept_end + 128, q, h, b, 0};
-                int5 at_16 = {k_kept_end + 128, q + 1, h, b, 0};
-                int5 at_17 = {k_kept_end + 128, q + 2, h, b, 0};
-                int5 at_18 = {k_kept_end + 128, q + 3, h, b, 0};
+                int5 at_15 = {0, 0, h, b, 0};
+                at_15[0] = k_kept_end + 128;
+                at_15[1] = q;
+                int5 at_16 = {0, 0, h, b, 0};
+                at_16[0] = k_kept_end + 128;
+                at_16[1] = q + 1;
+                int5 at_17 = {0, 0, h, b, 0};
+                at_17[0] = k_kept_end + 128;
+                at_17[1] = q + 2;
+                int5 at_18 = {0, 0, h, b, 0};
+                at_18[0] = k_kept_end + 128;
+                at_18[1] = q + 3;
                 for (int k = k_kept_end; k < k_full_end; k += 128) {
                     float128 below_max;
                     below_max.v1 = v_f32_sub_b(s_dot_9.v1, row);
@@ -388,10 +416,18 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     s_dot_12.v2 = v_f32_ld_tnsr_b(at_18, S_dot);
                     at_18[0] += 64;
                 }
-                int5 at_19 = {k_full_end, q, h, b, 0};
-                int5 at_20 = {k_full_end, q + 1, h, b, 0};
-                int5 at_21 = {k_full_end, q + 2, h, b, 0};
-                int5 at_22 = {k_full_end, q + 3, h, b, 0};
+                int5 at_19 = {0, 0, h, b, 0};
+                at_19[0] = k_full_end;
+                at_19[1] = q;
+                int5 at_20 = {0, 0, h, b, 0};
+                at_20[0] = k_full_end;
+                at_20[1] = q + 1;
+                int5 at_21 = {0, 0, h, b, 0};
+                at_21[0] = k_full_end;
+                at_21[1] = q + 2;
+                int5 at_22 = {0, 0, h, b, 0};
+                at_22[0] = k_full_end;
+                at_22[1] = q + 3;
                 for (int k = k_full_end; k < N; k += 128) {
                     float128 s_dot_17;
                     s_dot_17.v1 = v_f32_ld_tnsr_b(at_19, S_dot);
@@ -482,10 +518,14 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                 // full.dsl:8  P_r[b, h, q, k]
                 const int k_kept_end_2 = s_i32_min(N & -128, 4096);
                 const int k_together_end = k_kept_end_2 & -256;
-                int5 at_23 = {0, q, h, b, 0};
-                int5 at_24 = {0, q + 1, h, b, 0};
-                int5 at_25 = {0, q + 2, h, b, 0};
-                int5 at_26 = {0, q + 3, h, b, 0};
+                int5 at_23 = {0, 0, h, b, 0};
+                at_23[1] = q;
+                int5 at_24 = {0, 0, h, b, 0};
+                at_24[1] = q + 1;
+                int5 at_25 = {0, 0, h, b, 0};
+                at_25[1] = q + 2;
+                int5 at_26 = {0, 0, h, b, 0};
+                at_26[1] = q + 3;
                 for (int k = 0; k < k_together_end; k += 256) {
                     float128 kept;
                     kept.v1 = row_cache[2 * (k >> 7)];
@@ -560,10 +600,18 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     v_bf16_st_tnsr(at_26, P_r, p_r_b_8, SW_PACK);
                     at_26[0] += 128;
                 }
-                int5 at_27 = {k_together_end, q, h, b, 0};
-                int5 at_28 = {k_together_end, q + 1, h, b, 0};
-                int5 at_29 = {k_together_end, q + 2, h, b, 0};
-                int5 at_30 = {k_together_end, q + 3, h, b, 0};
+                int5 at_27 = {0, 0, h, b, 0};
+                at_27[0] = k_together_end;
+                at_27[1] = q;
+                int5 at_28 = {0, 0, h, b, 0};
+                at_28[0] = k_together_end;
+                at_28[1] = q + 1;
+                int5 at_29 = {0, 0, h, b, 0};
+                at_29[0] = k_together_end;
+                at_29[1] = q + 2;
+                int5 at_30 = {0, 0, h, b, 0};
+                at_30[0] = k_together_end;
+                at_30[1] = q + 3;
                 for (int k = k_together_end; k < k_kept_end_2; k += 128) {
                     float128 kept;
                     kept.v1 = row_cache[2 * (k >> 7)];
@@ -602,7 +650,9 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     v_bf16_st_tnsr(at_30, P_r, p_r_b_4, SW_PACK);
                     at_30[0] += 128;
                 }
-                int5 at_31 = {k_kept_end_2, q, h, b, 0};
+                int5 at_31 = {0, 0, h, b, 0};
+                at_31[0] = k_kept_end_2;
+                at_31[1] = q;
                 float128 s_dot_13;
                 s_dot_13.v1 = v_f32_ld_tnsr_b(at_31, S_dot);
                 at_31[0] += 64;
@@ -625,14 +675,30 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                 s_dot_16.v1 = v_f32_ld_tnsr_b(at_31, S_dot);
                 at_31[0] += 64;
                 s_dot_16.v2 = v_f32_ld_tnsr_b(at_31, S_dot);
-                int5 at_32 = {k_kept_end_2, q, h, b, 0};
-                int5 at_33 = {k_kept_end_2, q + 1, h, b, 0};
-                int5 at_34 = {k_kept_end_2, q + 2, h, b, 0};
-                int5 at_35 = {k_kept_end_2, q + 3, h, b, 0};
-                int5 at_36 = {k_kept_end_2 + 128, q, h, b, 0};
-                int5 at_37 = {k_kept_end_2 + 128, q + 1, h, b, 0};
-                int5 at_38 = {k_kept_end_2 + 128, q + 2, h, b, 0};
-                int5 at_39 = {k_kept_end_2 + 128, q + 3, h, b, 0};
+                int5 at_32 = {0, 0, h, b, 0};
+                at_32[0] = k_kept_end_2;
+                at_32[1] = q;
+                int5 at_33 = {0, 0, h, b, 0};
+                at_33[0] = k_kept_end_2;
+                at_33[1] = q + 1;
+                int5 at_34 = {0, 0, h, b, 0};
+                at_34[0] = k_kept_end_2;
+                at_34[1] = q + 2;
+                int5 at_35 = {0, 0, h, b, 0};
+                at_35[0] = k_kept_end_2;
+                at_35[1] = q + 3;
+                int5 at_36 = {0, 0, h, b, 0};
+                at_36[0] = k_kept_end_2 + 128;
+                at_36[1] = q;
+                int5 at_37 = {0, 0, h, b, 0};
+                at_37[0] = k_kept_end_2 + 128;
+                at_37[1] = q + 1;
+                int5 at_38 = {0, 0, h, b, 0};
+                at_38[0] = k_kept_end_2 + 128;
+                at_38[1] = q + 2;
+                int5 at_39 = {0, 0, h, b, 0};
+                at_39[0] = k_kept_end_2 + 128;
+                at_39[1] = q + 3;
                 for (int k = k_kept_end_2; k < N; k += 128) {
                     float128 below_max;
                     below_max.v1 = v_f32_sub_b(s_dot_13.v1, row);

@@ -103,8 +103,12 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                     const int j_full_end = j_full + ((j_all_end - j_full) & -4);
                     bool64 p_v1 = v_i32_cmp_less_b(lane.v1, N - i - 64 * n);
                     bool64 p_v2 = v_i32_cmp_less_b(lane.v2, N - i - 64 * n);
-                    int5 at_0 = {i, j_begin, n, h, b};
-                    int5 at_1 = {i + 64, j_begin, n, h, b};
+                    int5 at_0 = {0, 0, n, h, b};
+                    at_0[0] = i;
+                    at_0[1] = j_begin;
+                    int5 at_1 = {0, 0, n, h, b};
+                    at_1[0] = i + 64;
+                    at_1[1] = j_begin;
                     for (int j = j_begin; j < j_full; j += 4) {
                         float128 s_dot_b_9;
                         s_dot_b_9.v1 = v_f32_ld_tnsr_b(at_0, S_dot_b);
@@ -199,7 +203,9 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         row_max_2.v1 = v_f32_max_vb(row_max_2.v1, s_dot_b_12.v1, 0, row_max_2.v1, p_33_v1, 0);
                         row_max_2.v2 = v_f32_max_vb(row_max_2.v2, s_dot_b_12.v2, 0, row_max_2.v2, p_33_v2, 0);
                     }
-                    int5 at_2 = {i, j_full, n, h, b};
+                    int5 at_2 = {0, 0, n, h, b};
+                    at_2[0] = i;
+                    at_2[1] = j_full;
                     float128 s_dot_b;
                     s_dot_b.v1 = v_f32_ld_tnsr_b(at_2, S_dot_b);
                     at_2[0] += 64;
@@ -222,8 +228,12 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                     s_dot_b_4.v1 = v_f32_ld_tnsr_b(at_2, S_dot_b);
                     at_2[0] += 64;
                     s_dot_b_4.v2 = v_f32_ld_tnsr_b(at_2, S_dot_b);
-                    int5 at_3 = {i, j_full + 4, n, h, b};
-                    int5 at_4 = {i + 64, j_full + 4, n, h, b};
+                    int5 at_3 = {0, 0, n, h, b};
+                    at_3[0] = i;
+                    at_3[1] = j_full + 4;
+                    int5 at_4 = {0, 0, n, h, b};
+                    at_4[0] = i + 64;
+                    at_4[1] = j_full + 4;
                     for (int j = j_full; j < j_full_end; j += 4) {
                         row_max.v1 = v_f32_max_b(row_max.v1, s_dot_b.v1);
                         row_max.v2 = v_f32_max_b(row_max.v2, s_dot_b.v2);
@@ -250,8 +260,12 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         s_dot_b_4.v2 = v_f32_ld_tnsr_b(at_4, S_dot_b);
                         at_4[1] += 1;
                     }
-                    int5 at_5 = {i, j_full_end, n, h, b};
-                    int5 at_6 = {i + 64, j_full_end, n, h, b};
+                    int5 at_5 = {0, 0, n, h, b};
+                    at_5[0] = i;
+                    at_5[1] = j_full_end;
+                    int5 at_6 = {0, 0, n, h, b};
+                    at_6[0] = i + 64;
+                    at_6[1] = j_full_end;
                     for (int j = j_full_end; j < j_whole_end; j += 4) {
                         float128 s_dot_b_9;
                         s_dot_b_9.v1 = v_f32_ld_tnsr_b(at_5, S_dot_b);
@@ -346,8 +360,12 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         row_max_2.v1 = v_f32_max_vb(row_max_2.v1, s_dot_b_12.v1, 0, row_max_2.v1, p_33_v1, 0);
                         row_max_2.v2 = v_f32_max_vb(row_max_2.v2, s_dot_b_12.v2, 0, row_max_2.v2, p_33_v2, 0);
                     }
-                    int5 at_7 = {i, j_whole_end, n, h, b};
-                    int5 at_8 = {i + 64, j_whole_end, n, h, b};
+                    int5 at_7 = {0, 0, n, h, b};
+                    at_7[0] = i;
+                    at_7[1] = j_whole_end;
+                    int5 at_8 = {0, 0, n, h, b};
+                    at_8[0] = i + 64;
+                    at_8[1] = j_whole_end;
                     for (int j = j_whole_end; j < j_end; j++) {
                         float128 s_dot_b_9;
                         s_dot_b_9.v1 = v_f32_ld_tnsr_b(at_7, S_dot_b);
@@ -399,8 +417,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                     largest_2.v2 = v_f32_sel_eq_f32_b(t.v2, t.v2, largest.v2, t.v2);
                     for (int j_block = j_begin; j_block < j_full; j_block += 256) {
                         const int j_stop = j_block + s_i32_min(j_full - j_block, 256);
-                        int5 at_10 = {i, j_block, n, h, b};
-                        int5 at_11 = {i + 64, j_block, n, h, b};
+                        int5 at_10 = {i, 0, n, h, b};
+                        at_10[1] = j_block;
+                        int5 at_11 = {i + 64, 0, n, h, b};
+                        at_11[1] = j_block;
                         for (int j = j_block; j < j_stop; j += 4) {
                             float128 s_dot_b_9;
                             s_dot_b_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot_b);
@@ -542,7 +562,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         sum.v2 = increased.v2;
                     }
                     for (int j_block = j_full; j_block < j_full_end; j_block += 256) {
-                        int5 at_10 = {i, j_block, n, h, b};
+                        int5 at_10 = {i, 0, n, h, b};
+                        at_10[1] = j_block;
                         const int j_stop = j_block + s_i32_min(j_full_end - j_block, 256);
                         float128 s_dot_b_9;
                         s_dot_b_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot_b);
@@ -566,8 +587,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         s_dot_b_12.v1 = v_f32_ld_tnsr_b(at_10, S_dot_b);
                         at_10[0] += 64;
                         s_dot_b_12.v2 = v_f32_ld_tnsr_b(at_10, S_dot_b);
-                        int5 at_11 = {i, j_block + 4, n, h, b};
-                        int5 at_12 = {i + 64, j_block + 4, n, h, b};
+                        int5 at_11 = {i, 0, n, h, b};
+                        at_11[1] = j_block + 4;
+                        int5 at_12 = {i + 64, 0, n, h, b};
+                        at_12[1] = j_block + 4;
                         for (int j = j_block; j < j_stop; j += 4) {
                             float128 t_2;
                             t_2.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_b_9.v1);
@@ -642,8 +665,10 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                     }
                     for (int j_block = j_full_end; j_block < j_whole_end; j_block += 256) {
                         const int j_stop = j_block + s_i32_min(j_whole_end - j_block, 256);
-                        int5 at_10 = {i, j_block, n, h, b};
-                        int5 at_11 = {i + 64, j_block, n, h, b};
+                        int5 at_10 = {i, 0, n, h, b};
+                        at_10[1] = j_block;
+                        int5 at_11 = {i + 64, 0, n, h, b};
+                        at_11[1] = j_block;
                         for (int j = j_block; j < j_stop; j += 4) {
                             float128 s_dot_b_9;
                             s_dot_b_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot_b);
@@ -784,8 +809,12 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         sum.v1 = increased.v1;
                         sum.v2 = increased.v2;
                     }
-                    int5 at_10 = {i, j_whole_end, n, h, b};
-                    int5 at_11 = {i + 64, j_whole_end, n, h, b};
+                    int5 at_10 = {0, 0, n, h, b};
+                    at_10[0] = i;
+                    at_10[1] = j_whole_end;
+                    int5 at_11 = {0, 0, n, h, b};
+                    at_11[0] = i + 64;
+                    at_11[1] = j_whole_end;
                     for (int j = j_whole_end; j < j_end; j++) {
                         float128 s_dot_b_9;
                         s_dot_b_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot_b);
@@ -828,7 +857,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                     const int j_end_2 = s_i32_max(j_begin_2, s_i32_min(i + W + 127, s_i32_min(N + W - 64 * n - 1,
                             s_i32_min(W + 63, W * s_i32_min(s_i32_max(N - i - 64 * n, 0), 1) + 63 *
                             s_i32_min(s_i32_max(N - i - 64 * n, 0), 1)))));
-                    int5 at_12 = {i, 0, n, h, b};
+                    int5 at_12 = {0, 0, n, h, b};
+                    at_12[0] = i;
                     for (int j = 0; j < j_begin_2; j++) {
                         v_bf16_st_tnsr(at_12, P_b_r, zero_b, SW_PACK);
                         at_12[1] += 1;
@@ -848,9 +878,15 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                     total.v1 = v_f32_add_b(sum.v1, weight.v1);
                     total.v2 = v_f32_add_b(sum.v2, weight.v2);
                     float128 inverse = recip_positive_pair(total);
-                    int5 at_13 = {i, j_begin_2, n, h, b};
-                    int5 at_14 = {i + 64, j_begin_2, n, h, b};
-                    int5 at_15 = {i, j_begin_2, n, h, b};
+                    int5 at_13 = {0, 0, n, h, b};
+                    at_13[0] = i;
+                    at_13[1] = j_begin_2;
+                    int5 at_14 = {0, 0, n, h, b};
+                    at_14[0] = i + 64;
+                    at_14[1] = j_begin_2;
+                    int5 at_15 = {0, 0, n, h, b};
+                    at_15[0] = i;
+                    at_15[1] = j_begin_2;
                     for (int j = j_begin_2; j < j_full_2; j += 4) {
                         float128 s_dot_b_9;
                         s_dot_b_9.v1 = v_f32_ld_tnsr_b(at_13, S_dot_b);
@@ -1009,7 +1045,9 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         v_bf16_st_tnsr(at_15, P_b_r, p_b_r_b_4, SW_PACK);
                         at_15[1] += 1;
                     }
-                    int5 at_16 = {i, j_full_2, n, h, b};
+                    int5 at_16 = {0, 0, n, h, b};
+                    at_16[0] = i;
+                    at_16[1] = j_full_2;
                     float128 s_dot_b_5;
                     s_dot_b_5.v1 = v_f32_ld_tnsr_b(at_16, S_dot_b);
                     at_16[0] += 64;
@@ -1032,9 +1070,15 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                     s_dot_b_8.v1 = v_f32_ld_tnsr_b(at_16, S_dot_b);
                     at_16[0] += 64;
                     s_dot_b_8.v2 = v_f32_ld_tnsr_b(at_16, S_dot_b);
-                    int5 at_17 = {i, j_full_2, n, h, b};
-                    int5 at_18 = {i, j_full_2 + 4, n, h, b};
-                    int5 at_19 = {i + 64, j_full_2 + 4, n, h, b};
+                    int5 at_17 = {0, 0, n, h, b};
+                    at_17[0] = i;
+                    at_17[1] = j_full_2;
+                    int5 at_18 = {0, 0, n, h, b};
+                    at_18[0] = i;
+                    at_18[1] = j_full_2 + 4;
+                    int5 at_19 = {0, 0, n, h, b};
+                    at_19[0] = i + 64;
+                    at_19[1] = j_full_2 + 4;
                     for (int j = j_full_2; j < j_full_end_2; j += 4) {
                         float128 t_2;
                         t_2.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_b_5.v1);
@@ -1105,9 +1149,15 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         s_dot_b_8.v2 = v_f32_ld_tnsr_b(at_19, S_dot_b);
                         at_19[1] += 1;
                     }
-                    int5 at_20 = {i, j_full_end_2, n, h, b};
-                    int5 at_21 = {i + 64, j_full_end_2, n, h, b};
-                    int5 at_22 = {i, j_full_end_2, n, h, b};
+                    int5 at_20 = {0, 0, n, h, b};
+                    at_20[0] = i;
+                    at_20[1] = j_full_end_2;
+                    int5 at_21 = {0, 0, n, h, b};
+                    at_21[0] = i + 64;
+                    at_21[1] = j_full_end_2;
+                    int5 at_22 = {0, 0, n, h, b};
+                    at_22[0] = i;
+                    at_22[1] = j_full_end_2;
                     for (int j = j_full_end_2; j < j_whole_end_2; j += 4) {
                         float128 s_dot_b_9;
                         s_dot_b_9.v1 = v_f32_ld_tnsr_b(at_20, S_dot_b);
@@ -1266,9 +1316,15 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         v_bf16_st_tnsr(at_22, P_b_r, p_b_r_b_4, SW_PACK);
                         at_22[1] += 1;
                     }
-                    int5 at_23 = {i, j_whole_end_2, n, h, b};
-                    int5 at_24 = {i + 64, j_whole_end_2, n, h, b};
-                    int5 at_25 = {i, j_whole_end_2, n, h, b};
+                    int5 at_23 = {0, 0, n, h, b};
+                    at_23[0] = i;
+                    at_23[1] = j_whole_end_2;
+                    int5 at_24 = {0, 0, n, h, b};
+                    at_24[0] = i + 64;
+                    at_24[1] = j_whole_end_2;
+                    int5 at_25 = {0, 0, n, h, b};
+                    at_25[0] = i;
+                    at_25[1] = j_whole_end_2;
                     for (int j = j_whole_end_2; j < j_end_2; j++) {
                         float128 s_dot_b_9;
                         s_dot_b_9.v1 = v_f32_ld_tnsr_b(at_23, S_dot_b);
@@ -1310,7 +1366,9 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         v_bf16_st_tnsr(at_25, P_b_r, p_b_r_b, SW_PACK);
                         at_25[1] += 1;
                     }
-                    int5 at_26 = {i, j_end_2, n, h, b};
+                    int5 at_26 = {0, 0, n, h, b};
+                    at_26[0] = i;
+                    at_26[1] = j_end_2;
                     for (int j = j_end_2; j < W + 63; j++) {
                         v_bf16_st_tnsr(at_26, P_b_r, zero_b, SW_PACK);
                         at_26[1] += 1;

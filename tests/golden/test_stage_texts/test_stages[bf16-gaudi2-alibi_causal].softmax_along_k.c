@@ -72,7 +72,8 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
             for (int q = piece_begin[0] * 4; q < piece_end[0] * 4; q += 4) {
-                int5 at_0 = {0, q, h, b, 0};
+                int5 at_0 = {0, 0, h, b, 0};
+                at_0[1] = q;
                 const int5 at_1 = {h, 0, 0, 0, 0};
                 float64 slope_v = v_f32_ld_g(gen_addr(at_1, slope));
 
@@ -114,10 +115,14 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                 s_dot_4.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
                 at_0[0] += 64;
                 s_dot_4.v2 = v_f32_ld_tnsr_b(at_0, S_dot);
-                int5 at_2 = {128, q, h, b, 0};
-                int5 at_3 = {128, q + 1, h, b, 0};
-                int5 at_4 = {128, q + 2, h, b, 0};
-                int5 at_5 = {128, q + 3, h, b, 0};
+                int5 at_2 = {128, 0, h, b, 0};
+                at_2[1] = q;
+                int5 at_3 = {128, 0, h, b, 0};
+                at_3[1] = q + 1;
+                int5 at_4 = {128, 0, h, b, 0};
+                at_4[1] = q + 2;
+                int5 at_5 = {128, 0, h, b, 0};
+                at_5[1] = q + 3;
                 for (int k = 0; k < k_kept_end; k += 128) {
                     float128 t_51 = v_f32_mul_x2_b(s_dot, rsqrt_D_v, rsqrt_D_v);
                     int128 t_52;
@@ -188,7 +193,9 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     row_cache[2 * (k >> 7) + 192] = score_4.v1;
                     row_cache[2 * (k >> 7) + 193] = score_4.v2;
                 }
-                int5 at_6 = {k_kept_end, q, h, b, 0};
+                int5 at_6 = {0, 0, h, b, 0};
+                at_6[0] = k_kept_end;
+                at_6[1] = q;
                 float128 s_dot_5;
                 s_dot_5.v1 = v_f32_ld_tnsr_b(at_6, S_dot);
                 at_6[0] += 64;
@@ -211,10 +218,18 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                 s_dot_8.v1 = v_f32_ld_tnsr_b(at_6, S_dot);
                 at_6[0] += 64;
                 s_dot_8.v2 = v_f32_ld_tnsr_b(at_6, S_dot);
-                int5 at_7 = {k_kept_end + 128, q, h, b, 0};
-                int5 at_8 = {k_kept_end + 128, q + 1, h, b, 0};
-                int5 at_9 = {k_kept_end + 128, q + 2, h, b, 0};
-                int5 at_10 = {k_kept_end + 128, q + 3, h, b, 0};
+                int5 at_7 = {0, 0, h, b, 0};
+                at_7[0] = k_kept_end + 128;
+                at_7[1] = q;
+                int5 at_8 = {0, 0, h, b, 0};
+                at_8[0] = k_kept_end + 128;
+                at_8[1] = q + 1;
+                int5 at_9 = {0, 0, h, b, 0};
+                at_9[0] = k_kept_end + 128;
+                at_9[1] = q + 2;
+                int5 at_10 = {0, 0, h, b, 0};
+                at_10[0] = k_kept_end + 128;
+                at_10[1] = q + 3;
                 for (int k = k_kept_end; k < k_full_end; k += 128) {
                     float128 t_51 = v_f32_mul_x2_b(s_dot_5, rsqrt_D_v, rsqrt_D_v);
                     int128 t_52;
@@ -277,10 +292,18 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     s_dot_8.v2 = v_f32_ld_tnsr_b(at_10, S_dot);
                     at_10[0] += 64;
                 }
-                int5 at_11 = {k_full_end, q, h, b, 0};
-                int5 at_12 = {k_full_end, q + 1, h, b, 0};
-                int5 at_13 = {k_full_end, q + 2, h, b, 0};
-                int5 at_14 = {k_full_end, q + 3, h, b, 0};
+                int5 at_11 = {0, 0, h, b, 0};
+                at_11[0] = k_full_end;
+                at_11[1] = q;
+                int5 at_12 = {0, 0, h, b, 0};
+                at_12[0] = k_full_end;
+                at_12[1] = q + 1;
+                int5 at_13 = {0, 0, h, b, 0};
+                at_13[0] = k_full_end;
+                at_13[1] = q + 2;
+                int5 at_14 = {0, 0, h, b, 0};
+                at_14[0] = k_full_end;
+                at_14[1] = q + 3;
                 for (int k = k_full_end; k < k_end; k += 128) {
                     float128 s_dot_17;
                     s_dot_17.v1 = v_f32_ld_tnsr_b(at_11, S_dot);
@@ -454,7 +477,9 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     row_cache[2 * (k >> 7) + 192] = weight_4.v1;
                     row_cache[2 * (k >> 7) + 193] = weight_4.v2;
                 }
-                int5 at_15 = {k_kept_end, q, h, b, 0};
+                int5 at_15 = {0, 0, h, b, 0};
+                at_15[0] = k_kept_end;
+                at_15[1] = q;
                 float128 s_dot_9;
                 s_dot_9.v1 = v_f32_ld_tnsr_b(at_15, S_dot);
                 at_15[0] += 64;
@@ -477,10 +502,18 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                 s_dot_12.v1 = v_f32_ld_tnsr_b(at_15, S_dot);
                 at_15[0] += 64;
                 s_dot_12.v2 = v_f32_ld_tnsr_b(at_15, S_dot);
-                int5 at_16 = {k_kept_end + 128, q, h, b, 0};
-                int5 at_17 = {k_kept_end + 128, q + 1, h, b, 0};
-                int5 at_18 = {k_kept_end + 128, q + 2, h, b, 0};
-                int5 at_19 = {k_kept_end + 128, q + 3, h, b, 0};
+                int5 at_16 = {0, 0, h, b, 0};
+                at_16[0] = k_kept_end + 128;
+                at_16[1] = q;
+                int5 at_17 = {0, 0, h, b, 0};
+                at_17[0] = k_kept_end + 128;
+                at_17[1] = q + 1;
+                int5 at_18 = {0, 0, h, b, 0};
+                at_18[0] = k_kept_end + 128;
+                at_18[1] = q + 2;
+                int5 at_19 = {0, 0, h, b, 0};
+                at_19[0] = k_kept_end + 128;
+                at_19[1] = q + 3;
                 for (int k = k_kept_end; k < k_full_end; k += 128) {
                     float128 t_51 = v_f32_mul_x2_b(s_dot_9, rsqrt_D_v, rsqrt_D_v);
                     int128 t_52;
@@ -547,10 +580,18 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     s_dot_12.v2 = v_f32_ld_tnsr_b(at_19, S_dot);
                     at_19[0] += 64;
                 }
-                int5 at_20 = {k_full_end, q, h, b, 0};
-                int5 at_21 = {k_full_end, q + 1, h, b, 0};
-                int5 at_22 = {k_full_end, q + 2, h, b, 0};
-                int5 at_23 = {k_full_end, q + 3, h, b, 0};
+                int5 at_20 = {0, 0, h, b, 0};
+                at_20[0] = k_full_end;
+                at_20[1] = q;
+                int5 at_21 = {0, 0, h, b, 0};
+                at_21[0] = k_full_end;
+                at_21[1] = q + 1;
+                int5 at_22 = {0, 0, h, b, 0};
+                at_22[0] = k_full_end;
+                at_22[1] = q + 2;
+                int5 at_23 = {0, 0, h, b, 0};
+                at_23[0] = k_full_end;
+                at_23[1] = q + 3;
                 for (int k = k_full_end; k < k_end; k += 128) {
                     float128 s_dot_17;
                     s_dot_17.v1 = v_f32_ld_tnsr_b(at_20, S_dot);
@@ -684,10 +725,14 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
 
                 // alibi_causal.dsl:10  P_r[b, h, q, k]
                 const int k_together_end = k_kept_end & -256;
-                int5 at_24 = {0, q, h, b, 0};
-                int5 at_25 = {0, q + 1, h, b, 0};
-                int5 at_26 = {0, q + 2, h, b, 0};
-                int5 at_27 = {0, q + 3, h, b, 0};
+                int5 at_24 = {0, 0, h, b, 0};
+                at_24[1] = q;
+                int5 at_25 = {0, 0, h, b, 0};
+                at_25[1] = q + 1;
+                int5 at_26 = {0, 0, h, b, 0};
+                at_26[1] = q + 2;
+                int5 at_27 = {0, 0, h, b, 0};
+                at_27[1] = q + 3;
                 for (int k = 0; k < k_together_end; k += 256) {
                     float128 kept;
                     kept.v1 = row_cache[2 * (k >> 7)];
@@ -746,10 +791,18 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     v_bf16_st_tnsr(at_27, P_r, p_r_b_8, SW_PACK);
                     at_27[0] += 128;
                 }
-                int5 at_28 = {k_together_end, q, h, b, 0};
-                int5 at_29 = {k_together_end, q + 1, h, b, 0};
-                int5 at_30 = {k_together_end, q + 2, h, b, 0};
-                int5 at_31 = {k_together_end, q + 3, h, b, 0};
+                int5 at_28 = {0, 0, h, b, 0};
+                at_28[0] = k_together_end;
+                at_28[1] = q;
+                int5 at_29 = {0, 0, h, b, 0};
+                at_29[0] = k_together_end;
+                at_29[1] = q + 1;
+                int5 at_30 = {0, 0, h, b, 0};
+                at_30[0] = k_together_end;
+                at_30[1] = q + 2;
+                int5 at_31 = {0, 0, h, b, 0};
+                at_31[0] = k_together_end;
+                at_31[1] = q + 3;
                 for (int k = k_together_end; k < k_kept_end; k += 128) {
                     float128 kept;
                     kept.v1 = row_cache[2 * (k >> 7)];
@@ -780,7 +833,9 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     v_bf16_st_tnsr(at_31, P_r, p_r_b_4, SW_PACK);
                     at_31[0] += 128;
                 }
-                int5 at_32 = {k_kept_end, q, h, b, 0};
+                int5 at_32 = {0, 0, h, b, 0};
+                at_32[0] = k_kept_end;
+                at_32[1] = q;
                 float128 s_dot_13;
                 s_dot_13.v1 = v_f32_ld_tnsr_b(at_32, S_dot);
                 at_32[0] += 64;
@@ -843,14 +898,30 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                 float128 t_49 = v_f32_mul_x2_b(t_48, slope_v, slope_v);
                 float128 t_50 = v_f32_add_x2_b(t_46, t_49.v1, t_49.v2);
                 float128 below_max_4 = v_f32_sub_x2_b(t_50, row_4, row_4);
-                int5 at_33 = {k_kept_end, q, h, b, 0};
-                int5 at_34 = {k_kept_end, q + 1, h, b, 0};
-                int5 at_35 = {k_kept_end, q + 2, h, b, 0};
-                int5 at_36 = {k_kept_end, q + 3, h, b, 0};
-                int5 at_37 = {k_kept_end + 128, q, h, b, 0};
-                int5 at_38 = {k_kept_end + 128, q + 1, h, b, 0};
-                int5 at_39 = {k_kept_end + 128, q + 2, h, b, 0};
-                int5 at_40 = {k_kept_end + 128, q + 3, h, b, 0};
+                int5 at_33 = {0, 0, h, b, 0};
+                at_33[0] = k_kept_end;
+                at_33[1] = q;
+                int5 at_34 = {0, 0, h, b, 0};
+                at_34[0] = k_kept_end;
+                at_34[1] = q + 1;
+                int5 at_35 = {0, 0, h, b, 0};
+                at_35[0] = k_kept_end;
+                at_35[1] = q + 2;
+                int5 at_36 = {0, 0, h, b, 0};
+                at_36[0] = k_kept_end;
+                at_36[1] = q + 3;
+                int5 at_37 = {0, 0, h, b, 0};
+                at_37[0] = k_kept_end + 128;
+                at_37[1] = q;
+                int5 at_38 = {0, 0, h, b, 0};
+                at_38[0] = k_kept_end + 128;
+                at_38[1] = q + 1;
+                int5 at_39 = {0, 0, h, b, 0};
+                at_39[0] = k_kept_end + 128;
+                at_39[1] = q + 2;
+                int5 at_40 = {0, 0, h, b, 0};
+                at_40[0] = k_kept_end + 128;
+                at_40[1] = q + 3;
                 for (int k = k_kept_end; k < k_full_end; k += 128) {
                     float128 bounded;
                     bounded.v1 = v_f32_sel_less_f32_b(below_max.v1, -88.0f, -88.0f, below_max.v1);
@@ -981,14 +1052,30 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     float128 t_78 = v_f32_add_x2_b(t_74, t_77.v1, t_77.v2);
                     below_max_4 = v_f32_sub_x2_b(t_78, row_4, row_4);
                 }
-                int5 at_41 = {k_full_end, q, h, b, 0};
-                int5 at_42 = {k_full_end, q + 1, h, b, 0};
-                int5 at_43 = {k_full_end, q + 2, h, b, 0};
-                int5 at_44 = {k_full_end, q + 3, h, b, 0};
-                int5 at_45 = {k_full_end, q, h, b, 0};
-                int5 at_46 = {k_full_end, q + 1, h, b, 0};
-                int5 at_47 = {k_full_end, q + 2, h, b, 0};
-                int5 at_48 = {k_full_end, q + 3, h, b, 0};
+                int5 at_41 = {0, 0, h, b, 0};
+                at_41[0] = k_full_end;
+                at_41[1] = q;
+                int5 at_42 = {0, 0, h, b, 0};
+                at_42[0] = k_full_end;
+                at_42[1] = q + 1;
+                int5 at_43 = {0, 0, h, b, 0};
+                at_43[0] = k_full_end;
+                at_43[1] = q + 2;
+                int5 at_44 = {0, 0, h, b, 0};
+                at_44[0] = k_full_end;
+                at_44[1] = q + 3;
+                int5 at_45 = {0, 0, h, b, 0};
+                at_45[0] = k_full_end;
+                at_45[1] = q;
+                int5 at_46 = {0, 0, h, b, 0};
+                at_46[0] = k_full_end;
+                at_46[1] = q + 1;
+                int5 at_47 = {0, 0, h, b, 0};
+                at_47[0] = k_full_end;
+                at_47[1] = q + 2;
+                int5 at_48 = {0, 0, h, b, 0};
+                at_48[0] = k_full_end;
+                at_48[1] = q + 3;
                 for (int k = k_full_end; k < k_end; k += 128) {
                     float128 s_dot_17;
                     s_dot_17.v1 = v_f32_ld_tnsr_b(at_41, S_dot);
@@ -1099,10 +1186,18 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     v_bf16_st_tnsr(at_48, P_r, p_r_b_4, SW_PACK);
                     at_48[0] += 128;
                 }
-                int5 at_49 = {(k_end + 127) & -128, q, h, b, 0};
-                int5 at_50 = {(k_end + 127) & -128, q + 1, h, b, 0};
-                int5 at_51 = {(k_end + 127) & -128, q + 2, h, b, 0};
-                int5 at_52 = {(k_end + 127) & -128, q + 3, h, b, 0};
+                int5 at_49 = {0, 0, h, b, 0};
+                at_49[0] = (k_end + 127) & -128;
+                at_49[1] = q;
+                int5 at_50 = {0, 0, h, b, 0};
+                at_50[0] = (k_end + 127) & -128;
+                at_50[1] = q + 1;
+                int5 at_51 = {0, 0, h, b, 0};
+                at_51[0] = (k_end + 127) & -128;
+                at_51[1] = q + 2;
+                int5 at_52 = {0, 0, h, b, 0};
+                at_52[0] = (k_end + 127) & -128;
+                at_52[1] = q + 3;
                 for (int k = (k_end + 127) & -128; k < N; k += 128) {
                     v_bf16_st_tnsr(at_49, P_r, zero_b, SW_PACK);
                     at_49[0] += 128;

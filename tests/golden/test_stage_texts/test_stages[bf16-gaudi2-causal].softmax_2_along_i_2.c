@@ -55,7 +55,8 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
             for (int i_2 = piece_begin[0] * 128; i_2 < piece_end[0] * 128; i_2 += 128) {
-                int5 at_0 = {i_2, 0, h, b, 0};
+                int5 at_0 = {0, 0, h, b, 0};
+                at_0[0] = i_2;
 
                 // causal.dsl:9  row maximum over j_2
                 float128 row_max;
@@ -95,8 +96,10 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 s_dot_2_4.v1 = v_f32_ld_tnsr_b(at_0, S_dot_2);
                 at_0[0] += 64;
                 s_dot_2_4.v2 = v_f32_ld_tnsr_b(at_0, S_dot_2);
-                int5 at_1 = {i_2, 4, h, b, 0};
-                int5 at_2 = {i_2 + 64, 4, h, b, 0};
+                int5 at_1 = {0, 4, h, b, 0};
+                at_1[0] = i_2;
+                int5 at_2 = {0, 4, h, b, 0};
+                at_2[0] = i_2 + 64;
                 for (int j_2 = 0; j_2 < j_2_full_end; j_2 += 4) {
                     row_max.v1 = v_f32_max_b(row_max.v1, s_dot_2.v1);
                     row_max.v2 = v_f32_max_b(row_max.v2, s_dot_2.v2);
@@ -125,8 +128,12 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 }
                 bool64 p_v1 = v_i32_cmp_less_b(lane.v1, M - i_2 - 64 * ((M + 255) >> 8));
                 bool64 p_v2 = v_i32_cmp_less_b(lane.v2, M - i_2 - 64 * ((M + 255) >> 8));
-                int5 at_3 = {i_2, j_2_full_end, h, b, 0};
-                int5 at_4 = {i_2 + 64, j_2_full_end, h, b, 0};
+                int5 at_3 = {0, 0, h, b, 0};
+                at_3[0] = i_2;
+                at_3[1] = j_2_full_end;
+                int5 at_4 = {0, 0, h, b, 0};
+                at_4[0] = i_2 + 64;
+                at_4[1] = j_2_full_end;
                 for (int j_2 = j_2_full_end; j_2 < j_2_whole_end; j_2 += 4) {
                     float128 s_dot_2_9;
                     s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_3, S_dot_2);
@@ -189,8 +196,12 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     row_max_2.v1 = v_f32_max_vb(row_max_2.v1, s_dot_2_12.v1, 0, row_max_2.v1, p_17_v1, 0);
                     row_max_2.v2 = v_f32_max_vb(row_max_2.v2, s_dot_2_12.v2, 0, row_max_2.v2, p_17_v2, 0);
                 }
-                int5 at_5 = {i_2, j_2_whole_end, h, b, 0};
-                int5 at_6 = {i_2 + 64, j_2_whole_end, h, b, 0};
+                int5 at_5 = {0, 0, h, b, 0};
+                at_5[0] = i_2;
+                at_5[1] = j_2_whole_end;
+                int5 at_6 = {0, 0, h, b, 0};
+                at_6[0] = i_2 + 64;
+                at_6[1] = j_2_whole_end;
                 for (int j_2 = j_2_whole_end; j_2 < j_2_end; j_2++) {
                     float128 s_dot_2_9;
                     s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_5, S_dot_2);
@@ -222,7 +233,8 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 sum.v1 = 0.0f;
                 sum.v2 = 0.0f;
                 for (int j_2_block = 0; j_2_block < j_2_full_end; j_2_block += 256) {
-                    int5 at_7 = {i_2, j_2_block, h, b, 0};
+                    int5 at_7 = {i_2, 0, h, b, 0};
+                    at_7[1] = j_2_block;
                     const int j_2_stop = j_2_block + s_i32_min(j_2_full_end - j_2_block, 256);
                     float128 s_dot_2_9;
                     s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_7, S_dot_2);
@@ -266,8 +278,10 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     bounded_8.v1 = v_f32_sel_less_f32_b(below_max_8.v1, lowest_v, lowest_v, below_max_8.v1);
                     bounded_8.v2 = v_f32_sel_less_f32_b(below_max_8.v2, lowest_v, lowest_v, below_max_8.v2);
                     float128 shifted_8 = v_f32_madd_x2_vvsv_b(bounded_8, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    int5 at_8 = {i_2, j_2_block + 4, h, b, 0};
-                    int5 at_9 = {i_2 + 64, j_2_block + 4, h, b, 0};
+                    int5 at_8 = {i_2, 0, h, b, 0};
+                    at_8[1] = j_2_block + 4;
+                    int5 at_9 = {i_2 + 64, 0, h, b, 0};
+                    at_9[1] = j_2_block + 4;
                     for (int j_2 = j_2_block; j_2 < j_2_stop; j_2 += 4) {
                         float128 n = v_f32_sub_x2_b(shifted_5, 12583039.0f, 12583039.0f);
                         float128 minus_f = v_f32_madd_x2_b(bounded_5, scale_log2e_v, n, scale_log2e_v, SW_NEG);
@@ -359,8 +373,10 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 }
                 for (int j_2_block = j_2_full_end; j_2_block < j_2_whole_end; j_2_block += 256) {
                     const int j_2_stop = j_2_block + s_i32_min(j_2_whole_end - j_2_block, 256);
-                    int5 at_7 = {i_2, j_2_block, h, b, 0};
-                    int5 at_8 = {i_2 + 64, j_2_block, h, b, 0};
+                    int5 at_7 = {i_2, 0, h, b, 0};
+                    at_7[1] = j_2_block;
+                    int5 at_8 = {i_2 + 64, 0, h, b, 0};
+                    at_8[1] = j_2_block;
                     for (int j_2 = j_2_block; j_2 < j_2_stop; j_2 += 4) {
                         float128 s_dot_2_9;
                         s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_7, S_dot_2);
@@ -442,8 +458,12 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     sum.v1 = increased.v1;
                     sum.v2 = increased.v2;
                 }
-                int5 at_7 = {i_2, j_2_whole_end, h, b, 0};
-                int5 at_8 = {i_2 + 64, j_2_whole_end, h, b, 0};
+                int5 at_7 = {0, 0, h, b, 0};
+                at_7[0] = i_2;
+                at_7[1] = j_2_whole_end;
+                int5 at_8 = {0, 0, h, b, 0};
+                at_8[0] = i_2 + 64;
+                at_8[1] = j_2_whole_end;
                 for (int j_2 = j_2_whole_end; j_2 < j_2_end; j_2++) {
                     float128 s_dot_2_9;
                     s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_7, S_dot_2);
@@ -463,7 +483,8 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     block_sum.v1 = v_f32_add_vb(block_sum.v1, weight.v1, 0, block_sum.v1, p_5_v1, 0);
                     block_sum.v2 = v_f32_add_vb(block_sum.v2, weight.v2, 0, block_sum.v2, p_5_v2, 0);
                 }
-                int5 at_9 = {i_2, 0, h, b, 0};
+                int5 at_9 = {0, 0, h, b, 0};
+                at_9[0] = i_2;
                 block_sum = v_f32_add_x2_b(block_sum, block_sum_2.v1, block_sum_2.v2);
                 sum = v_f32_add_x2_b(sum, block_sum.v1, block_sum.v2);
 
@@ -521,9 +542,12 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 bounded_4.v1 = v_f32_sel_less_f32_b(below_max_4.v1, lowest_v, lowest_v, below_max_4.v1);
                 bounded_4.v2 = v_f32_sel_less_f32_b(below_max_4.v2, lowest_v, lowest_v, below_max_4.v2);
                 float128 shifted_4 = v_f32_madd_x2_vvsv_b(bounded_4, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                int5 at_10 = {i_2, 0, h, b, 0};
-                int5 at_11 = {i_2, 4, h, b, 0};
-                int5 at_12 = {i_2 + 64, 4, h, b, 0};
+                int5 at_10 = {0, 0, h, b, 0};
+                at_10[0] = i_2;
+                int5 at_11 = {0, 4, h, b, 0};
+                at_11[0] = i_2;
+                int5 at_12 = {0, 4, h, b, 0};
+                at_12[0] = i_2 + 64;
                 for (int j_2 = 0; j_2 < j_2_full_end_2; j_2 += 4) {
                     float128 n = v_f32_sub_x2_b(shifted, 12583039.0f, 12583039.0f);
                     float128 minus_f = v_f32_madd_x2_b(bounded, scale_log2e_v, n, scale_log2e_v, SW_NEG);
@@ -614,9 +638,15 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     bounded_4.v2 = v_f32_sel_less_f32_b(below_max_8.v2, lowest_v, lowest_v, below_max_8.v2);
                     shifted_4 = v_f32_madd_x2_vvsv_b(bounded_4, scale_log2e_v, 12583039.0f, scale_log2e_v);
                 }
-                int5 at_13 = {i_2, j_2_full_end_2, h, b, 0};
-                int5 at_14 = {i_2 + 64, j_2_full_end_2, h, b, 0};
-                int5 at_15 = {i_2, j_2_full_end_2, h, b, 0};
+                int5 at_13 = {0, 0, h, b, 0};
+                at_13[0] = i_2;
+                at_13[1] = j_2_full_end_2;
+                int5 at_14 = {0, 0, h, b, 0};
+                at_14[0] = i_2 + 64;
+                at_14[1] = j_2_full_end_2;
+                int5 at_15 = {0, 0, h, b, 0};
+                at_15[0] = i_2;
+                at_15[1] = j_2_full_end_2;
                 for (int j_2 = j_2_full_end_2; j_2 < j_2_whole_end_2; j_2 += 4) {
                     float128 s_dot_2_9;
                     s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_13, S_dot_2);
@@ -715,9 +745,15 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     v_bf16_st_tnsr(at_15, P_2_r, p_2_r_b_4, SW_PACK);
                     at_15[1] += 1;
                 }
-                int5 at_16 = {i_2, j_2_whole_end_2, h, b, 0};
-                int5 at_17 = {i_2 + 64, j_2_whole_end_2, h, b, 0};
-                int5 at_18 = {i_2, j_2_whole_end_2, h, b, 0};
+                int5 at_16 = {0, 0, h, b, 0};
+                at_16[0] = i_2;
+                at_16[1] = j_2_whole_end_2;
+                int5 at_17 = {0, 0, h, b, 0};
+                at_17[0] = i_2 + 64;
+                at_17[1] = j_2_whole_end_2;
+                int5 at_18 = {0, 0, h, b, 0};
+                at_18[0] = i_2;
+                at_18[1] = j_2_whole_end_2;
                 for (int j_2 = j_2_whole_end_2; j_2 < j_2_end_2; j_2++) {
                     float128 s_dot_2_9;
                     s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_16, S_dot_2);
@@ -744,7 +780,9 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     v_bf16_st_tnsr(at_18, P_2_r, p_2_r_b, SW_PACK);
                     at_18[1] += 1;
                 }
-                int5 at_19 = {i_2, j_2_end_2, h, b, 0};
+                int5 at_19 = {0, 0, h, b, 0};
+                at_19[0] = i_2;
+                at_19[1] = j_2_end_2;
                 for (int j_2 = j_2_end_2; j_2 < s_i32_max(s_i32_min(N, N + 128 * ((M + 255) >> 8) - M), 0); j_2++) {
                     v_bf16_st_tnsr(at_19, P_2_r, zero_b, SW_PACK);
                     at_19[1] += 1;

@@ -72,7 +72,8 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
             for (int i_2 = piece_begin[0] * 4; i_2 < piece_end[0] * 4; i_2 += 4) {
-                int5 at_0 = {0, i_2, h, b, 0};
+                int5 at_0 = {0, 0, h, b, 0};
+                at_0[1] = i_2;
 
                 // causal.dsl:9  row maximum over j_2
                 float128 row_max;
@@ -116,10 +117,14 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 s_dot_2_4.v1 = v_f32_ld_tnsr_b(at_0, S_dot_2);
                 at_0[0] += 64;
                 s_dot_2_4.v2 = v_f32_ld_tnsr_b(at_0, S_dot_2);
-                int5 at_1 = {128, i_2, h, b, 0};
-                int5 at_2 = {128, i_2 + 1, h, b, 0};
-                int5 at_3 = {128, i_2 + 2, h, b, 0};
-                int5 at_4 = {128, i_2 + 3, h, b, 0};
+                int5 at_1 = {128, 0, h, b, 0};
+                at_1[1] = i_2;
+                int5 at_2 = {128, 0, h, b, 0};
+                at_2[1] = i_2 + 1;
+                int5 at_3 = {128, 0, h, b, 0};
+                at_3[1] = i_2 + 2;
+                int5 at_4 = {128, 0, h, b, 0};
+                at_4[1] = i_2 + 3;
                 for (int j_2 = 0; j_2 < j_2_full_end; j_2 += 128) {
                     row_max.v1 = v_f32_max_b(row_max.v1, s_dot_2.v1);
                     row_max.v2 = v_f32_max_b(row_max.v2, s_dot_2.v2);
@@ -154,10 +159,18 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 bool64 p_3 = v_i32_cmp_less_b(t_3, 0);
                 int64 t_4 = i_2 + 64 * ((M + 255) >> 8) + 3 - M;
                 bool64 p_4 = v_i32_cmp_less_b(t_4, 0);
-                int5 at_5 = {j_2_full_end, i_2, h, b, 0};
-                int5 at_6 = {j_2_full_end, i_2 + 1, h, b, 0};
-                int5 at_7 = {j_2_full_end, i_2 + 2, h, b, 0};
-                int5 at_8 = {j_2_full_end, i_2 + 3, h, b, 0};
+                int5 at_5 = {0, 0, h, b, 0};
+                at_5[0] = j_2_full_end;
+                at_5[1] = i_2;
+                int5 at_6 = {0, 0, h, b, 0};
+                at_6[0] = j_2_full_end;
+                at_6[1] = i_2 + 1;
+                int5 at_7 = {0, 0, h, b, 0};
+                at_7[0] = j_2_full_end;
+                at_7[1] = i_2 + 2;
+                int5 at_8 = {0, 0, h, b, 0};
+                at_8[0] = j_2_full_end;
+                at_8[1] = i_2 + 3;
                 for (int j_2 = j_2_full_end; j_2 < j_2_end; j_2 += 128) {
                     float128 s_dot_2_13;
                     s_dot_2_13.v1 = v_f32_ld_tnsr_b(at_5, S_dot_2);
@@ -226,7 +239,8 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     row_max_4.v1 = v_f32_max_vb(row_max_4.v1, s_dot_2_16.v1, 0, row_max_4.v1, p_22_v1, 0);
                     row_max_4.v2 = v_f32_max_vb(row_max_4.v2, s_dot_2_16.v2, 0, row_max_4.v2, p_22_v2, 0);
                 }
-                int5 at_9 = {0, i_2, h, b, 0};
+                int5 at_9 = {0, 0, h, b, 0};
+                at_9[1] = i_2;
                 float64 t_5 = row_max.v1;
                 float64 t_6 = row_max.v2;
                 float64 row_max_5 = t_5;
@@ -324,10 +338,14 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 bounded_4.v1 = v_f32_sel_less_f32_b(below_max_4.v1, lowest_v, lowest_v, below_max_4.v1);
                 bounded_4.v2 = v_f32_sel_less_f32_b(below_max_4.v2, lowest_v, lowest_v, below_max_4.v2);
                 float128 shifted_4 = v_f32_madd_x2_vvsv_b(bounded_4, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                int5 at_10 = {128, i_2, h, b, 0};
-                int5 at_11 = {128, i_2 + 1, h, b, 0};
-                int5 at_12 = {128, i_2 + 2, h, b, 0};
-                int5 at_13 = {128, i_2 + 3, h, b, 0};
+                int5 at_10 = {128, 0, h, b, 0};
+                at_10[1] = i_2;
+                int5 at_11 = {128, 0, h, b, 0};
+                at_11[1] = i_2 + 1;
+                int5 at_12 = {128, 0, h, b, 0};
+                at_12[1] = i_2 + 2;
+                int5 at_13 = {128, 0, h, b, 0};
+                at_13[1] = i_2 + 3;
                 for (int j_2 = 0; j_2 < j_2_full_end; j_2 += 128) {
                     float128 n = v_f32_sub_x2_b(shifted, 12583039.0f, 12583039.0f);
                     float128 minus_f = v_f32_madd_x2_b(bounded, scale_log2e_v, n, scale_log2e_v, SW_NEG);
@@ -406,10 +424,18 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     bounded_4.v2 = v_f32_sel_less_f32_b(below_max_12.v2, lowest_v, lowest_v, below_max_12.v2);
                     shifted_4 = v_f32_madd_x2_vvsv_b(bounded_4, scale_log2e_v, 12583039.0f, scale_log2e_v);
                 }
-                int5 at_14 = {j_2_full_end, i_2, h, b, 0};
-                int5 at_15 = {j_2_full_end, i_2 + 1, h, b, 0};
-                int5 at_16 = {j_2_full_end, i_2 + 2, h, b, 0};
-                int5 at_17 = {j_2_full_end, i_2 + 3, h, b, 0};
+                int5 at_14 = {0, 0, h, b, 0};
+                at_14[0] = j_2_full_end;
+                at_14[1] = i_2;
+                int5 at_15 = {0, 0, h, b, 0};
+                at_15[0] = j_2_full_end;
+                at_15[1] = i_2 + 1;
+                int5 at_16 = {0, 0, h, b, 0};
+                at_16[0] = j_2_full_end;
+                at_16[1] = i_2 + 2;
+                int5 at_17 = {0, 0, h, b, 0};
+                at_17[0] = j_2_full_end;
+                at_17[1] = i_2 + 3;
                 for (int j_2 = j_2_full_end; j_2 < j_2_end; j_2 += 128) {
                     float128 s_dot_2_13;
                     s_dot_2_13.v1 = v_f32_ld_tnsr_b(at_14, S_dot_2);
@@ -486,7 +512,8 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     sum_4.v1 = v_f32_add_vb(sum_4.v1, weight_4.v1, 0, sum_4.v1, p_22_v1, 0);
                     sum_4.v2 = v_f32_add_vb(sum_4.v2, weight_4.v2, 0, sum_4.v2, p_22_v2, 0);
                 }
-                int5 at_18 = {0, i_2, h, b, 0};
+                int5 at_18 = {0, 0, h, b, 0};
+                at_18[1] = i_2;
                 float64 t_20 = sum.v1;
                 float64 t_21 = sum.v2;
                 float64 sum_5 = t_20;
@@ -577,14 +604,22 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 bounded_8.v1 = v_f32_sel_less_f32_b(below_max_8.v1, lowest_v, lowest_v, below_max_8.v1);
                 bounded_8.v2 = v_f32_sel_less_f32_b(below_max_8.v2, lowest_v, lowest_v, below_max_8.v2);
                 float128 shifted_8 = v_f32_madd_x2_vvsv_b(bounded_8, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                int5 at_19 = {0, i_2, h, b, 0};
-                int5 at_20 = {0, i_2 + 1, h, b, 0};
-                int5 at_21 = {0, i_2 + 2, h, b, 0};
-                int5 at_22 = {0, i_2 + 3, h, b, 0};
-                int5 at_23 = {128, i_2, h, b, 0};
-                int5 at_24 = {128, i_2 + 1, h, b, 0};
-                int5 at_25 = {128, i_2 + 2, h, b, 0};
-                int5 at_26 = {128, i_2 + 3, h, b, 0};
+                int5 at_19 = {0, 0, h, b, 0};
+                at_19[1] = i_2;
+                int5 at_20 = {0, 0, h, b, 0};
+                at_20[1] = i_2 + 1;
+                int5 at_21 = {0, 0, h, b, 0};
+                at_21[1] = i_2 + 2;
+                int5 at_22 = {0, 0, h, b, 0};
+                at_22[1] = i_2 + 3;
+                int5 at_23 = {128, 0, h, b, 0};
+                at_23[1] = i_2;
+                int5 at_24 = {128, 0, h, b, 0};
+                at_24[1] = i_2 + 1;
+                int5 at_25 = {128, 0, h, b, 0};
+                at_25[1] = i_2 + 2;
+                int5 at_26 = {128, 0, h, b, 0};
+                at_26[1] = i_2 + 3;
                 for (int j_2 = 0; j_2 < j_2_full_end_2; j_2 += 128) {
                     float128 n = v_f32_sub_x2_b(shifted_5, 12583039.0f, 12583039.0f);
                     float128 minus_f = v_f32_madd_x2_b(bounded_5, scale_log2e_v, n, scale_log2e_v, SW_NEG);
@@ -675,14 +710,30 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     bounded_8.v2 = v_f32_sel_less_f32_b(below_max_12.v2, lowest_v, lowest_v, below_max_12.v2);
                     shifted_8 = v_f32_madd_x2_vvsv_b(bounded_8, scale_log2e_v, 12583039.0f, scale_log2e_v);
                 }
-                int5 at_27 = {j_2_full_end_2, i_2, h, b, 0};
-                int5 at_28 = {j_2_full_end_2, i_2 + 1, h, b, 0};
-                int5 at_29 = {j_2_full_end_2, i_2 + 2, h, b, 0};
-                int5 at_30 = {j_2_full_end_2, i_2 + 3, h, b, 0};
-                int5 at_31 = {j_2_full_end_2, i_2, h, b, 0};
-                int5 at_32 = {j_2_full_end_2, i_2 + 1, h, b, 0};
-                int5 at_33 = {j_2_full_end_2, i_2 + 2, h, b, 0};
-                int5 at_34 = {j_2_full_end_2, i_2 + 3, h, b, 0};
+                int5 at_27 = {0, 0, h, b, 0};
+                at_27[0] = j_2_full_end_2;
+                at_27[1] = i_2;
+                int5 at_28 = {0, 0, h, b, 0};
+                at_28[0] = j_2_full_end_2;
+                at_28[1] = i_2 + 1;
+                int5 at_29 = {0, 0, h, b, 0};
+                at_29[0] = j_2_full_end_2;
+                at_29[1] = i_2 + 2;
+                int5 at_30 = {0, 0, h, b, 0};
+                at_30[0] = j_2_full_end_2;
+                at_30[1] = i_2 + 3;
+                int5 at_31 = {0, 0, h, b, 0};
+                at_31[0] = j_2_full_end_2;
+                at_31[1] = i_2;
+                int5 at_32 = {0, 0, h, b, 0};
+                at_32[0] = j_2_full_end_2;
+                at_32[1] = i_2 + 1;
+                int5 at_33 = {0, 0, h, b, 0};
+                at_33[0] = j_2_full_end_2;
+                at_33[1] = i_2 + 2;
+                int5 at_34 = {0, 0, h, b, 0};
+                at_34[0] = j_2_full_end_2;
+                at_34[1] = i_2 + 3;
                 for (int j_2 = j_2_full_end_2; j_2 < j_2_end_2; j_2 += 128) {
                     float128 s_dot_2_13;
                     s_dot_2_13.v1 = v_f32_ld_tnsr_b(at_27, S_dot_2);
@@ -775,10 +826,18 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     v_bf16_st_tnsr(at_34, P_2_r, p_2_r_b_4, SW_PACK);
                     at_34[0] += 128;
                 }
-                int5 at_35 = {(j_2_end_2 + 127) & -128, i_2, h, b, 0};
-                int5 at_36 = {(j_2_end_2 + 127) & -128, i_2 + 1, h, b, 0};
-                int5 at_37 = {(j_2_end_2 + 127) & -128, i_2 + 2, h, b, 0};
-                int5 at_38 = {(j_2_end_2 + 127) & -128, i_2 + 3, h, b, 0};
+                int5 at_35 = {0, 0, h, b, 0};
+                at_35[0] = (j_2_end_2 + 127) & -128;
+                at_35[1] = i_2;
+                int5 at_36 = {0, 0, h, b, 0};
+                at_36[0] = (j_2_end_2 + 127) & -128;
+                at_36[1] = i_2 + 1;
+                int5 at_37 = {0, 0, h, b, 0};
+                at_37[0] = (j_2_end_2 + 127) & -128;
+                at_37[1] = i_2 + 2;
+                int5 at_38 = {0, 0, h, b, 0};
+                at_38[0] = (j_2_end_2 + 127) & -128;
+                at_38[1] = i_2 + 3;
                 for (int j_2 = (j_2_end_2 + 127) & -128; j_2 < s_i32_max(s_i32_min(N, N + 128 * ((M + 255) >> 8) - M),
                         0); j_2 += 128) {
                     v_bf16_st_tnsr(at_35, P_2_r, zero_b, SW_PACK);

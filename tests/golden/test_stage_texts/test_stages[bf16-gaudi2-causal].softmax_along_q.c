@@ -56,7 +56,8 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
             for (int q = piece_begin[0] * 128; q < piece_end[0] * 128; q += 128) {
-                int5 at_0 = {q, 0, h, b, 0};
+                int5 at_0 = {0, 0, h, b, 0};
+                at_0[0] = q;
 
                 // causal.dsl:9  row maximum over k
                 float128 row_max;
@@ -91,8 +92,10 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                 s_dot_4.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
                 at_0[0] += 64;
                 s_dot_4.v2 = v_f32_ld_tnsr_b(at_0, S_dot);
-                int5 at_1 = {q, 4, h, b, 0};
-                int5 at_2 = {q + 64, 4, h, b, 0};
+                int5 at_1 = {0, 4, h, b, 0};
+                at_1[0] = q;
+                int5 at_2 = {0, 4, h, b, 0};
+                at_2[0] = q + 64;
                 for (int k = 0; k < k_full_end; k += 4) {
                     row_max.v1 = v_f32_max_b(row_max.v1, s_dot.v1);
                     row_max.v2 = v_f32_max_b(row_max.v2, s_dot.v2);
@@ -119,8 +122,12 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     s_dot_4.v2 = v_f32_ld_tnsr_b(at_2, S_dot);
                     at_2[1] += 1;
                 }
-                int5 at_3 = {q, k_full_end, h, b, 0};
-                int5 at_4 = {q + 64, k_full_end, h, b, 0};
+                int5 at_3 = {0, 0, h, b, 0};
+                at_3[0] = q;
+                at_3[1] = k_full_end;
+                int5 at_4 = {0, 0, h, b, 0};
+                at_4[0] = q + 64;
+                at_4[1] = k_full_end;
                 for (int k = k_full_end; k < k_whole_end; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_3, S_dot);
@@ -159,8 +166,12 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     row_max_2.v1 = v_f32_max_vb(row_max_2.v1, s_dot_12.v1, 0, row_max_2.v1, p_4_v1, 0);
                     row_max_2.v2 = v_f32_max_vb(row_max_2.v2, s_dot_12.v2, 0, row_max_2.v2, p_4_v2, 0);
                 }
-                int5 at_5 = {q, k_whole_end, h, b, 0};
-                int5 at_6 = {q + 64, k_whole_end, h, b, 0};
+                int5 at_5 = {0, 0, h, b, 0};
+                at_5[0] = q;
+                at_5[1] = k_whole_end;
+                int5 at_6 = {0, 0, h, b, 0};
+                at_6[0] = q + 64;
+                at_6[1] = k_whole_end;
                 for (int k = k_whole_end; k < k_end; k++) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_5, S_dot);
@@ -186,8 +197,10 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                 sum.v1 = 0.0f;
                 sum.v2 = 0.0f;
                 const int k_kept_end = s_i32_min(k_end & -4, 152);
-                int5 at_7 = {q, 0, h, b, 0};
-                int5 at_8 = {q + 64, 0, h, b, 0};
+                int5 at_7 = {0, 0, h, b, 0};
+                at_7[0] = q;
+                int5 at_8 = {0, 0, h, b, 0};
+                at_8[0] = q + 64;
                 for (int k = 0; k < k_kept_end; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_7, S_dot);
@@ -272,7 +285,8 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                 const int k_all_end_2 = s_i32_max(k_kept_end, s_i32_min(k_end, s_i32_min(N, q + N + 1 - M)));
                 const int k_full_end_2 = k_kept_end + ((k_all_end_2 - k_kept_end) & -4);
                 for (int k_block = k_kept_end; k_block < k_full_end_2; k_block += 256) {
-                    int5 at_9 = {q, k_block, h, b, 0};
+                    int5 at_9 = {q, 0, h, b, 0};
+                    at_9[1] = k_block;
                     const int k_stop = k_block + s_i32_min(k_full_end_2 - k_block, 256);
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_9, S_dot);
@@ -316,8 +330,10 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     bounded_8.v1 = v_f32_sel_less_f32_b(below_max_8.v1, lowest_v, lowest_v, below_max_8.v1);
                     bounded_8.v2 = v_f32_sel_less_f32_b(below_max_8.v2, lowest_v, lowest_v, below_max_8.v2);
                     float128 shifted_8 = v_f32_madd_x2_vvsv_b(bounded_8, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    int5 at_10 = {q, k_block + 4, h, b, 0};
-                    int5 at_11 = {q + 64, k_block + 4, h, b, 0};
+                    int5 at_10 = {q, 0, h, b, 0};
+                    at_10[1] = k_block + 4;
+                    int5 at_11 = {q + 64, 0, h, b, 0};
+                    at_11[1] = k_block + 4;
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 n = v_f32_sub_x2_b(shifted_5, 12583039.0f, 12583039.0f);
                         float128 minus_f = v_f32_madd_x2_b(bounded_5, scale_log2e_v, n, scale_log2e_v, SW_NEG);
@@ -409,8 +425,10 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                 }
                 for (int k_block = k_full_end_2; k_block < k_whole_end_2; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_whole_end_2 - k_block, 256);
-                    int5 at_9 = {q, k_block, h, b, 0};
-                    int5 at_10 = {q + 64, k_block, h, b, 0};
+                    int5 at_9 = {q, 0, h, b, 0};
+                    at_9[1] = k_block;
+                    int5 at_10 = {q + 64, 0, h, b, 0};
+                    at_10[1] = k_block;
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_9, S_dot);
@@ -468,8 +486,12 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     sum.v1 = increased_2.v1;
                     sum.v2 = increased_2.v2;
                 }
-                int5 at_9 = {q, k_whole_end_2, h, b, 0};
-                int5 at_10 = {q + 64, k_whole_end_2, h, b, 0};
+                int5 at_9 = {0, 0, h, b, 0};
+                at_9[0] = q;
+                at_9[1] = k_whole_end_2;
+                int5 at_10 = {0, 0, h, b, 0};
+                at_10[0] = q + 64;
+                at_10[1] = k_whole_end_2;
                 for (int k = k_whole_end_2; k < k_end; k++) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_9, S_dot);
@@ -488,7 +510,8 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
 
                 // causal.dsl:10  P_r[b, h, k, q]
                 float128 inverse = recip_positive_pair(sum);
-                int5 at_11 = {q, 0, h, b, 0};
+                int5 at_11 = {0, 0, h, b, 0};
+                at_11[0] = q;
                 for (int k = 0; k < k_kept_end; k += 4) {
                     float128 kept;
                     kept.v1 = row_cache[2 * k];
@@ -547,7 +570,9 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     v_bf16_st_tnsr(at_11, P_r, p_r_b_4, SW_PACK);
                     at_11[1] += 1;
                 }
-                int5 at_12 = {q, k_kept_end, h, b, 0};
+                int5 at_12 = {0, 0, h, b, 0};
+                at_12[0] = q;
+                at_12[1] = k_kept_end;
                 float128 s_dot_5;
                 s_dot_5.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
                 at_12[0] += 64;
@@ -590,9 +615,15 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                 bounded_4.v1 = v_f32_sel_less_f32_b(below_max_4.v1, lowest_v, lowest_v, below_max_4.v1);
                 bounded_4.v2 = v_f32_sel_less_f32_b(below_max_4.v2, lowest_v, lowest_v, below_max_4.v2);
                 float128 shifted_4 = v_f32_madd_x2_vvsv_b(bounded_4, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                int5 at_13 = {q, k_kept_end, h, b, 0};
-                int5 at_14 = {q, k_kept_end + 4, h, b, 0};
-                int5 at_15 = {q + 64, k_kept_end + 4, h, b, 0};
+                int5 at_13 = {0, 0, h, b, 0};
+                at_13[0] = q;
+                at_13[1] = k_kept_end;
+                int5 at_14 = {0, 0, h, b, 0};
+                at_14[0] = q;
+                at_14[1] = k_kept_end + 4;
+                int5 at_15 = {0, 0, h, b, 0};
+                at_15[0] = q + 64;
+                at_15[1] = k_kept_end + 4;
                 for (int k = k_kept_end; k < k_full_end_2; k += 4) {
                     float128 n = v_f32_sub_x2_b(shifted, 12583039.0f, 12583039.0f);
                     float128 minus_f = v_f32_madd_x2_b(bounded, scale_log2e_v, n, scale_log2e_v, SW_NEG);
@@ -683,9 +714,15 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     bounded_4.v2 = v_f32_sel_less_f32_b(below_max_8.v2, lowest_v, lowest_v, below_max_8.v2);
                     shifted_4 = v_f32_madd_x2_vvsv_b(bounded_4, scale_log2e_v, 12583039.0f, scale_log2e_v);
                 }
-                int5 at_16 = {q, k_full_end_2, h, b, 0};
-                int5 at_17 = {q + 64, k_full_end_2, h, b, 0};
-                int5 at_18 = {q, k_full_end_2, h, b, 0};
+                int5 at_16 = {0, 0, h, b, 0};
+                at_16[0] = q;
+                at_16[1] = k_full_end_2;
+                int5 at_17 = {0, 0, h, b, 0};
+                at_17[0] = q + 64;
+                at_17[1] = k_full_end_2;
+                int5 at_18 = {0, 0, h, b, 0};
+                at_18[0] = q;
+                at_18[1] = k_full_end_2;
                 for (int k = k_full_end_2; k < k_whole_end_2; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_16, S_dot);
@@ -760,9 +797,15 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     v_bf16_st_tnsr(at_18, P_r, p_r_b_4, SW_PACK);
                     at_18[1] += 1;
                 }
-                int5 at_19 = {q, k_whole_end_2, h, b, 0};
-                int5 at_20 = {q + 64, k_whole_end_2, h, b, 0};
-                int5 at_21 = {q, k_whole_end_2, h, b, 0};
+                int5 at_19 = {0, 0, h, b, 0};
+                at_19[0] = q;
+                at_19[1] = k_whole_end_2;
+                int5 at_20 = {0, 0, h, b, 0};
+                at_20[0] = q + 64;
+                at_20[1] = k_whole_end_2;
+                int5 at_21 = {0, 0, h, b, 0};
+                at_21[0] = q;
+                at_21[1] = k_whole_end_2;
                 for (int k = k_whole_end_2; k < k_end; k++) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_19, S_dot);

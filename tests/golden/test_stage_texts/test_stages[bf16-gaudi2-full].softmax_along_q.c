@@ -48,7 +48,8 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
     for (int b = piece_begin[2]; b < piece_end[2]; b++) {
         for (int h = piece_begin[1]; h < piece_end[1]; h++) {
             for (int q = piece_begin[0] * 128; q < piece_end[0] * 128; q += 128) {
-                int5 at_0 = {q, 0, h, b, 0};
+                int5 at_0 = {0, 0, h, b, 0};
+                at_0[0] = q;
 
                 // full.dsl:7  row maximum over k
                 float128 row_max;
@@ -80,8 +81,10 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                 s_dot_4.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
                 at_0[0] += 64;
                 s_dot_4.v2 = v_f32_ld_tnsr_b(at_0, S_dot);
-                int5 at_1 = {q, 4, h, b, 0};
-                int5 at_2 = {q + 64, 4, h, b, 0};
+                int5 at_1 = {0, 4, h, b, 0};
+                at_1[0] = q;
+                int5 at_2 = {0, 4, h, b, 0};
+                at_2[0] = q + 64;
                 for (int k = 0; k < k_whole_end; k += 4) {
                     row_max.v1 = v_f32_max_b(row_max.v1, s_dot.v1);
                     row_max.v2 = v_f32_max_b(row_max.v2, s_dot.v2);
@@ -108,8 +111,12 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     s_dot_4.v2 = v_f32_ld_tnsr_b(at_2, S_dot);
                     at_2[1] += 1;
                 }
-                int5 at_3 = {q, k_whole_end, h, b, 0};
-                int5 at_4 = {q + 64, k_whole_end, h, b, 0};
+                int5 at_3 = {0, 0, h, b, 0};
+                at_3[0] = q;
+                at_3[1] = k_whole_end;
+                int5 at_4 = {0, 0, h, b, 0};
+                at_4[0] = q + 64;
+                at_4[1] = k_whole_end;
                 for (int k = k_whole_end; k < N; k++) {
                     float128 s_dot_13;
                     s_dot_13.v1 = v_f32_ld_tnsr_b(at_3, S_dot);
@@ -119,7 +126,8 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     row_max.v1 = v_f32_max_b(row_max.v1, s_dot_13.v1);
                     row_max.v2 = v_f32_max_b(row_max.v2, s_dot_13.v2);
                 }
-                int5 at_5 = {q, 0, h, b, 0};
+                int5 at_5 = {0, 0, h, b, 0};
+                at_5[0] = q;
                 row_max.v1 = v_f32_max_b(row_max.v1, row_max_2.v1);
                 row_max.v2 = v_f32_max_b(row_max.v2, row_max_2.v2);
 
@@ -176,8 +184,10 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                 bounded_4.v1 = v_f32_sel_less_f32_b(below_max_4.v1, lowest_v, lowest_v, below_max_4.v1);
                 bounded_4.v2 = v_f32_sel_less_f32_b(below_max_4.v2, lowest_v, lowest_v, below_max_4.v2);
                 float128 shifted_4 = v_f32_madd_x2_vvsv_b(bounded_4, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                int5 at_6 = {q, 4, h, b, 0};
-                int5 at_7 = {q + 64, 4, h, b, 0};
+                int5 at_6 = {0, 4, h, b, 0};
+                at_6[0] = q;
+                int5 at_7 = {0, 4, h, b, 0};
+                at_7[0] = q + 64;
                 for (int k = 0; k < k_kept_end; k += 4) {
                     float128 n = v_f32_sub_x2_b(shifted, 12583039.0f, 12583039.0f);
                     float128 minus_f = v_f32_madd_x2_b(bounded, scale_log2e_v, n, scale_log2e_v, SW_NEG);
@@ -276,7 +286,8 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                 sum.v2 = increased.v2;
                 const int k_whole_end_2 = k_kept_end + ((N - k_kept_end) & -4);
                 for (int k_block = k_kept_end; k_block < k_whole_end_2; k_block += 256) {
-                    int5 at_8 = {q, k_block, h, b, 0};
+                    int5 at_8 = {q, 0, h, b, 0};
+                    at_8[1] = k_block;
                     const int k_stop = k_block + s_i32_min(k_whole_end_2 - k_block, 256);
                     float128 s_dot_13;
                     s_dot_13.v1 = v_f32_ld_tnsr_b(at_8, S_dot);
@@ -320,8 +331,10 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     bounded_12.v1 = v_f32_sel_less_f32_b(below_max_12.v1, lowest_v, lowest_v, below_max_12.v1);
                     bounded_12.v2 = v_f32_sel_less_f32_b(below_max_12.v2, lowest_v, lowest_v, below_max_12.v2);
                     float128 shifted_12 = v_f32_madd_x2_vvsv_b(bounded_12, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    int5 at_9 = {q, k_block + 4, h, b, 0};
-                    int5 at_10 = {q + 64, k_block + 4, h, b, 0};
+                    int5 at_9 = {q, 0, h, b, 0};
+                    at_9[1] = k_block + 4;
+                    int5 at_10 = {q + 64, 0, h, b, 0};
+                    at_10[1] = k_block + 4;
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 n = v_f32_sub_x2_b(shifted_9, 12583039.0f, 12583039.0f);
                         float128 minus_f = v_f32_madd_x2_b(bounded_9, scale_log2e_v, n, scale_log2e_v, SW_NEG);
@@ -411,8 +424,12 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     sum.v1 = increased_2.v1;
                     sum.v2 = increased_2.v2;
                 }
-                int5 at_8 = {q, k_whole_end_2, h, b, 0};
-                int5 at_9 = {q + 64, k_whole_end_2, h, b, 0};
+                int5 at_8 = {0, 0, h, b, 0};
+                at_8[0] = q;
+                at_8[1] = k_whole_end_2;
+                int5 at_9 = {0, 0, h, b, 0};
+                at_9[0] = q + 64;
+                at_9[1] = k_whole_end_2;
                 for (int k = k_whole_end_2; k < N; k++) {
                     float128 s_dot_13;
                     s_dot_13.v1 = v_f32_ld_tnsr_b(at_8, S_dot);
@@ -428,7 +445,8 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
 
                 // full.dsl:8  P_r[b, h, k, q]
                 float128 inverse = recip_positive_pair(sum);
-                int5 at_10 = {q, 0, h, b, 0};
+                int5 at_10 = {0, 0, h, b, 0};
+                at_10[0] = q;
                 for (int k = 0; k < k_kept_end; k += 4) {
                     float128 kept;
                     kept.v1 = row_cache[2 * k];
@@ -459,7 +477,9 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     v_bf16_st_tnsr(at_10, P_r, p_r_b_4, SW_PACK);
                     at_10[1] += 1;
                 }
-                int5 at_11 = {q, k_kept_end, h, b, 0};
+                int5 at_11 = {0, 0, h, b, 0};
+                at_11[0] = q;
+                at_11[1] = k_kept_end;
                 float128 s_dot_9;
                 s_dot_9.v1 = v_f32_ld_tnsr_b(at_11, S_dot);
                 at_11[0] += 64;
@@ -502,9 +522,15 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                 bounded_8.v1 = v_f32_sel_less_f32_b(below_max_8.v1, lowest_v, lowest_v, below_max_8.v1);
                 bounded_8.v2 = v_f32_sel_less_f32_b(below_max_8.v2, lowest_v, lowest_v, below_max_8.v2);
                 float128 shifted_8 = v_f32_madd_x2_vvsv_b(bounded_8, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                int5 at_12 = {q, k_kept_end, h, b, 0};
-                int5 at_13 = {q, k_kept_end + 4, h, b, 0};
-                int5 at_14 = {q + 64, k_kept_end + 4, h, b, 0};
+                int5 at_12 = {0, 0, h, b, 0};
+                at_12[0] = q;
+                at_12[1] = k_kept_end;
+                int5 at_13 = {0, 0, h, b, 0};
+                at_13[0] = q;
+                at_13[1] = k_kept_end + 4;
+                int5 at_14 = {0, 0, h, b, 0};
+                at_14[0] = q + 64;
+                at_14[1] = k_kept_end + 4;
                 for (int k = k_kept_end; k < k_whole_end_2; k += 4) {
                     float128 n = v_f32_sub_x2_b(shifted_5, 12583039.0f, 12583039.0f);
                     float128 minus_f = v_f32_madd_x2_b(bounded_5, scale_log2e_v, n, scale_log2e_v, SW_NEG);
@@ -595,9 +621,15 @@ void main(tensor S_dot, tensor P_r, int N, float lowest, float scale_log2e)
                     bounded_8.v2 = v_f32_sel_less_f32_b(below_max_12.v2, lowest_v, lowest_v, below_max_12.v2);
                     shifted_8 = v_f32_madd_x2_vvsv_b(bounded_8, scale_log2e_v, 12583039.0f, scale_log2e_v);
                 }
-                int5 at_15 = {q, k_whole_end_2, h, b, 0};
-                int5 at_16 = {q + 64, k_whole_end_2, h, b, 0};
-                int5 at_17 = {q, k_whole_end_2, h, b, 0};
+                int5 at_15 = {0, 0, h, b, 0};
+                at_15[0] = q;
+                at_15[1] = k_whole_end_2;
+                int5 at_16 = {0, 0, h, b, 0};
+                at_16[0] = q + 64;
+                at_16[1] = k_whole_end_2;
+                int5 at_17 = {0, 0, h, b, 0};
+                at_17[0] = q;
+                at_17[1] = k_whole_end_2;
                 for (int k = k_whole_end_2; k < N; k++) {
                     float128 s_dot_13;
                     s_dot_13.v1 = v_f32_ld_tnsr_b(at_15, S_dot);

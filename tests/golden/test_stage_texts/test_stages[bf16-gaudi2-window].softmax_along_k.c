@@ -103,10 +103,18 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                 const int k_end = s_i32_max(k_begin, s_i32_min(N, q + 4));
                 const int k_first = k_begin & -128;
                 const int k_full = (s_i32_max(k_begin, s_i32_max(q + 4 - W, 0)) + 127) & -128;
-                int5 at_0 = {k_first, q, h, b, 0};
-                int5 at_1 = {k_first, q + 1, h, b, 0};
-                int5 at_2 = {k_first, q + 2, h, b, 0};
-                int5 at_3 = {k_first, q + 3, h, b, 0};
+                int5 at_0 = {0, 0, h, b, 0};
+                at_0[0] = k_first;
+                at_0[1] = q;
+                int5 at_1 = {0, 0, h, b, 0};
+                at_1[0] = k_first;
+                at_1[1] = q + 1;
+                int5 at_2 = {0, 0, h, b, 0};
+                at_2[0] = k_first;
+                at_2[1] = q + 2;
+                int5 at_3 = {0, 0, h, b, 0};
+                at_3[0] = k_first;
+                at_3[1] = q + 3;
                 for (int k = k_first; k < s_i32_min(k_full, k_end); k += 128) {
                     float128 s_dot_13;
                     s_dot_13.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
@@ -171,7 +179,9 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     row_max_4.v1 = v_f32_max_vb(row_max_4.v1, s_dot_16.v1, 0, row_max_4.v1, p_17_v1, 0);
                     row_max_4.v2 = v_f32_max_vb(row_max_4.v2, s_dot_16.v2, 0, row_max_4.v2, p_17_v2, 0);
                 }
-                int5 at_4 = {k_full, q, h, b, 0};
+                int5 at_4 = {0, 0, h, b, 0};
+                at_4[0] = k_full;
+                at_4[1] = q;
                 const int k_full_end = s_i32_max(k_full, s_i32_min(k_end, s_i32_min(N, q + 1)) & -128);
                 float128 s_dot;
                 s_dot.v1 = v_f32_ld_tnsr_b(at_4, S_dot);
@@ -195,10 +205,18 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                 s_dot_4.v1 = v_f32_ld_tnsr_b(at_4, S_dot);
                 at_4[0] += 64;
                 s_dot_4.v2 = v_f32_ld_tnsr_b(at_4, S_dot);
-                int5 at_5 = {k_full + 128, q, h, b, 0};
-                int5 at_6 = {k_full + 128, q + 1, h, b, 0};
-                int5 at_7 = {k_full + 128, q + 2, h, b, 0};
-                int5 at_8 = {k_full + 128, q + 3, h, b, 0};
+                int5 at_5 = {0, 0, h, b, 0};
+                at_5[0] = k_full + 128;
+                at_5[1] = q;
+                int5 at_6 = {0, 0, h, b, 0};
+                at_6[0] = k_full + 128;
+                at_6[1] = q + 1;
+                int5 at_7 = {0, 0, h, b, 0};
+                at_7[0] = k_full + 128;
+                at_7[1] = q + 2;
+                int5 at_8 = {0, 0, h, b, 0};
+                at_8[0] = k_full + 128;
+                at_8[1] = q + 3;
                 for (int k = k_full; k < k_full_end; k += 128) {
                     row_max.v1 = v_f32_max_b(row_max.v1, s_dot.v1);
                     row_max.v2 = v_f32_max_b(row_max.v2, s_dot.v2);
@@ -225,10 +243,18 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     s_dot_4.v2 = v_f32_ld_tnsr_b(at_8, S_dot);
                     at_8[0] += 64;
                 }
-                int5 at_9 = {k_full_end, q, h, b, 0};
-                int5 at_10 = {k_full_end, q + 1, h, b, 0};
-                int5 at_11 = {k_full_end, q + 2, h, b, 0};
-                int5 at_12 = {k_full_end, q + 3, h, b, 0};
+                int5 at_9 = {0, 0, h, b, 0};
+                at_9[0] = k_full_end;
+                at_9[1] = q;
+                int5 at_10 = {0, 0, h, b, 0};
+                at_10[0] = k_full_end;
+                at_10[1] = q + 1;
+                int5 at_11 = {0, 0, h, b, 0};
+                at_11[0] = k_full_end;
+                at_11[1] = q + 2;
+                int5 at_12 = {0, 0, h, b, 0};
+                at_12[0] = k_full_end;
+                at_12[1] = q + 3;
                 for (int k = k_full_end; k < k_end; k += 128) {
                     float128 s_dot_13;
                     s_dot_13.v1 = v_f32_ld_tnsr_b(at_9, S_dot);
@@ -367,10 +393,18 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                 float64 largest_11 = v_f32_sel_eq_f32_b(t_16, t_16, largest_10, t_16);
                 float64 largest_12 = v_f32_mov_dual_group_all_b(largest_11, 0xFFFFFFFF, 3, 3, 3, 3, ALL_DUAL_GROUPS,
                         0.0f);
-                int5 at_14 = {k_first, q, h, b, 0};
-                int5 at_15 = {k_first, q + 1, h, b, 0};
-                int5 at_16 = {k_first, q + 2, h, b, 0};
-                int5 at_17 = {k_first, q + 3, h, b, 0};
+                int5 at_14 = {0, 0, h, b, 0};
+                at_14[0] = k_first;
+                at_14[1] = q;
+                int5 at_15 = {0, 0, h, b, 0};
+                at_15[0] = k_first;
+                at_15[1] = q + 1;
+                int5 at_16 = {0, 0, h, b, 0};
+                at_16[0] = k_first;
+                at_16[1] = q + 2;
+                int5 at_17 = {0, 0, h, b, 0};
+                at_17[0] = k_first;
+                at_17[1] = q + 3;
                 for (int k = k_first; k < s_i32_min(k_full, k_end); k += 128) {
                     float128 s_dot_13;
                     s_dot_13.v1 = v_f32_ld_tnsr_b(at_14, S_dot);
@@ -447,7 +481,9 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     sum_4.v1 = v_f32_add_vb(sum_4.v1, weight_8.v1, 0, sum_4.v1, p_17_v1, 0);
                     sum_4.v2 = v_f32_add_vb(sum_4.v2, weight_8.v2, 0, sum_4.v2, p_17_v2, 0);
                 }
-                int5 at_18 = {k_full, q, h, b, 0};
+                int5 at_18 = {0, 0, h, b, 0};
+                at_18[0] = k_full;
+                at_18[1] = q;
                 float128 s_dot_5;
                 s_dot_5.v1 = v_f32_ld_tnsr_b(at_18, S_dot);
                 at_18[0] += 64;
@@ -490,10 +526,18 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                 float128 bounded_4;
                 bounded_4.v1 = v_f32_sel_less_f32_b(below_max_4.v1, -88.0f, -88.0f, below_max_4.v1);
                 bounded_4.v2 = v_f32_sel_less_f32_b(below_max_4.v2, -88.0f, -88.0f, below_max_4.v2);
-                int5 at_19 = {k_full + 128, q, h, b, 0};
-                int5 at_20 = {k_full + 128, q + 1, h, b, 0};
-                int5 at_21 = {k_full + 128, q + 2, h, b, 0};
-                int5 at_22 = {k_full + 128, q + 3, h, b, 0};
+                int5 at_19 = {0, 0, h, b, 0};
+                at_19[0] = k_full + 128;
+                at_19[1] = q;
+                int5 at_20 = {0, 0, h, b, 0};
+                at_20[0] = k_full + 128;
+                at_20[1] = q + 1;
+                int5 at_21 = {0, 0, h, b, 0};
+                at_21[0] = k_full + 128;
+                at_21[1] = q + 2;
+                int5 at_22 = {0, 0, h, b, 0};
+                at_22[0] = k_full + 128;
+                at_22[1] = q + 3;
                 for (int k = k_full; k < k_full_end; k += 128) {
                     float128 shifted_5 = v_f32_madd_x2_vvsv_b(bounded, 1.442695f, 12583039.0f, 1.442695f);
                     float128 n = v_f32_sub_x2_b(shifted_5, 12583039.0f, 12583039.0f);
@@ -576,10 +620,18 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     bounded_4.v1 = v_f32_sel_less_f32_b(below_max_16.v1, -88.0f, -88.0f, below_max_16.v1);
                     bounded_4.v2 = v_f32_sel_less_f32_b(below_max_16.v2, -88.0f, -88.0f, below_max_16.v2);
                 }
-                int5 at_23 = {k_full_end, q, h, b, 0};
-                int5 at_24 = {k_full_end, q + 1, h, b, 0};
-                int5 at_25 = {k_full_end, q + 2, h, b, 0};
-                int5 at_26 = {k_full_end, q + 3, h, b, 0};
+                int5 at_23 = {0, 0, h, b, 0};
+                at_23[0] = k_full_end;
+                at_23[1] = q;
+                int5 at_24 = {0, 0, h, b, 0};
+                at_24[0] = k_full_end;
+                at_24[1] = q + 1;
+                int5 at_25 = {0, 0, h, b, 0};
+                at_25[0] = k_full_end;
+                at_25[1] = q + 2;
+                int5 at_26 = {0, 0, h, b, 0};
+                at_26[0] = k_full_end;
+                at_26[1] = q + 3;
                 for (int k = k_full_end; k < k_end; k += 128) {
                     float128 s_dot_13;
                     s_dot_13.v1 = v_f32_ld_tnsr_b(at_23, S_dot);
@@ -714,10 +766,14 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                         0.0f);
 
                 // window.dsl:9  P_r[b, h, q, k]
-                int5 at_27 = {0, q, h, b, 0};
-                int5 at_28 = {0, q + 1, h, b, 0};
-                int5 at_29 = {0, q + 2, h, b, 0};
-                int5 at_30 = {0, q + 3, h, b, 0};
+                int5 at_27 = {0, 0, h, b, 0};
+                at_27[1] = q;
+                int5 at_28 = {0, 0, h, b, 0};
+                at_28[1] = q + 1;
+                int5 at_29 = {0, 0, h, b, 0};
+                at_29[1] = q + 2;
+                int5 at_30 = {0, 0, h, b, 0};
+                at_30[1] = q + 3;
                 for (int k = 0; k < k_first; k += 128) {
                     v_bf16_st_tnsr(at_27, P_r, zero_b, SW_PACK);
                     at_27[0] += 128;
@@ -728,14 +784,30 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     v_bf16_st_tnsr(at_30, P_r, zero_b, SW_PACK);
                     at_30[0] += 128;
                 }
-                int5 at_31 = {k_first, q, h, b, 0};
-                int5 at_32 = {k_first, q + 1, h, b, 0};
-                int5 at_33 = {k_first, q + 2, h, b, 0};
-                int5 at_34 = {k_first, q + 3, h, b, 0};
-                int5 at_35 = {k_first, q, h, b, 0};
-                int5 at_36 = {k_first, q + 1, h, b, 0};
-                int5 at_37 = {k_first, q + 2, h, b, 0};
-                int5 at_38 = {k_first, q + 3, h, b, 0};
+                int5 at_31 = {0, 0, h, b, 0};
+                at_31[0] = k_first;
+                at_31[1] = q;
+                int5 at_32 = {0, 0, h, b, 0};
+                at_32[0] = k_first;
+                at_32[1] = q + 1;
+                int5 at_33 = {0, 0, h, b, 0};
+                at_33[0] = k_first;
+                at_33[1] = q + 2;
+                int5 at_34 = {0, 0, h, b, 0};
+                at_34[0] = k_first;
+                at_34[1] = q + 3;
+                int5 at_35 = {0, 0, h, b, 0};
+                at_35[0] = k_first;
+                at_35[1] = q;
+                int5 at_36 = {0, 0, h, b, 0};
+                at_36[0] = k_first;
+                at_36[1] = q + 1;
+                int5 at_37 = {0, 0, h, b, 0};
+                at_37[0] = k_first;
+                at_37[1] = q + 2;
+                int5 at_38 = {0, 0, h, b, 0};
+                at_38[0] = k_first;
+                at_38[1] = q + 3;
                 for (int k = k_first; k < s_i32_min(k_full, k_end); k += 128) {
                     float128 s_dot_13;
                     s_dot_13.v1 = v_f32_ld_tnsr_b(at_31, S_dot);
@@ -830,7 +902,9 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     v_bf16_st_tnsr(at_38, P_r, p_r_b_4, SW_PACK);
                     at_38[0] += 128;
                 }
-                int5 at_39 = {k_full, q, h, b, 0};
+                int5 at_39 = {0, 0, h, b, 0};
+                at_39[0] = k_full;
+                at_39[1] = q;
                 float128 s_dot_9;
                 s_dot_9.v1 = v_f32_ld_tnsr_b(at_39, S_dot);
                 at_39[0] += 64;
@@ -877,14 +951,30 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                 bounded_8.v1 = v_f32_sel_less_f32_b(below_max_12.v1, -88.0f, -88.0f, below_max_12.v1);
                 bounded_8.v2 = v_f32_sel_less_f32_b(below_max_12.v2, -88.0f, -88.0f, below_max_12.v2);
                 float128 shifted_4 = v_f32_madd_x2_vvsv_b(bounded_8, 1.442695f, 12583039.0f, 1.442695f);
-                int5 at_40 = {k_full, q, h, b, 0};
-                int5 at_41 = {k_full, q + 1, h, b, 0};
-                int5 at_42 = {k_full, q + 2, h, b, 0};
-                int5 at_43 = {k_full, q + 3, h, b, 0};
-                int5 at_44 = {k_full + 128, q, h, b, 0};
-                int5 at_45 = {k_full + 128, q + 1, h, b, 0};
-                int5 at_46 = {k_full + 128, q + 2, h, b, 0};
-                int5 at_47 = {k_full + 128, q + 3, h, b, 0};
+                int5 at_40 = {0, 0, h, b, 0};
+                at_40[0] = k_full;
+                at_40[1] = q;
+                int5 at_41 = {0, 0, h, b, 0};
+                at_41[0] = k_full;
+                at_41[1] = q + 1;
+                int5 at_42 = {0, 0, h, b, 0};
+                at_42[0] = k_full;
+                at_42[1] = q + 2;
+                int5 at_43 = {0, 0, h, b, 0};
+                at_43[0] = k_full;
+                at_43[1] = q + 3;
+                int5 at_44 = {0, 0, h, b, 0};
+                at_44[0] = k_full + 128;
+                at_44[1] = q;
+                int5 at_45 = {0, 0, h, b, 0};
+                at_45[0] = k_full + 128;
+                at_45[1] = q + 1;
+                int5 at_46 = {0, 0, h, b, 0};
+                at_46[0] = k_full + 128;
+                at_46[1] = q + 2;
+                int5 at_47 = {0, 0, h, b, 0};
+                at_47[0] = k_full + 128;
+                at_47[1] = q + 3;
                 for (int k = k_full; k < k_full_end; k += 128) {
                     float128 n = v_f32_sub_x2_b(shifted, 12583039.0f, 12583039.0f);
                     float128 minus_f = v_f32_madd_x2_b(bounded_5, 1.442695f, n, 1.442695f, SW_NEG);
@@ -979,14 +1069,30 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     bounded_8.v2 = v_f32_sel_less_f32_b(below_max_16.v2, -88.0f, -88.0f, below_max_16.v2);
                     shifted_4 = v_f32_madd_x2_vvsv_b(bounded_8, 1.442695f, 12583039.0f, 1.442695f);
                 }
-                int5 at_48 = {k_full_end, q, h, b, 0};
-                int5 at_49 = {k_full_end, q + 1, h, b, 0};
-                int5 at_50 = {k_full_end, q + 2, h, b, 0};
-                int5 at_51 = {k_full_end, q + 3, h, b, 0};
-                int5 at_52 = {k_full_end, q, h, b, 0};
-                int5 at_53 = {k_full_end, q + 1, h, b, 0};
-                int5 at_54 = {k_full_end, q + 2, h, b, 0};
-                int5 at_55 = {k_full_end, q + 3, h, b, 0};
+                int5 at_48 = {0, 0, h, b, 0};
+                at_48[0] = k_full_end;
+                at_48[1] = q;
+                int5 at_49 = {0, 0, h, b, 0};
+                at_49[0] = k_full_end;
+                at_49[1] = q + 1;
+                int5 at_50 = {0, 0, h, b, 0};
+                at_50[0] = k_full_end;
+                at_50[1] = q + 2;
+                int5 at_51 = {0, 0, h, b, 0};
+                at_51[0] = k_full_end;
+                at_51[1] = q + 3;
+                int5 at_52 = {0, 0, h, b, 0};
+                at_52[0] = k_full_end;
+                at_52[1] = q;
+                int5 at_53 = {0, 0, h, b, 0};
+                at_53[0] = k_full_end;
+                at_53[1] = q + 1;
+                int5 at_54 = {0, 0, h, b, 0};
+                at_54[0] = k_full_end;
+                at_54[1] = q + 2;
+                int5 at_55 = {0, 0, h, b, 0};
+                at_55[0] = k_full_end;
+                at_55[1] = q + 3;
                 for (int k = k_full_end; k < k_end; k += 128) {
                     float128 s_dot_13;
                     s_dot_13.v1 = v_f32_ld_tnsr_b(at_48, S_dot);
@@ -1081,10 +1187,18 @@ void main(tensor snk, tensor S_dot, tensor P_r, float rsqrt_D, int N, int W)
                     v_bf16_st_tnsr(at_55, P_r, p_r_b_4, SW_PACK);
                     at_55[0] += 128;
                 }
-                int5 at_56 = {(k_end + 127) & -128, q, h, b, 0};
-                int5 at_57 = {(k_end + 127) & -128, q + 1, h, b, 0};
-                int5 at_58 = {(k_end + 127) & -128, q + 2, h, b, 0};
-                int5 at_59 = {(k_end + 127) & -128, q + 3, h, b, 0};
+                int5 at_56 = {0, 0, h, b, 0};
+                at_56[0] = (k_end + 127) & -128;
+                at_56[1] = q;
+                int5 at_57 = {0, 0, h, b, 0};
+                at_57[0] = (k_end + 127) & -128;
+                at_57[1] = q + 1;
+                int5 at_58 = {0, 0, h, b, 0};
+                at_58[0] = (k_end + 127) & -128;
+                at_58[1] = q + 2;
+                int5 at_59 = {0, 0, h, b, 0};
+                at_59[0] = (k_end + 127) & -128;
+                at_59[1] = q + 3;
                 for (int k = (k_end + 127) & -128; k < N; k += 128) {
                     v_bf16_st_tnsr(at_56, P_r, zero_b, SW_PACK);
                     at_56[0] += 128;

@@ -69,8 +69,12 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                 const int k_full = s_i32_min(k_whole_end, k_begin + ((k_all + 3 - k_begin) & -4));
                 const int k_all_end = s_i32_max(k_full, s_i32_min(k_end, s_i32_min(N, q + 1)));
                 const int k_full_end = k_full + ((k_all_end - k_full) & -4);
-                int5 at_0 = {q, k_begin, h, b, 0};
-                int5 at_1 = {q + 64, k_begin, h, b, 0};
+                int5 at_0 = {0, 0, h, b, 0};
+                at_0[0] = q;
+                at_0[1] = k_begin;
+                int5 at_1 = {0, 0, h, b, 0};
+                at_1[0] = q + 64;
+                at_1[1] = k_begin;
                 for (int k = k_begin; k < k_full; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
@@ -125,7 +129,9 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     row_max_2.v1 = v_f32_max_vb(row_max_2.v1, s_dot_12.v1, 0, row_max_2.v1, p_12_v1, 0);
                     row_max_2.v2 = v_f32_max_vb(row_max_2.v2, s_dot_12.v2, 0, row_max_2.v2, p_12_v2, 0);
                 }
-                int5 at_2 = {q, k_full, h, b, 0};
+                int5 at_2 = {0, 0, h, b, 0};
+                at_2[0] = q;
+                at_2[1] = k_full;
                 float128 s_dot;
                 s_dot.v1 = v_f32_ld_tnsr_b(at_2, S_dot);
                 at_2[0] += 64;
@@ -148,8 +154,12 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                 s_dot_4.v1 = v_f32_ld_tnsr_b(at_2, S_dot);
                 at_2[0] += 64;
                 s_dot_4.v2 = v_f32_ld_tnsr_b(at_2, S_dot);
-                int5 at_3 = {q, k_full + 4, h, b, 0};
-                int5 at_4 = {q + 64, k_full + 4, h, b, 0};
+                int5 at_3 = {0, 0, h, b, 0};
+                at_3[0] = q;
+                at_3[1] = k_full + 4;
+                int5 at_4 = {0, 0, h, b, 0};
+                at_4[0] = q + 64;
+                at_4[1] = k_full + 4;
                 for (int k = k_full; k < k_full_end; k += 4) {
                     row_max.v1 = v_f32_max_b(row_max.v1, s_dot.v1);
                     row_max.v2 = v_f32_max_b(row_max.v2, s_dot.v2);
@@ -176,8 +186,12 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     s_dot_4.v2 = v_f32_ld_tnsr_b(at_4, S_dot);
                     at_4[1] += 1;
                 }
-                int5 at_5 = {q, k_full_end, h, b, 0};
-                int5 at_6 = {q + 64, k_full_end, h, b, 0};
+                int5 at_5 = {0, 0, h, b, 0};
+                at_5[0] = q;
+                at_5[1] = k_full_end;
+                int5 at_6 = {0, 0, h, b, 0};
+                at_6[0] = q + 64;
+                at_6[1] = k_full_end;
                 for (int k = k_full_end; k < k_whole_end; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_5, S_dot);
@@ -232,8 +246,12 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     row_max_2.v1 = v_f32_max_vb(row_max_2.v1, s_dot_12.v1, 0, row_max_2.v1, p_12_v1, 0);
                     row_max_2.v2 = v_f32_max_vb(row_max_2.v2, s_dot_12.v2, 0, row_max_2.v2, p_12_v2, 0);
                 }
-                int5 at_7 = {q, k_whole_end, h, b, 0};
-                int5 at_8 = {q + 64, k_whole_end, h, b, 0};
+                int5 at_7 = {0, 0, h, b, 0};
+                at_7[0] = q;
+                at_7[1] = k_whole_end;
+                int5 at_8 = {0, 0, h, b, 0};
+                at_8[0] = q + 64;
+                at_8[1] = k_whole_end;
                 for (int k = k_whole_end; k < k_end; k++) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_7, S_dot);
@@ -272,8 +290,12 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                 float128 largest_2;
                 largest_2.v1 = v_f32_sel_eq_f32_b(t.v1, t.v1, largest.v1, t.v1);
                 largest_2.v2 = v_f32_sel_eq_f32_b(t.v2, t.v2, largest.v2, t.v2);
-                int5 at_10 = {q, k_begin, h, b, 0};
-                int5 at_11 = {q + 64, k_begin, h, b, 0};
+                int5 at_10 = {0, 0, h, b, 0};
+                at_10[0] = q;
+                at_10[1] = k_begin;
+                int5 at_11 = {0, 0, h, b, 0};
+                at_11[0] = q + 64;
+                at_11[1] = k_begin;
                 for (int k = k_begin; k < k_kept_end; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
@@ -381,8 +403,10 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                 const int k_full_end_2 = k_full_2 + ((k_all_end_2 - k_full_2) & -4);
                 for (int k_block = k_kept_end; k_block < k_full_2; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_full_2 - k_block, 256);
-                    int5 at_12 = {q, k_block, h, b, 0};
-                    int5 at_13 = {q + 64, k_block, h, b, 0};
+                    int5 at_12 = {q, 0, h, b, 0};
+                    at_12[1] = k_block;
+                    int5 at_13 = {q + 64, 0, h, b, 0};
+                    at_13[1] = k_block;
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
@@ -461,7 +485,8 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     sum.v2 = increased_2.v2;
                 }
                 for (int k_block = k_full_2; k_block < k_full_end_2; k_block += 256) {
-                    int5 at_12 = {q, k_block, h, b, 0};
+                    int5 at_12 = {q, 0, h, b, 0};
+                    at_12[1] = k_block;
                     const int k_stop = k_block + s_i32_min(k_full_end_2 - k_block, 256);
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
@@ -509,8 +534,10 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     bounded_8.v1 = v_f32_sel_less_f32_b(below_max_9.v1, -88.0f, -88.0f, below_max_9.v1);
                     bounded_8.v2 = v_f32_sel_less_f32_b(below_max_9.v2, -88.0f, -88.0f, below_max_9.v2);
                     float128 shifted_8 = v_f32_madd_x2_vvsv_b(bounded_8, 1.442695f, 12583039.0f, 1.442695f);
-                    int5 at_13 = {q, k_block + 4, h, b, 0};
-                    int5 at_14 = {q + 64, k_block + 4, h, b, 0};
+                    int5 at_13 = {q, 0, h, b, 0};
+                    at_13[1] = k_block + 4;
+                    int5 at_14 = {q + 64, 0, h, b, 0};
+                    at_14[1] = k_block + 4;
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 n = v_f32_sub_x2_b(shifted_5, 12583039.0f, 12583039.0f);
                         float128 minus_f = v_f32_madd_x2_b(bounded_5, 1.442695f, n, 1.442695f, SW_NEG);
@@ -606,8 +633,10 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                 }
                 for (int k_block = k_full_end_2; k_block < k_whole_end_2; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_whole_end_2 - k_block, 256);
-                    int5 at_12 = {q, k_block, h, b, 0};
-                    int5 at_13 = {q + 64, k_block, h, b, 0};
+                    int5 at_12 = {q, 0, h, b, 0};
+                    at_12[1] = k_block;
+                    int5 at_13 = {q + 64, 0, h, b, 0};
+                    at_13[1] = k_block;
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
@@ -685,8 +714,12 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     sum.v1 = increased_2.v1;
                     sum.v2 = increased_2.v2;
                 }
-                int5 at_12 = {q, k_whole_end_2, h, b, 0};
-                int5 at_13 = {q + 64, k_whole_end_2, h, b, 0};
+                int5 at_12 = {0, 0, h, b, 0};
+                at_12[0] = q;
+                at_12[1] = k_whole_end_2;
+                int5 at_13 = {0, 0, h, b, 0};
+                at_13[0] = q + 64;
+                at_13[1] = k_whole_end_2;
                 for (int k = k_whole_end_2; k < k_end; k++) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
@@ -709,7 +742,8 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                 sum = v_f32_add_x2_b(sum, block_sum.v1, block_sum.v2);
 
                 // window.dsl:9  P_r[b, h, k, q]
-                int5 at_14 = {q, 0, h, b, 0};
+                int5 at_14 = {0, 0, h, b, 0};
+                at_14[0] = q;
                 for (int k = 0; k < k_begin; k++) {
                     v_bf16_st_tnsr(at_14, P_r, zero_b, SW_PACK);
                     at_14[1] += 1;
@@ -720,7 +754,9 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                 float128 weight = exp_nonpositive_pair(below_max);
                 float128 total = v_f32_add_x2_b(sum, weight.v1, weight.v2);
                 float128 inverse = recip_positive_pair(total);
-                int5 at_15 = {q, k_begin, h, b, 0};
+                int5 at_15 = {0, 0, h, b, 0};
+                at_15[0] = q;
+                at_15[1] = k_begin;
                 for (int k = k_begin; k < k_kept_end; k += 4) {
                     float128 kept;
                     kept.v1 = row_cache[2 * k - 2 * k_begin];
@@ -795,9 +831,15 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     v_bf16_st_tnsr(at_15, P_r, p_r_b_4, SW_PACK);
                     at_15[1] += 1;
                 }
-                int5 at_16 = {q, k_kept_end, h, b, 0};
-                int5 at_17 = {q + 64, k_kept_end, h, b, 0};
-                int5 at_18 = {q, k_kept_end, h, b, 0};
+                int5 at_16 = {0, 0, h, b, 0};
+                at_16[0] = q;
+                at_16[1] = k_kept_end;
+                int5 at_17 = {0, 0, h, b, 0};
+                at_17[0] = q + 64;
+                at_17[1] = k_kept_end;
+                int5 at_18 = {0, 0, h, b, 0};
+                at_18[0] = q;
+                at_18[1] = k_kept_end;
                 for (int k = k_kept_end; k < k_full_2; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_16, S_dot);
@@ -892,7 +934,9 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     v_bf16_st_tnsr(at_18, P_r, p_r_b_4, SW_PACK);
                     at_18[1] += 1;
                 }
-                int5 at_19 = {q, k_full_2, h, b, 0};
+                int5 at_19 = {0, 0, h, b, 0};
+                at_19[0] = q;
+                at_19[1] = k_full_2;
                 float128 s_dot_5;
                 s_dot_5.v1 = v_f32_ld_tnsr_b(at_19, S_dot);
                 at_19[0] += 64;
@@ -939,9 +983,15 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                 bounded_4.v1 = v_f32_sel_less_f32_b(below_max_5.v1, -88.0f, -88.0f, below_max_5.v1);
                 bounded_4.v2 = v_f32_sel_less_f32_b(below_max_5.v2, -88.0f, -88.0f, below_max_5.v2);
                 float128 shifted_4 = v_f32_madd_x2_vvsv_b(bounded_4, 1.442695f, 12583039.0f, 1.442695f);
-                int5 at_20 = {q, k_full_2, h, b, 0};
-                int5 at_21 = {q, k_full_2 + 4, h, b, 0};
-                int5 at_22 = {q + 64, k_full_2 + 4, h, b, 0};
+                int5 at_20 = {0, 0, h, b, 0};
+                at_20[0] = q;
+                at_20[1] = k_full_2;
+                int5 at_21 = {0, 0, h, b, 0};
+                at_21[0] = q;
+                at_21[1] = k_full_2 + 4;
+                int5 at_22 = {0, 0, h, b, 0};
+                at_22[0] = q + 64;
+                at_22[1] = k_full_2 + 4;
                 for (int k = k_full_2; k < k_full_end_2; k += 4) {
                     float128 n = v_f32_sub_x2_b(shifted, 12583039.0f, 12583039.0f);
                     float128 minus_f = v_f32_madd_x2_b(bounded, 1.442695f, n, 1.442695f, SW_NEG);
@@ -1036,9 +1086,15 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     bounded_4.v2 = v_f32_sel_less_f32_b(below_max_9.v2, -88.0f, -88.0f, below_max_9.v2);
                     shifted_4 = v_f32_madd_x2_vvsv_b(bounded_4, 1.442695f, 12583039.0f, 1.442695f);
                 }
-                int5 at_23 = {q, k_full_end_2, h, b, 0};
-                int5 at_24 = {q + 64, k_full_end_2, h, b, 0};
-                int5 at_25 = {q, k_full_end_2, h, b, 0};
+                int5 at_23 = {0, 0, h, b, 0};
+                at_23[0] = q;
+                at_23[1] = k_full_end_2;
+                int5 at_24 = {0, 0, h, b, 0};
+                at_24[0] = q + 64;
+                at_24[1] = k_full_end_2;
+                int5 at_25 = {0, 0, h, b, 0};
+                at_25[0] = q;
+                at_25[1] = k_full_end_2;
                 for (int k = k_full_end_2; k < k_whole_end_2; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_23, S_dot);
@@ -1133,9 +1189,15 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     v_bf16_st_tnsr(at_25, P_r, p_r_b_4, SW_PACK);
                     at_25[1] += 1;
                 }
-                int5 at_26 = {q, k_whole_end_2, h, b, 0};
-                int5 at_27 = {q + 64, k_whole_end_2, h, b, 0};
-                int5 at_28 = {q, k_whole_end_2, h, b, 0};
+                int5 at_26 = {0, 0, h, b, 0};
+                at_26[0] = q;
+                at_26[1] = k_whole_end_2;
+                int5 at_27 = {0, 0, h, b, 0};
+                at_27[0] = q + 64;
+                at_27[1] = k_whole_end_2;
+                int5 at_28 = {0, 0, h, b, 0};
+                at_28[0] = q;
+                at_28[1] = k_whole_end_2;
                 for (int k = k_whole_end_2; k < k_end; k++) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_26, S_dot);
@@ -1161,7 +1223,9 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     v_bf16_st_tnsr(at_28, P_r, p_r_b, SW_PACK);
                     at_28[1] += 1;
                 }
-                int5 at_29 = {q, k_end, h, b, 0};
+                int5 at_29 = {0, 0, h, b, 0};
+                at_29[0] = q;
+                at_29[1] = k_end;
                 for (int k = k_end; k < N; k++) {
                     v_bf16_st_tnsr(at_29, P_r, zero_b, SW_PACK);
                     at_29[1] += 1;

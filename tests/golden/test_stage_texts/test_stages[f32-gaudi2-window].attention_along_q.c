@@ -157,14 +157,22 @@ void main(tensor Q_t, tensor K, tensor snk, tensor V, tensor O_t, int E, int W, 
                             q_t_2.v1 = v_f32_ld_tnsr_b(at_1, Q_t);
                             at_1[0] += 64;
                             q_t_2.v2 = v_f32_ld_tnsr_b(at_1, Q_t);
-                            int5 at_2 = {0, key, h, b, 0};
-                            int5 at_3 = {0, s_i32_min(key + 1, N - 1), h, b, 0};
-                            int5 at_4 = {0, s_i32_min(key + 2, N - 1), h, b, 0};
-                            int5 at_5 = {0, s_i32_min(key + 3, N - 1), h, b, 0};
-                            int5 at_6 = {0, s_i32_min(key + 4, N - 1), h, b, 0};
-                            int5 at_7 = {0, s_i32_min(key + 5, N - 1), h, b, 0};
-                            int5 at_8 = {0, s_i32_min(key + 6, N - 1), h, b, 0};
-                            int5 at_9 = {0, s_i32_min(key + 7, N - 1), h, b, 0};
+                            int5 at_2 = {0, 0, h, b, 0};
+                            at_2[1] = key;
+                            int5 at_3 = {0, 0, h, b, 0};
+                            at_3[1] = s_i32_min(key + 1, N - 1);
+                            int5 at_4 = {0, 0, h, b, 0};
+                            at_4[1] = s_i32_min(key + 2, N - 1);
+                            int5 at_5 = {0, 0, h, b, 0};
+                            at_5[1] = s_i32_min(key + 3, N - 1);
+                            int5 at_6 = {0, 0, h, b, 0};
+                            at_6[1] = s_i32_min(key + 4, N - 1);
+                            int5 at_7 = {0, 0, h, b, 0};
+                            at_7[1] = s_i32_min(key + 5, N - 1);
+                            int5 at_8 = {0, 0, h, b, 0};
+                            at_8[1] = s_i32_min(key + 6, N - 1);
+                            int5 at_9 = {0, 0, h, b, 0};
+                            at_9[1] = s_i32_min(key + 7, N - 1);
                             int5 at_10 = {q, 2, h, b, 0};
                             int5 at_11 = {q + 64, 2, h, b, 0};
                             for (int term = 0; term < whole_end; term += 2) {
@@ -242,16 +250,26 @@ void main(tensor Q_t, tensor K, tensor snk, tensor V, tensor O_t, int E, int W, 
                                 at_11[1] += 1;
                             }
                             for (int rest = whole_end; rest < D; rest += 2) {
-                                int5 at_12 = {q, rest, h, b, 0};
-                                int5 at_13 = {q + 64, rest, h, b, 0};
-                                int5 at_14 = {rest, key, h, b, 0};
-                                int5 at_15 = {rest, s_i32_min(key + 1, N - 1), h, b, 0};
-                                int5 at_16 = {rest, s_i32_min(key + 2, N - 1), h, b, 0};
-                                int5 at_17 = {rest, s_i32_min(key + 3, N - 1), h, b, 0};
-                                int5 at_18 = {rest, s_i32_min(key + 4, N - 1), h, b, 0};
-                                int5 at_19 = {rest, s_i32_min(key + 5, N - 1), h, b, 0};
-                                int5 at_20 = {rest, s_i32_min(key + 6, N - 1), h, b, 0};
-                                int5 at_21 = {rest, s_i32_min(key + 7, N - 1), h, b, 0};
+                                int5 at_12 = {q, 0, h, b, 0};
+                                at_12[1] = rest;
+                                int5 at_13 = {q + 64, 0, h, b, 0};
+                                at_13[1] = rest;
+                                int5 at_14 = {0, key, h, b, 0};
+                                at_14[0] = rest;
+                                int5 at_15 = {0, s_i32_min(key + 1, N - 1), h, b, 0};
+                                at_15[0] = rest;
+                                int5 at_16 = {0, s_i32_min(key + 2, N - 1), h, b, 0};
+                                at_16[0] = rest;
+                                int5 at_17 = {0, s_i32_min(key + 3, N - 1), h, b, 0};
+                                at_17[0] = rest;
+                                int5 at_18 = {0, s_i32_min(key + 4, N - 1), h, b, 0};
+                                at_18[0] = rest;
+                                int5 at_19 = {0, s_i32_min(key + 5, N - 1), h, b, 0};
+                                at_19[0] = rest;
+                                int5 at_20 = {0, s_i32_min(key + 6, N - 1), h, b, 0};
+                                at_20[0] = rest;
+                                int5 at_21 = {0, s_i32_min(key + 7, N - 1), h, b, 0};
+                                at_21[0] = rest;
                                 for (int term = rest; term < D; term++) {
                                     float128 q_t_3;
                                     q_t_3.v1 = v_f32_ld_tnsr_b(at_12, Q_t);
@@ -629,14 +647,22 @@ void main(tensor Q_t, tensor K, tensor snk, tensor V, tensor O_t, int E, int W, 
                             product_8.v1 = 0.0f;
                             product_8.v2 = 0.0f;
                             const int whole_end = keys_here & -2;
-                            int5 at_1 = {column, tile, h, b, 0};
-                            int5 at_2 = {s_i32_min(column + 1, columns + columns_here - 1), tile, h, b, 0};
-                            int5 at_3 = {s_i32_min(column + 2, columns + columns_here - 1), tile, h, b, 0};
-                            int5 at_4 = {s_i32_min(column + 3, columns + columns_here - 1), tile, h, b, 0};
-                            int5 at_5 = {s_i32_min(column + 4, columns + columns_here - 1), tile, h, b, 0};
-                            int5 at_6 = {s_i32_min(column + 5, columns + columns_here - 1), tile, h, b, 0};
-                            int5 at_7 = {s_i32_min(column + 6, columns + columns_here - 1), tile, h, b, 0};
-                            int5 at_8 = {s_i32_min(column + 7, columns + columns_here - 1), tile, h, b, 0};
+                            int5 at_1 = {0, tile, h, b, 0};
+                            at_1[0] = column;
+                            int5 at_2 = {0, tile, h, b, 0};
+                            at_2[0] = s_i32_min(column + 1, columns + columns_here - 1);
+                            int5 at_3 = {0, tile, h, b, 0};
+                            at_3[0] = s_i32_min(column + 2, columns + columns_here - 1);
+                            int5 at_4 = {0, tile, h, b, 0};
+                            at_4[0] = s_i32_min(column + 3, columns + columns_here - 1);
+                            int5 at_5 = {0, tile, h, b, 0};
+                            at_5[0] = s_i32_min(column + 4, columns + columns_here - 1);
+                            int5 at_6 = {0, tile, h, b, 0};
+                            at_6[0] = s_i32_min(column + 5, columns + columns_here - 1);
+                            int5 at_7 = {0, tile, h, b, 0};
+                            at_7[0] = s_i32_min(column + 6, columns + columns_here - 1);
+                            int5 at_8 = {0, tile, h, b, 0};
+                            at_8[0] = s_i32_min(column + 7, columns + columns_here - 1);
                             for (int term = 0; term < whole_end; term += 2) {
                                 float128 weight;
                                 weight.v1 = scores[2 * term];
@@ -710,14 +736,22 @@ void main(tensor Q_t, tensor K, tensor snk, tensor V, tensor O_t, int E, int W, 
                                 product_8.v2 = v_f32_mac_b(weight_2.v2, v_16, product_8.v2);
                             }
                             for (int rest = whole_end; rest < keys_here; rest += 2) {
-                                int5 at_9 = {column, rest + tile, h, b, 0};
-                                int5 at_10 = {s_i32_min(column + 1, columns + columns_here - 1), rest + tile, h, b, 0};
-                                int5 at_11 = {s_i32_min(column + 2, columns + columns_here - 1), rest + tile, h, b, 0};
-                                int5 at_12 = {s_i32_min(column + 3, columns + columns_here - 1), rest + tile, h, b, 0};
-                                int5 at_13 = {s_i32_min(column + 4, columns + columns_here - 1), rest + tile, h, b, 0};
-                                int5 at_14 = {s_i32_min(column + 5, columns + columns_here - 1), rest + tile, h, b, 0};
-                                int5 at_15 = {s_i32_min(column + 6, columns + columns_here - 1), rest + tile, h, b, 0};
-                                int5 at_16 = {s_i32_min(column + 7, columns + columns_here - 1), rest + tile, h, b, 0};
+                                int5 at_9 = {column, 0, h, b, 0};
+                                at_9[1] = rest + tile;
+                                int5 at_10 = {s_i32_min(column + 1, columns + columns_here - 1), 0, h, b, 0};
+                                at_10[1] = rest + tile;
+                                int5 at_11 = {s_i32_min(column + 2, columns + columns_here - 1), 0, h, b, 0};
+                                at_11[1] = rest + tile;
+                                int5 at_12 = {s_i32_min(column + 3, columns + columns_here - 1), 0, h, b, 0};
+                                at_12[1] = rest + tile;
+                                int5 at_13 = {s_i32_min(column + 4, columns + columns_here - 1), 0, h, b, 0};
+                                at_13[1] = rest + tile;
+                                int5 at_14 = {s_i32_min(column + 5, columns + columns_here - 1), 0, h, b, 0};
+                                at_14[1] = rest + tile;
+                                int5 at_15 = {s_i32_min(column + 6, columns + columns_here - 1), 0, h, b, 0};
+                                at_15[1] = rest + tile;
+                                int5 at_16 = {s_i32_min(column + 7, columns + columns_here - 1), 0, h, b, 0};
+                                at_16[1] = rest + tile;
                                 for (int term = rest; term < keys_here; term++) {
                                     float128 weight;
                                     weight.v1 = scores[2 * term];
@@ -819,8 +853,10 @@ void main(tensor Q_t, tensor K, tensor snk, tensor V, tensor O_t, int E, int W, 
                     share.v1 = v_f32_sel_eq_f32_b(row_total.v1, 0.0f, 0.0f, inverse.v1);
                     share.v2 = v_f32_sel_eq_f32_b(row_total.v2, 0.0f, 0.0f, inverse.v2);
                     const int row_whole_end = columns_here & -4;
-                    int5 at_1 = {q, columns, h, b, 0};
-                    int5 at_2 = {q + 64, columns, h, b, 0};
+                    int5 at_1 = {0, columns, h, b, 0};
+                    at_1[0] = q;
+                    int5 at_2 = {0, columns, h, b, 0};
+                    at_2[0] = q + 64;
                     for (int row = 0; row < row_whole_end; row += 4) {
                         float128 value;
                         value.v1 = totals[2 * row];
@@ -855,8 +891,12 @@ void main(tensor Q_t, tensor K, tensor snk, tensor V, tensor O_t, int E, int W, 
                         v_f32_st_tnsr(at_2, O_t, y_4.v2);
                         at_2[1] += 1;
                     }
-                    int5 at_3 = {q, columns + row_whole_end, h, b, 0};
-                    int5 at_4 = {q + 64, columns + row_whole_end, h, b, 0};
+                    int5 at_3 = {0, 0, h, b, 0};
+                    at_3[0] = q;
+                    at_3[1] = columns + row_whole_end;
+                    int5 at_4 = {0, 0, h, b, 0};
+                    at_4[0] = q + 64;
+                    at_4[1] = columns + row_whole_end;
                     for (int row = row_whole_end; row < columns_here; row++) {
                         float128 value;
                         value.v1 = totals[2 * row];

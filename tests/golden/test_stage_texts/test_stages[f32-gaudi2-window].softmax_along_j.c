@@ -118,10 +118,18 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     bool64 p_3 = v_i32_cmp_less_b(t_3, 0);
                     int64 t_4 = i + 64 * n + 3 - N;
                     bool64 p_4 = v_i32_cmp_less_b(t_4, 0);
-                    int5 at_0 = {j_first, i, n, h, b};
-                    int5 at_1 = {j_first, i + 1, n, h, b};
-                    int5 at_2 = {j_first, i + 2, n, h, b};
-                    int5 at_3 = {j_first, i + 3, n, h, b};
+                    int5 at_0 = {0, 0, n, h, b};
+                    at_0[0] = j_first;
+                    at_0[1] = i;
+                    int5 at_1 = {0, 0, n, h, b};
+                    at_1[0] = j_first;
+                    at_1[1] = i + 1;
+                    int5 at_2 = {0, 0, n, h, b};
+                    at_2[0] = j_first;
+                    at_2[1] = i + 2;
+                    int5 at_3 = {0, 0, n, h, b};
+                    at_3[0] = j_first;
+                    at_3[1] = i + 3;
                     for (int j = j_first; j < s_i32_min(j_full, j_end); j += 128) {
                         float128 s_dot_b_13;
                         s_dot_b_13.v1 = v_f32_ld_tnsr_b(at_0, S_dot_b);
@@ -214,7 +222,9 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         row_max_4.v1 = v_f32_max_vb(row_max_4.v1, s_dot_b_16.v1, 0, row_max_4.v1, p_35_v1, 0);
                         row_max_4.v2 = v_f32_max_vb(row_max_4.v2, s_dot_b_16.v2, 0, row_max_4.v2, p_35_v2, 0);
                     }
-                    int5 at_4 = {j_full, i, n, h, b};
+                    int5 at_4 = {0, 0, n, h, b};
+                    at_4[0] = j_full;
+                    at_4[1] = i;
                     const int j_full_end = s_i32_max(j_full, s_i32_min(j_end, s_i32_min(N + W - 64 * n - 1, s_i32_min(W
                             * s_i32_min(s_i32_max(N - i - 64 * n - 3, 0), 1) + 63 * s_i32_min(s_i32_max(N - i - 64 * n -
                             3, 0), 1), s_i32_min(W + 63, i + W)))) & -128);
@@ -240,10 +250,18 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     s_dot_b_4.v1 = v_f32_ld_tnsr_b(at_4, S_dot_b);
                     at_4[0] += 64;
                     s_dot_b_4.v2 = v_f32_ld_tnsr_b(at_4, S_dot_b);
-                    int5 at_5 = {j_full + 128, i, n, h, b};
-                    int5 at_6 = {j_full + 128, i + 1, n, h, b};
-                    int5 at_7 = {j_full + 128, i + 2, n, h, b};
-                    int5 at_8 = {j_full + 128, i + 3, n, h, b};
+                    int5 at_5 = {0, 0, n, h, b};
+                    at_5[0] = j_full + 128;
+                    at_5[1] = i;
+                    int5 at_6 = {0, 0, n, h, b};
+                    at_6[0] = j_full + 128;
+                    at_6[1] = i + 1;
+                    int5 at_7 = {0, 0, n, h, b};
+                    at_7[0] = j_full + 128;
+                    at_7[1] = i + 2;
+                    int5 at_8 = {0, 0, n, h, b};
+                    at_8[0] = j_full + 128;
+                    at_8[1] = i + 3;
                     for (int j = j_full; j < j_full_end; j += 128) {
                         row_max.v1 = v_f32_max_b(row_max.v1, s_dot_b.v1);
                         row_max.v2 = v_f32_max_b(row_max.v2, s_dot_b.v2);
@@ -270,10 +288,18 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         s_dot_b_4.v2 = v_f32_ld_tnsr_b(at_8, S_dot_b);
                         at_8[0] += 64;
                     }
-                    int5 at_9 = {j_full_end, i, n, h, b};
-                    int5 at_10 = {j_full_end, i + 1, n, h, b};
-                    int5 at_11 = {j_full_end, i + 2, n, h, b};
-                    int5 at_12 = {j_full_end, i + 3, n, h, b};
+                    int5 at_9 = {0, 0, n, h, b};
+                    at_9[0] = j_full_end;
+                    at_9[1] = i;
+                    int5 at_10 = {0, 0, n, h, b};
+                    at_10[0] = j_full_end;
+                    at_10[1] = i + 1;
+                    int5 at_11 = {0, 0, n, h, b};
+                    at_11[0] = j_full_end;
+                    at_11[1] = i + 2;
+                    int5 at_12 = {0, 0, n, h, b};
+                    at_12[0] = j_full_end;
+                    at_12[1] = i + 3;
                     for (int j = j_full_end; j < j_end; j += 128) {
                         float128 s_dot_b_13;
                         s_dot_b_13.v1 = v_f32_ld_tnsr_b(at_9, S_dot_b);
@@ -441,10 +467,18 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     float64 largest_11 = v_f32_sel_eq_f32_b(t_20, t_20, largest_10, t_20);
                     float64 largest_12 = v_f32_mov_dual_group_all_b(largest_11, 0xFFFFFFFF, 3, 3, 3, 3, ALL_DUAL_GROUPS,
                             0.0f);
-                    int5 at_14 = {j_first, i, n, h, b};
-                    int5 at_15 = {j_first, i + 1, n, h, b};
-                    int5 at_16 = {j_first, i + 2, n, h, b};
-                    int5 at_17 = {j_first, i + 3, n, h, b};
+                    int5 at_14 = {0, 0, n, h, b};
+                    at_14[0] = j_first;
+                    at_14[1] = i;
+                    int5 at_15 = {0, 0, n, h, b};
+                    at_15[0] = j_first;
+                    at_15[1] = i + 1;
+                    int5 at_16 = {0, 0, n, h, b};
+                    at_16[0] = j_first;
+                    at_16[1] = i + 2;
+                    int5 at_17 = {0, 0, n, h, b};
+                    at_17[0] = j_first;
+                    at_17[1] = i + 3;
                     for (int j = j_first; j < s_i32_min(j_full, j_end); j += 128) {
                         float128 s_dot_b_13;
                         s_dot_b_13.v1 = v_f32_ld_tnsr_b(at_14, S_dot_b);
@@ -549,7 +583,9 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         sum_4.v1 = v_f32_add_vb(sum_4.v1, weight_8.v1, 0, sum_4.v1, p_35_v1, 0);
                         sum_4.v2 = v_f32_add_vb(sum_4.v2, weight_8.v2, 0, sum_4.v2, p_35_v2, 0);
                     }
-                    int5 at_18 = {j_full, i, n, h, b};
+                    int5 at_18 = {0, 0, n, h, b};
+                    at_18[0] = j_full;
+                    at_18[1] = i;
                     float128 s_dot_b_5;
                     s_dot_b_5.v1 = v_f32_ld_tnsr_b(at_18, S_dot_b);
                     at_18[0] += 64;
@@ -620,10 +656,18 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     int128 scale_4;
                     scale_4.v1 = v_i32_shl_b(as_int64(shifted_4.v1), 23);
                     scale_4.v2 = v_i32_shl_b(as_int64(shifted_4.v2), 23);
-                    int5 at_19 = {j_full + 128, i, n, h, b};
-                    int5 at_20 = {j_full + 128, i + 1, n, h, b};
-                    int5 at_21 = {j_full + 128, i + 2, n, h, b};
-                    int5 at_22 = {j_full + 128, i + 3, n, h, b};
+                    int5 at_19 = {0, 0, n, h, b};
+                    at_19[0] = j_full + 128;
+                    at_19[1] = i;
+                    int5 at_20 = {0, 0, n, h, b};
+                    at_20[0] = j_full + 128;
+                    at_20[1] = i + 1;
+                    int5 at_21 = {0, 0, n, h, b};
+                    at_21[0] = j_full + 128;
+                    at_21[1] = i + 2;
+                    int5 at_22 = {0, 0, n, h, b};
+                    at_22[0] = j_full + 128;
+                    at_22[1] = i + 3;
                     for (int j = j_full; j < j_full_end; j += 128) {
                         float128 p_5 = v_f32_madd_x2_vvsv_b(minus_f_2, 0.0001535336f, -0.0013398875f, 0.0001535336f);
                         float128 p_6 = v_f32_madd_x2_vvsv_b(p_5, minus_f_2.v1, 0.009618437f, minus_f_2.v2);
@@ -722,10 +766,18 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         scale_4.v1 = v_i32_shl_b(as_int64(shifted_12.v1), 23);
                         scale_4.v2 = v_i32_shl_b(as_int64(shifted_12.v2), 23);
                     }
-                    int5 at_23 = {j_full_end, i, n, h, b};
-                    int5 at_24 = {j_full_end, i + 1, n, h, b};
-                    int5 at_25 = {j_full_end, i + 2, n, h, b};
-                    int5 at_26 = {j_full_end, i + 3, n, h, b};
+                    int5 at_23 = {0, 0, n, h, b};
+                    at_23[0] = j_full_end;
+                    at_23[1] = i;
+                    int5 at_24 = {0, 0, n, h, b};
+                    at_24[0] = j_full_end;
+                    at_24[1] = i + 1;
+                    int5 at_25 = {0, 0, n, h, b};
+                    at_25[0] = j_full_end;
+                    at_25[1] = i + 2;
+                    int5 at_26 = {0, 0, n, h, b};
+                    at_26[0] = j_full_end;
+                    at_26[1] = i + 3;
                     for (int j = j_full_end; j < j_end; j += 128) {
                         float128 s_dot_b_13;
                         s_dot_b_13.v1 = v_f32_ld_tnsr_b(at_23, S_dot_b);
@@ -898,10 +950,14 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                             s_i32_min(W + 63, W * s_i32_min(s_i32_max(N - i - 64 * n, 0), 1) + 63 *
                             s_i32_min(s_i32_max(N - i - 64 * n, 0), 1)))));
                     const int j_first_2 = j_begin_2 & -128;
-                    int5 at_27 = {0, i, n, h, b};
-                    int5 at_28 = {0, i + 1, n, h, b};
-                    int5 at_29 = {0, i + 2, n, h, b};
-                    int5 at_30 = {0, i + 3, n, h, b};
+                    int5 at_27 = {0, 0, n, h, b};
+                    at_27[1] = i;
+                    int5 at_28 = {0, 0, n, h, b};
+                    at_28[1] = i + 1;
+                    int5 at_29 = {0, 0, n, h, b};
+                    at_29[1] = i + 2;
+                    int5 at_30 = {0, 0, n, h, b};
+                    at_30[1] = i + 3;
                     for (int j = 0; j < j_first_2; j += 128) {
                         v_f32_st_tnsr(at_27, P_b, zero);
                         at_27[0] += 64;
@@ -922,14 +978,30 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     }
                     const int j_full_2 = (s_i32_max(j_begin_2, s_i32_max(i + 3, s_i32_max(W - 64 * n - 1, 0))) + 127) &
                             -128;
-                    int5 at_31 = {j_first_2, i, n, h, b};
-                    int5 at_32 = {j_first_2, i + 1, n, h, b};
-                    int5 at_33 = {j_first_2, i + 2, n, h, b};
-                    int5 at_34 = {j_first_2, i + 3, n, h, b};
-                    int5 at_35 = {j_first_2, i, n, h, b};
-                    int5 at_36 = {j_first_2, i + 1, n, h, b};
-                    int5 at_37 = {j_first_2, i + 2, n, h, b};
-                    int5 at_38 = {j_first_2, i + 3, n, h, b};
+                    int5 at_31 = {0, 0, n, h, b};
+                    at_31[0] = j_first_2;
+                    at_31[1] = i;
+                    int5 at_32 = {0, 0, n, h, b};
+                    at_32[0] = j_first_2;
+                    at_32[1] = i + 1;
+                    int5 at_33 = {0, 0, n, h, b};
+                    at_33[0] = j_first_2;
+                    at_33[1] = i + 2;
+                    int5 at_34 = {0, 0, n, h, b};
+                    at_34[0] = j_first_2;
+                    at_34[1] = i + 3;
+                    int5 at_35 = {0, 0, n, h, b};
+                    at_35[0] = j_first_2;
+                    at_35[1] = i;
+                    int5 at_36 = {0, 0, n, h, b};
+                    at_36[0] = j_first_2;
+                    at_36[1] = i + 1;
+                    int5 at_37 = {0, 0, n, h, b};
+                    at_37[0] = j_first_2;
+                    at_37[1] = i + 2;
+                    int5 at_38 = {0, 0, n, h, b};
+                    at_38[0] = j_first_2;
+                    at_38[1] = i + 3;
                     for (int j = j_first_2; j < s_i32_min(j_full_2, j_end_2); j += 128) {
                         float128 s_dot_b_13;
                         s_dot_b_13.v1 = v_f32_ld_tnsr_b(at_31, S_dot_b);
@@ -1056,7 +1128,9 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         v_f32_st_tnsr(at_38, P_b, p_b_8.v2);
                         at_38[0] += 64;
                     }
-                    int5 at_39 = {j_full_2, i, n, h, b};
+                    int5 at_39 = {0, 0, n, h, b};
+                    at_39[0] = j_full_2;
+                    at_39[1] = i;
                     const int j_full_end_2 = s_i32_max(j_full_2, s_i32_min(j_end_2, s_i32_min(i + W, s_i32_min(N + W -
                             64 * n - 1, s_i32_min(W + 63, W * s_i32_min(s_i32_max(N - i - 64 * n - 3, 0), 1) + 63 *
                             s_i32_min(s_i32_max(N - i - 64 * n - 3, 0), 1))))) & -128);
@@ -1130,14 +1204,30 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                     int128 scale_8;
                     scale_8.v1 = v_i32_shl_b(as_int64(shifted_8.v1), 23);
                     scale_8.v2 = v_i32_shl_b(as_int64(shifted_8.v2), 23);
-                    int5 at_40 = {j_full_2, i, n, h, b};
-                    int5 at_41 = {j_full_2, i + 1, n, h, b};
-                    int5 at_42 = {j_full_2, i + 2, n, h, b};
-                    int5 at_43 = {j_full_2, i + 3, n, h, b};
-                    int5 at_44 = {j_full_2 + 128, i, n, h, b};
-                    int5 at_45 = {j_full_2 + 128, i + 1, n, h, b};
-                    int5 at_46 = {j_full_2 + 128, i + 2, n, h, b};
-                    int5 at_47 = {j_full_2 + 128, i + 3, n, h, b};
+                    int5 at_40 = {0, 0, n, h, b};
+                    at_40[0] = j_full_2;
+                    at_40[1] = i;
+                    int5 at_41 = {0, 0, n, h, b};
+                    at_41[0] = j_full_2;
+                    at_41[1] = i + 1;
+                    int5 at_42 = {0, 0, n, h, b};
+                    at_42[0] = j_full_2;
+                    at_42[1] = i + 2;
+                    int5 at_43 = {0, 0, n, h, b};
+                    at_43[0] = j_full_2;
+                    at_43[1] = i + 3;
+                    int5 at_44 = {0, 0, n, h, b};
+                    at_44[0] = j_full_2 + 128;
+                    at_44[1] = i;
+                    int5 at_45 = {0, 0, n, h, b};
+                    at_45[0] = j_full_2 + 128;
+                    at_45[1] = i + 1;
+                    int5 at_46 = {0, 0, n, h, b};
+                    at_46[0] = j_full_2 + 128;
+                    at_46[1] = i + 2;
+                    int5 at_47 = {0, 0, n, h, b};
+                    at_47[0] = j_full_2 + 128;
+                    at_47[1] = i + 3;
                     for (int j = j_full_2; j < j_full_end_2; j += 128) {
                         float128 p_5 = v_f32_madd_x2_vvsv_b(minus_f_10, 0.0001535336f, -0.0013398875f, 0.0001535336f);
                         float128 p_6 = v_f32_madd_x2_vvsv_b(p_5, minus_f_10.v1, 0.009618437f, minus_f_10.v2);
@@ -1252,14 +1342,30 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         scale_8.v1 = v_i32_shl_b(as_int64(shifted_12.v1), 23);
                         scale_8.v2 = v_i32_shl_b(as_int64(shifted_12.v2), 23);
                     }
-                    int5 at_48 = {j_full_end_2, i, n, h, b};
-                    int5 at_49 = {j_full_end_2, i + 1, n, h, b};
-                    int5 at_50 = {j_full_end_2, i + 2, n, h, b};
-                    int5 at_51 = {j_full_end_2, i + 3, n, h, b};
-                    int5 at_52 = {j_full_end_2, i, n, h, b};
-                    int5 at_53 = {j_full_end_2, i + 1, n, h, b};
-                    int5 at_54 = {j_full_end_2, i + 2, n, h, b};
-                    int5 at_55 = {j_full_end_2, i + 3, n, h, b};
+                    int5 at_48 = {0, 0, n, h, b};
+                    at_48[0] = j_full_end_2;
+                    at_48[1] = i;
+                    int5 at_49 = {0, 0, n, h, b};
+                    at_49[0] = j_full_end_2;
+                    at_49[1] = i + 1;
+                    int5 at_50 = {0, 0, n, h, b};
+                    at_50[0] = j_full_end_2;
+                    at_50[1] = i + 2;
+                    int5 at_51 = {0, 0, n, h, b};
+                    at_51[0] = j_full_end_2;
+                    at_51[1] = i + 3;
+                    int5 at_52 = {0, 0, n, h, b};
+                    at_52[0] = j_full_end_2;
+                    at_52[1] = i;
+                    int5 at_53 = {0, 0, n, h, b};
+                    at_53[0] = j_full_end_2;
+                    at_53[1] = i + 1;
+                    int5 at_54 = {0, 0, n, h, b};
+                    at_54[0] = j_full_end_2;
+                    at_54[1] = i + 2;
+                    int5 at_55 = {0, 0, n, h, b};
+                    at_55[0] = j_full_end_2;
+                    at_55[1] = i + 3;
                     for (int j = j_full_end_2; j < j_end_2; j += 128) {
                         float128 s_dot_b_13;
                         s_dot_b_13.v1 = v_f32_ld_tnsr_b(at_48, S_dot_b);
@@ -1386,10 +1492,18 @@ void main(tensor snk, tensor S_dot_b, tensor P_b, float rsqrt_D, int W, int N)
                         v_f32_st_tnsr(at_55, P_b, p_b_8.v2);
                         at_55[0] += 64;
                     }
-                    int5 at_56 = {(j_end_2 + 127) & -128, i, n, h, b};
-                    int5 at_57 = {(j_end_2 + 127) & -128, i + 1, n, h, b};
-                    int5 at_58 = {(j_end_2 + 127) & -128, i + 2, n, h, b};
-                    int5 at_59 = {(j_end_2 + 127) & -128, i + 3, n, h, b};
+                    int5 at_56 = {0, 0, n, h, b};
+                    at_56[0] = (j_end_2 + 127) & -128;
+                    at_56[1] = i;
+                    int5 at_57 = {0, 0, n, h, b};
+                    at_57[0] = (j_end_2 + 127) & -128;
+                    at_57[1] = i + 1;
+                    int5 at_58 = {0, 0, n, h, b};
+                    at_58[0] = (j_end_2 + 127) & -128;
+                    at_58[1] = i + 2;
+                    int5 at_59 = {0, 0, n, h, b};
+                    at_59[0] = (j_end_2 + 127) & -128;
+                    at_59[1] = i + 3;
                     for (int j = (j_end_2 + 127) & -128; j < W + 63; j += 128) {
                         v_f32_st_tnsr(at_56, P_b, zero);
                         at_56[0] += 64;

@@ -69,8 +69,12 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                 const int k_full = s_i32_min(k_whole_end, k_begin + ((k_all + 3 - k_begin) & -4));
                 const int k_all_end = s_i32_max(k_full, s_i32_min(k_end, s_i32_min(N, q + 1)));
                 const int k_full_end = k_full + ((k_all_end - k_full) & -4);
-                int5 at_0 = {q, k_begin, h, b, 0};
-                int5 at_1 = {q + 64, k_begin, h, b, 0};
+                int5 at_0 = {0, 0, h, b, 0};
+                at_0[0] = q;
+                at_0[1] = k_begin;
+                int5 at_1 = {0, 0, h, b, 0};
+                at_1[0] = q + 64;
+                at_1[1] = k_begin;
                 for (int k = k_begin; k < k_full; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_0, S_dot);
@@ -125,7 +129,9 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                     row_max_2.v1 = v_f32_max_vb(row_max_2.v1, s_dot_12.v1, 0, row_max_2.v1, p_12_v1, 0);
                     row_max_2.v2 = v_f32_max_vb(row_max_2.v2, s_dot_12.v2, 0, row_max_2.v2, p_12_v2, 0);
                 }
-                int5 at_2 = {q, k_full, h, b, 0};
+                int5 at_2 = {0, 0, h, b, 0};
+                at_2[0] = q;
+                at_2[1] = k_full;
                 float128 s_dot;
                 s_dot.v1 = v_f32_ld_tnsr_b(at_2, S_dot);
                 at_2[0] += 64;
@@ -148,8 +154,12 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                 s_dot_4.v1 = v_f32_ld_tnsr_b(at_2, S_dot);
                 at_2[0] += 64;
                 s_dot_4.v2 = v_f32_ld_tnsr_b(at_2, S_dot);
-                int5 at_3 = {q, k_full + 4, h, b, 0};
-                int5 at_4 = {q + 64, k_full + 4, h, b, 0};
+                int5 at_3 = {0, 0, h, b, 0};
+                at_3[0] = q;
+                at_3[1] = k_full + 4;
+                int5 at_4 = {0, 0, h, b, 0};
+                at_4[0] = q + 64;
+                at_4[1] = k_full + 4;
                 for (int k = k_full; k < k_full_end; k += 4) {
                     row_max.v1 = v_f32_max_b(row_max.v1, s_dot.v1);
                     row_max.v2 = v_f32_max_b(row_max.v2, s_dot.v2);
@@ -176,8 +186,12 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                     s_dot_4.v2 = v_f32_ld_tnsr_b(at_4, S_dot);
                     at_4[1] += 1;
                 }
-                int5 at_5 = {q, k_full_end, h, b, 0};
-                int5 at_6 = {q + 64, k_full_end, h, b, 0};
+                int5 at_5 = {0, 0, h, b, 0};
+                at_5[0] = q;
+                at_5[1] = k_full_end;
+                int5 at_6 = {0, 0, h, b, 0};
+                at_6[0] = q + 64;
+                at_6[1] = k_full_end;
                 for (int k = k_full_end; k < k_whole_end; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_5, S_dot);
@@ -232,8 +246,12 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                     row_max_2.v1 = v_f32_max_vb(row_max_2.v1, s_dot_12.v1, 0, row_max_2.v1, p_12_v1, 0);
                     row_max_2.v2 = v_f32_max_vb(row_max_2.v2, s_dot_12.v2, 0, row_max_2.v2, p_12_v2, 0);
                 }
-                int5 at_7 = {q, k_whole_end, h, b, 0};
-                int5 at_8 = {q + 64, k_whole_end, h, b, 0};
+                int5 at_7 = {0, 0, h, b, 0};
+                at_7[0] = q;
+                at_7[1] = k_whole_end;
+                int5 at_8 = {0, 0, h, b, 0};
+                at_8[0] = q + 64;
+                at_8[1] = k_whole_end;
                 for (int k = k_whole_end; k < k_end; k++) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_7, S_dot);
@@ -272,8 +290,12 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                 float128 largest_2;
                 largest_2.v1 = v_f32_sel_eq_f32_b(t.v1, t.v1, largest.v1, t.v1);
                 largest_2.v2 = v_f32_sel_eq_f32_b(t.v2, t.v2, largest.v2, t.v2);
-                int5 at_10 = {q, k_begin, h, b, 0};
-                int5 at_11 = {q + 64, k_begin, h, b, 0};
+                int5 at_10 = {0, 0, h, b, 0};
+                at_10[0] = q;
+                at_10[1] = k_begin;
+                int5 at_11 = {0, 0, h, b, 0};
+                at_11[0] = q + 64;
+                at_11[1] = k_begin;
                 for (int k = k_begin; k < k_kept_end; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
@@ -381,8 +403,10 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                 const int k_full_end_2 = k_full_2 + ((k_all_end_2 - k_full_2) & -4);
                 for (int k_block = k_kept_end; k_block < k_full_2; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_full_2 - k_block, 256);
-                    int5 at_12 = {q, k_block, h, b, 0};
-                    int5 at_13 = {q + 64, k_block, h, b, 0};
+                    int5 at_12 = {q, 0, h, b, 0};
+                    at_12[1] = k_block;
+                    int5 at_13 = {q + 64, 0, h, b, 0};
+                    at_13[1] = k_block;
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
@@ -461,7 +485,8 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                     sum.v2 = increased_2.v2;
                 }
                 for (int k_block = k_full_2; k_block < k_full_end_2; k_block += 256) {
-                    int5 at_12 = {q, k_block, h, b, 0};
+                    int5 at_12 = {q, 0, h, b, 0};
+                    at_12[1] = k_block;
                     const int k_stop = k_block + s_i32_min(k_full_end_2 - k_block, 256);
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
@@ -533,8 +558,10 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                     int128 scale_8;
                     scale_8.v1 = v_i32_shl_b(as_int64(shifted_8.v1), 23);
                     scale_8.v2 = v_i32_shl_b(as_int64(shifted_8.v2), 23);
-                    int5 at_13 = {q, k_block + 4, h, b, 0};
-                    int5 at_14 = {q + 64, k_block + 4, h, b, 0};
+                    int5 at_13 = {q, 0, h, b, 0};
+                    at_13[1] = k_block + 4;
+                    int5 at_14 = {q + 64, 0, h, b, 0};
+                    at_14[1] = k_block + 4;
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 p = v_f32_madd_x2_vvsv_b(minus_f_10, 0.0001535336f, -0.0013398875f, 0.0001535336f);
                         float128 p_2 = v_f32_madd_x2_vvsv_b(p, minus_f_10.v1, 0.009618437f, minus_f_10.v2);
@@ -646,8 +673,10 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                 }
                 for (int k_block = k_full_end_2; k_block < k_whole_end_2; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_whole_end_2 - k_block, 256);
-                    int5 at_12 = {q, k_block, h, b, 0};
-                    int5 at_13 = {q + 64, k_block, h, b, 0};
+                    int5 at_12 = {q, 0, h, b, 0};
+                    at_12[1] = k_block;
+                    int5 at_13 = {q + 64, 0, h, b, 0};
+                    at_13[1] = k_block;
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
@@ -725,8 +754,12 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                     sum.v1 = increased_2.v1;
                     sum.v2 = increased_2.v2;
                 }
-                int5 at_12 = {q, k_whole_end_2, h, b, 0};
-                int5 at_13 = {q + 64, k_whole_end_2, h, b, 0};
+                int5 at_12 = {0, 0, h, b, 0};
+                at_12[0] = q;
+                at_12[1] = k_whole_end_2;
+                int5 at_13 = {0, 0, h, b, 0};
+                at_13[0] = q + 64;
+                at_13[1] = k_whole_end_2;
                 for (int k = k_whole_end_2; k < k_end; k++) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
@@ -749,8 +782,10 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                 sum = v_f32_add_x2_b(sum, block_sum.v1, block_sum.v2);
 
                 // window.dsl:8  P[b, h, k, q]
-                int5 at_14 = {q, 0, h, b, 0};
-                int5 at_15 = {q + 64, 0, h, b, 0};
+                int5 at_14 = {0, 0, h, b, 0};
+                at_14[0] = q;
+                int5 at_15 = {0, 0, h, b, 0};
+                at_15[0] = q + 64;
                 for (int k = 0; k < k_begin; k++) {
                     v_f32_st_tnsr(at_14, P, zero);
                     at_14[1] += 1;
@@ -763,8 +798,12 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                 float128 weight = exp_nonpositive_pair(below_max);
                 float128 total = v_f32_add_x2_b(sum, weight.v1, weight.v2);
                 float128 inverse = recip_positive_pair(total);
-                int5 at_16 = {q, k_begin, h, b, 0};
-                int5 at_17 = {q + 64, k_begin, h, b, 0};
+                int5 at_16 = {0, 0, h, b, 0};
+                at_16[0] = q;
+                at_16[1] = k_begin;
+                int5 at_17 = {0, 0, h, b, 0};
+                at_17[0] = q + 64;
+                at_17[1] = k_begin;
                 for (int k = k_begin; k < k_kept_end; k += 4) {
                     float128 kept;
                     kept.v1 = row_cache[2 * k - 2 * k_begin];
@@ -843,10 +882,18 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                     v_f32_st_tnsr(at_17, P, p_20.v2);
                     at_17[1] += 1;
                 }
-                int5 at_18 = {q, k_kept_end, h, b, 0};
-                int5 at_19 = {q + 64, k_kept_end, h, b, 0};
-                int5 at_20 = {q, k_kept_end, h, b, 0};
-                int5 at_21 = {q + 64, k_kept_end, h, b, 0};
+                int5 at_18 = {0, 0, h, b, 0};
+                at_18[0] = q;
+                at_18[1] = k_kept_end;
+                int5 at_19 = {0, 0, h, b, 0};
+                at_19[0] = q + 64;
+                at_19[1] = k_kept_end;
+                int5 at_20 = {0, 0, h, b, 0};
+                at_20[0] = q;
+                at_20[1] = k_kept_end;
+                int5 at_21 = {0, 0, h, b, 0};
+                at_21[0] = q + 64;
+                at_21[1] = k_kept_end;
                 for (int k = k_kept_end; k < k_full_2; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_18, S_dot);
@@ -945,7 +992,9 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                     v_f32_st_tnsr(at_21, P, p_20.v2);
                     at_21[1] += 1;
                 }
-                int5 at_22 = {q, k_full_2, h, b, 0};
+                int5 at_22 = {0, 0, h, b, 0};
+                at_22[0] = q;
+                at_22[1] = k_full_2;
                 float128 s_dot_5;
                 s_dot_5.v1 = v_f32_ld_tnsr_b(at_22, S_dot);
                 at_22[0] += 64;
@@ -1016,10 +1065,18 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                 int128 scale_4;
                 scale_4.v1 = v_i32_shl_b(as_int64(shifted_4.v1), 23);
                 scale_4.v2 = v_i32_shl_b(as_int64(shifted_4.v2), 23);
-                int5 at_23 = {q, k_full_2, h, b, 0};
-                int5 at_24 = {q + 64, k_full_2, h, b, 0};
-                int5 at_25 = {q, k_full_2 + 4, h, b, 0};
-                int5 at_26 = {q + 64, k_full_2 + 4, h, b, 0};
+                int5 at_23 = {0, 0, h, b, 0};
+                at_23[0] = q;
+                at_23[1] = k_full_2;
+                int5 at_24 = {0, 0, h, b, 0};
+                at_24[0] = q + 64;
+                at_24[1] = k_full_2;
+                int5 at_25 = {0, 0, h, b, 0};
+                at_25[0] = q;
+                at_25[1] = k_full_2 + 4;
+                int5 at_26 = {0, 0, h, b, 0};
+                at_26[0] = q + 64;
+                at_26[1] = k_full_2 + 4;
                 for (int k = k_full_2; k < k_full_end_2; k += 4) {
                     float128 p = v_f32_madd_x2_vvsv_b(minus_f_2, 0.0001535336f, -0.0013398875f, 0.0001535336f);
                     float128 p_2 = v_f32_madd_x2_vvsv_b(p, minus_f_2.v1, 0.009618437f, minus_f_2.v2);
@@ -1134,10 +1191,18 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                     scale_4.v1 = v_i32_shl_b(as_int64(shifted_8.v1), 23);
                     scale_4.v2 = v_i32_shl_b(as_int64(shifted_8.v2), 23);
                 }
-                int5 at_27 = {q, k_full_end_2, h, b, 0};
-                int5 at_28 = {q + 64, k_full_end_2, h, b, 0};
-                int5 at_29 = {q, k_full_end_2, h, b, 0};
-                int5 at_30 = {q + 64, k_full_end_2, h, b, 0};
+                int5 at_27 = {0, 0, h, b, 0};
+                at_27[0] = q;
+                at_27[1] = k_full_end_2;
+                int5 at_28 = {0, 0, h, b, 0};
+                at_28[0] = q + 64;
+                at_28[1] = k_full_end_2;
+                int5 at_29 = {0, 0, h, b, 0};
+                at_29[0] = q;
+                at_29[1] = k_full_end_2;
+                int5 at_30 = {0, 0, h, b, 0};
+                at_30[0] = q + 64;
+                at_30[1] = k_full_end_2;
                 for (int k = k_full_end_2; k < k_whole_end_2; k += 4) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_27, S_dot);
@@ -1236,10 +1301,18 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                     v_f32_st_tnsr(at_30, P, p_20.v2);
                     at_30[1] += 1;
                 }
-                int5 at_31 = {q, k_whole_end_2, h, b, 0};
-                int5 at_32 = {q + 64, k_whole_end_2, h, b, 0};
-                int5 at_33 = {q, k_whole_end_2, h, b, 0};
-                int5 at_34 = {q + 64, k_whole_end_2, h, b, 0};
+                int5 at_31 = {0, 0, h, b, 0};
+                at_31[0] = q;
+                at_31[1] = k_whole_end_2;
+                int5 at_32 = {0, 0, h, b, 0};
+                at_32[0] = q + 64;
+                at_32[1] = k_whole_end_2;
+                int5 at_33 = {0, 0, h, b, 0};
+                at_33[0] = q;
+                at_33[1] = k_whole_end_2;
+                int5 at_34 = {0, 0, h, b, 0};
+                at_34[0] = q + 64;
+                at_34[1] = k_whole_end_2;
                 for (int k = k_whole_end_2; k < k_end; k++) {
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_31, S_dot);
@@ -1266,8 +1339,12 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                     v_f32_st_tnsr(at_34, P, p_5.v2);
                     at_34[1] += 1;
                 }
-                int5 at_35 = {q, k_end, h, b, 0};
-                int5 at_36 = {q + 64, k_end, h, b, 0};
+                int5 at_35 = {0, 0, h, b, 0};
+                at_35[0] = q;
+                at_35[1] = k_end;
+                int5 at_36 = {0, 0, h, b, 0};
+                at_36[0] = q + 64;
+                at_36[1] = k_end;
                 for (int k = k_end; k < N; k++) {
                     v_f32_st_tnsr(at_35, P, zero);
                     at_35[1] += 1;
