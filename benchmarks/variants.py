@@ -41,7 +41,7 @@ HEAD = """# The variants of std/
 
 Every file of `std/` is an attention variant written in the language, with a `check`. The tables say what the compiler
 makes of it on a Gaudi 2 in bf16: {shapes}, other sizes as in
-the file's `check`. Times are predictions of the cost model; nothing was measured on Gaudi. *As written* is the program
+the file's `check`; of Swin, as many windows of 8 by 8 as have the length together. Times are predictions of the cost model; nothing was measured on Gaudi. *As written* is the program
 without rewrites, the square where there is one: its multiply-adds and bytes stand in brackets where another algorithm
 was chosen. *Error* is the worst |y - truth| of the emitted code on the host device at the sizes of `check`, over all
 families of inputs, as a share of the largest |truth| there; in brackets that of the interpreter rounding where the
@@ -80,6 +80,8 @@ def sizes_at(module: Module, op: str, spec: Program, length: int) -> Binding:
         values["BS"] = 64
     if "Np" in values:
         values |= {"Np": length // 64, "Nb": length // 64}
+    if {"X", "Y"} <= values.keys():  # as many windows of 8 by 8 as have the length together
+        values |= {"X": 8, "Y": 8, "N": 64, "B": length // 64}
     if "start" in values:
         values["start"] = 0
     return bind(spec, values)
