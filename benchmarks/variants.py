@@ -40,12 +40,12 @@ HEADS = {"B": 1, "H": 16, "G": 4, "D": 64, "E": 64, "F": 64, "L": 512, "W": 256,
 HEAD = """# The variants of std/
 
 Every file of `std/` is an attention variant written in the language, with a `check`. The tables say what the compiler
-makes of it on a Gaudi 2 in bf16: {shapes}, other sizes as in
-the file's `check`; of Swin, as many windows of 8 by 8 as have the length together. Times are predictions of the cost
-model; nothing was measured on Gaudi. *As written* is the program without rewrites, the square where there is one: its
-multiply-adds and bytes stand in brackets where another algorithm was chosen. *Error* is the worst |y - truth| of the emitted code on the host device at the sizes of `check`, over all
-families of inputs, as a share of the largest |truth| there; in brackets that of the interpreter rounding where the
-program rounds.
+makes of it on a Gaudi 2 in bf16: {shapes}, other sizes as in the file's `check`; of Swin, as many windows of 8 by 8
+as have the length together. Times are predictions of the cost model; nothing was measured on Gaudi. *As written* is
+the program without rewrites, the square where there is one: its multiply-adds and bytes stand in brackets where
+another algorithm was chosen. *Error* is the worst |y - truth| of the emitted code on the host device at the sizes of
+`check`, over all families of inputs, as a share of the largest |truth| there; in brackets that of the interpreter
+rounding where the program rounds.
 
 Written by `python benchmarks/variants.py --check`.
 """

@@ -17,11 +17,12 @@ from tpcgen.kernel.presence import ROW_MAX
 from tpcgen.kernel.scopes import Env, Scopes
 from tpcgen.kernel.shape import Output, Shape
 from tpcgen.kernel.values import Values
-from tpcgen.program.ir import Binary, Call, Expr, Reduce, Unary, free_indices, walk
+from tpcgen.program.ir import Binary, Call, Expr, Read, Reduce, Unary, free_indices, walk
 
 VECTORS, VECTORS_WITH_SPILLS = 304, 256
 """Of the 320 of local memory: the open compiler spills registers into the rest, most of them for a score's special
-functions and for several rows at once, and ends in an error ("Too many vector spills") where they do not fit.
+functions, for several rows at once and for what conditions on data compare, and ends in an error ("Too many vector
+spills") where they do not fit.
 """
 _WEIGHTS = (EXP_NONPOSITIVE, EXP_SCALED, EXP_IN_REACH)
 
@@ -49,12 +50,17 @@ def cache_of(shape: Shape) -> Cache | None:
         if found is not None:
             rows = shape.in_flight if shape.row_in_flight is not None else 1
             score = _score(found)
-            vectors = VECTORS if score is None and rows == 1 else VECTORS_WITH_SPILLS
+            spills = score is not None or rows > 1 or _reads(found.domain)
+            vectors = VECTORS_WITH_SPILLS if spills else VECTORS
             most = vectors // shape.lanes.parts // rows // 4 * 4
             array = LocalArray("row_cache", most * rows, shape.lanes.parts, integer(most * rows))
             (index,) = output.loops
             return Cache(output, index, found.body, found, score, array, most)
     return None
+
+
+def _reads(domain: Expr | None) -> bool:
+    return domain is not None and any(isinstance(x, Read) for x in walk(domain))
 
 
 def _weights(shape: Shape, output: Output) -> Reduce | None:
