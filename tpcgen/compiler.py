@@ -33,6 +33,7 @@ from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.unsupported import lacks
 from tpcgen.rewrite.vjp import vjp
 from tpcgen.rewrite.vjp.in_chunks import gradients_in_chunks
+from tpcgen.rewrite.vjp.in_steps import sums_in_steps
 from tpcgen.rewrite.vjp.save import Saving, kept_by_pin, saving
 from tpcgen.version import VERSION
 
@@ -142,8 +143,8 @@ def _op(module: Module, op: str, path: Path, options: Options, known: Mapping[st
     gradients: list[_Planned] = []
     if wanted is not None:
         for (dtype, p), (_, gradient) in zip(programs, backward, strict=True):
-            in_chunks = gradients_in_chunks(p, gradient, wanted.inputs, wanted.span)
-            gradients.append(_Planned("bwd", dtype, tuned_for(gradient, in_chunks)))
+            given = (*gradients_in_chunks(p, gradient, wanted.inputs, wanted.span), *sums_in_steps(gradient))
+            gradients.append(_Planned("bwd", dtype, tuned_for(gradient, given)))
     savings = [saving(p, g) for (_, p), (_, g) in zip(programs, backward, strict=bool(backward))]
     kept, gradients, saved = _kept(made, gradients, savings, machine, tuned_for, programs[0][1])
     choices: list[tuple[Choice, ...]] = []

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from tpcgen.kernel.across import across_lanes
 from tpcgen.kernel.cache import CacheAccess
+from tpcgen.kernel.functions import INLINE
 from tpcgen.kernel.ir import Imm, Lanes, Note, Operand, Reg, VectorOp, VType
 from tpcgen.kernel.loops import Blocks, First, Instances, Loops, Nest
 from tpcgen.kernel.presence import ROW_MAX
@@ -19,7 +20,7 @@ from tpcgen.kernel.scopes import Env, Scopes
 from tpcgen.kernel.shape import LOOP_ROWS, Shape
 from tpcgen.kernel.values import Values
 from tpcgen.program.dtypes import DType
-from tpcgen.program.ir import Binary, Expr, Index, Read, Reduce, free_indices, type_of
+from tpcgen.program.ir import Binary, Call, Expr, Index, Read, Reduce, free_indices, type_of, walk
 from tpcgen.rewrite.edit import conjunction
 
 _IDENTITY = {"sum": 0.0, "max": -float("inf"), "min": float("inf"), ROW_MAX: -float("inf")}
@@ -116,7 +117,7 @@ class Reductions:
         """Of each point a register; along the lanes each lane has what it saw."""
         across = order[-1] == self.shape.lane
         narrow = self._narrow(e)
-        unroll = self._unroll(order, len(points)) * (2 if narrow is not None and len(points) == 1 else 1)
+        unroll = self._unroll(e, order, len(points)) * (2 if narrow is not None and len(points) == 1 else 1)
         in_blocks = e.kind == "sum" and not across and order != (self.short,)
         together = self.shape.together(order, len(points)) if e.domain is None else 1
         most = 2 * CHAINS if narrow is not None or together > 1 or order == (self.short,) else CHAINS
@@ -196,7 +197,9 @@ class Reductions:
             return False
         return read.indices[-1] == Index(lane) and stored.shape[-1] == self.shape.ranges[lane].high
 
-    def _unroll(self, order: tuple[str, ...], points: int) -> int:
+    def _unroll(self, e: Reduce, order: tuple[str, ...], points: int) -> int:
+        if order == (self.short,) and calls_functions(e.body, order[0]):
+            return UNROLL_FUNCTIONS
         if order[-1] == self.shape.lane or len(order) > 1:
             return 1
         if points > 1:
@@ -298,6 +301,19 @@ class Reductions:
         self.scopes.append(level, VectorOp(result, "mov", (one,)))
         self._merge(kind, level, result, two)
         return result
+
+
+def calls_functions(e: Expr, along: str) -> bool:
+    """Whether it calls special functions, or divides, at each point along an index."""
+    own = [x for x in walk(e) if along in free_indices(x)]
+    called = {x.function for x in own if isinstance(x, Call)} - INLINE - {"select"}
+    return bool(called) or any(isinstance(x, Binary) and x.operator == "/" for x in own)
+
+
+UNROLL_FUNCTIONS = 2
+"""Elements in flight along local memory where each calls special functions: with four the open compiler gives up on
+Mamba-1 ("Too many vector spills").
+"""
 
 
 def unrolled(lanes: Lanes) -> int:

@@ -17,7 +17,6 @@ from functools import partial
 
 from tpcgen.kernel.bounds import integer, plus
 from tpcgen.kernel.errors import not_lowered
-from tpcgen.kernel.functions import INLINE
 from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import (
     NARROW,
@@ -37,7 +36,7 @@ from tpcgen.kernel.ir import (
 )
 from tpcgen.kernel.loops import Instances, Loops, Nest
 from tpcgen.kernel.presence import ZERO, both, domain, explicit
-from tpcgen.kernel.reductions import CHAINS, Reductions
+from tpcgen.kernel.reductions import CHAINS, UNROLL_FUNCTIONS, Reductions, calls_functions
 from tpcgen.kernel.scopes import Bound, Env, Scopes
 from tpcgen.kernel.shape import ROWS, Output, Shape, check_tensors, lanes_that_hold
 from tpcgen.kernel.values import Values
@@ -60,10 +59,8 @@ from tpcgen.program.ir import (
 )
 from tpcgen.program.substitute import rewrite, substitute
 
-UNROLL, UNROLL_FUNCTIONS = 4, 2
-"""Rows of a state in flight; fewer where a step calls special functions: with four the open compiler gives up on
-Mamba-1 ("Too many vector spills").
-"""
+UNROLL = 4
+"""Rows of a state in flight, where a step calls no special functions."""
 LOCAL_VECTORS = 320
 """80 KB of vector local memory in vectors of 256 bytes (gaudi.md, section 1)."""
 
@@ -466,6 +463,8 @@ class _Lowering:
         if not self._has_room(following):
             return False
         sums = [x for side in _sides(wanted) for x in self._sums(side)]
+        if any(calls_functions(x.body, index) for x in sums for index in x.indices):
+            return False
         return bool(sums) and not any(self._reads_local(side, sums) for side in _sides(wanted))
 
     def _has_room(self, u: Update) -> bool:
@@ -521,9 +520,11 @@ class _Lowering:
         changes = [self._change(u) for u in updates]
         last = {c.state.state: c for c in changes}
         after = [x for x in self._later(following) if any(_reads(x, c.made.tensor) for c in last.values())]
-        after = after if all(map(self._has_room, updates)) else []
         assert self.inner is not None
+        after = [x for x in after if all(map(self._has_room, updates)) and not calls_functions(x.body, self.inner)]
         unroll = min(_unroll(c.value, self.inner) for c in changes)
+        if unroll == UNROLL_FUNCTIONS and len(changes) > 1:  # as many registers as two of one
+            unroll = 1
         before = list(dict.fromkeys(before))
         count = unroll if len(before) + len(after) == 1 else CHAINS
         old = [self.reductions.begin(x, env, count) for x in before]
@@ -598,10 +599,7 @@ def _sides(wanted: _Wanted) -> list[Expr]:
 
 def _unroll(value: Expr, along: str) -> int:
     """Of a loop along an index; what the loop does not change is computed in front of it."""
-    own = [x for x in walk(value) if along in free_indices(x)]
-    called = {x.function for x in own if isinstance(x, Call)} - INLINE - {"select"}
-    functions = bool(called) or any(isinstance(x, Binary) and x.operator == "/" for x in own)
-    return UNROLL_FUNCTIONS if functions else UNROLL
+    return UNROLL_FUNCTIONS if calls_functions(value, along) else UNROLL
 
 
 def _inlined(scan: Scan) -> list[Equation | Update]:
