@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.kernel.stages import softmax_stage, stage_of
 from tpcgen.kernel.cycles import runs
-from tpcgen.kernel.ir import Kernel, Load, Loop, Store, VectorOp, registers_read, walk
+from tpcgen.kernel.ir import Broadcast, Kernel, Load, Loop, Store, VectorOp, registers_read, walk
 from tpcgen.kernel.lower import draft
 from tpcgen.kernel.shape import shape_of
+from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.partition.plan import TpcStage
+from tpcgen.program import load
+from tpcgen.program.sizes import evaluate
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "kernels"
 
 
 def _hot(kernel: Kernel) -> list[Loop]:
@@ -66,3 +74,21 @@ op take(x: f32[R, D], page: i32[N], S: int) -> y: f32[N, D] where S >= 1 {{
 }}
 """
     assert shape_of(stage_of(text, "d")).in_flight == rows
+
+
+def _benchmark(name: str, op: str) -> Kernel:
+    program = load(str(BENCHMARKS / f"{name}.dsl")).program(op)
+    (stage,) = (s for s in enumerate_plans(program, "gaudi2")[0].stages if isinstance(s, TpcStage))
+    return draft(stage, "gaudi2")
+
+
+def test_members_begin_the_products_of_the_next_one() -> None:
+    (loop,) = (s for s in _benchmark("attention", "rope").body if isinstance(s, Loop))
+    assert [s.fresh for s in loop.body if isinstance(s, VectorOp) and s.op == "bmul"] == [False] * 4
+
+
+def test_an_element_for_all_lanes_comes_early_where_its_iteration_exists() -> None:
+    (loop,) = (s for s in walk(_benchmark("attention", "decayed_scan").body) if isinstance(s, Loop))
+    (element,) = (s for s in loop.body if isinstance(s, Broadcast))
+    assert not element.fresh and element.left is not None
+    assert [evaluate(element.left, {loop.var: t, "C": 7}) for t in (5, 6)] == [1, 0]

@@ -1,8 +1,8 @@
 """The members of a piece along dim 0 as a loop of the body, for kernels without other loops.
 
 What is the same for all of them comes in front of it once. What they load comes one member early, while the one before
-is computed, as the open compiler overlaps nothing of one iteration with the next. The last member is written out behind
-the loop, so that nobody loads an element of another piece.
+is computed, as the open compiler overlaps nothing of one iteration with the next, and so does the first half of a long
+chain (rotate.py). The last member is written out behind the loop, so that nobody loads an element of another piece.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from tpcgen.kernel.ir import (
     registers_read,
 )
 from tpcgen.kernel.latency import inlined
+from tpcgen.kernel.rotate import Straight, begun, without
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Binary, Expr, Index, Literal, free_indices
 
@@ -124,23 +125,19 @@ def _loads_ahead(kernel: Kernel, loop: Loop) -> Iterator[Statement]:
     if len(loads) < 2 or _operations(kernel, loop.body) > _LONG:
         yield loop
         return
+    plain = not local and not any(isinstance(s, Invoke | Broadcast) for s in loop.body)
+    staged = Straight(kernel, loop.body).first_stage() if plain else None
+    early = staged or {n: s for n, s in enumerate(loop.body) if s in loads}
     stores = [s for s in loop.body if isinstance(s, Store)]
-    rest = [s for s in loop.body if s not in loads and s not in stores]
+    rest = [s for s in without(loop.body, early) if s not in stores]
     step = Literal(loop.step, DType.I32)
-    following = Binary("+", Index(loop.var), step)
     last = Binary("-", loop.high, step)
-    yield from (at(s, loop.var, loop.low) for s in loads)
-    ahead = [replace(s, coords=_moved(s, loop.var, following), fresh=False) for s in loads]
-    copied = {s.value.name for s in stores} & {s.dest.name for s in loads}
+    yield from (at(s, loop.var, loop.low) for s in early.values())
+    ahead = begun([*rest, *stores], early, loop.var, Binary("+", Index(loop.var), step))
+    copied = {s.value.name for s in stores} & {s.dest.name for s in early.values()}
     ends = (*stores, *ahead) if copied else (*ahead, *stores)
     yield replace(loop, high=last, body=(*rest, *ends))
     yield from (at(s, loop.var, last) for s in (*rest, *stores) if not isinstance(s, Note))
-
-
-def _moved(s: Load, var: str, value: Expr) -> tuple[Expr, ...]:
-    moved = at(s, var, value)
-    assert isinstance(moved, Load)
-    return moved.coords
 
 
 def _operations(kernel: Kernel, body: Sequence[Statement]) -> int:

@@ -61,7 +61,7 @@ def loads_ahead(kernel: Kernel) -> Kernel:
 
 def _rotated(kernel: Kernel, loop: Loop) -> Iterator[Statement]:
     loads = {n: s for n, s in enumerate(loop.body) if isinstance(s, Load) and loop.var in _indices(s)}
-    straight = _Straight(kernel, [s for s, _ in inlined(kernel, loop.body, None)])
+    straight = Straight(kernel, [s for s, _ in inlined(kernel, loop.body, None)])
     elements = loads | _elements(loop, straight, loads)
     if loop.few or len(elements) < 2 or _depends_on_the_iteration(loop.body):
         yield loop
@@ -69,17 +69,16 @@ def _rotated(kernel: Kernel, loop: Loop) -> Iterator[Statement]:
     staged = straight.first_stage() if len(loads) > 1 else None
     body, early = (loop.body, elements) if staged is None else (straight.body, staged)
     yield from (_left(at(s, loop.var, loop.low), loop.high, loop.low) for s in early.values())
-    rest = _without(body, early)
-    own = {s.dest.name for s in early.values()} - {name for s in rest for name in registers_read(s)}
+    rest = without(body, early)
     following = Binary("+", Index(loop.var), Literal(loop.step, DType.I32))
-    ahead = [_left(_ahead(at(s, loop.var, following), own), loop.high, following) for s in early.values()]
+    ahead = [_left(s, loop.high, following) for s in begun(rest, early, loop.var, following)]
     kept = [s for s in rest if isinstance(s, LocalStore)]
     if kept and {s.value.name for s in kept}.isdisjoint(s.dest.name for s in early.values()):
         rest, ahead = [s for s in rest if s not in kept], [*ahead, *kept]
     yield replace(loop, body=(*rest, *ahead))
 
 
-def _elements(loop: Loop, straight: _Straight, loads: Mapping[int, Load]) -> dict[int, Broadcast]:
+def _elements(loop: Loop, straight: Straight, loads: Mapping[int, Load]) -> dict[int, Broadcast]:
     """Elements that an iteration reads, if there are registers for all of them. Beside local memory, whose loads come
     at once, what waits for elements can wait for them.
     """
@@ -98,7 +97,7 @@ def _left(s: Statement, high: Expr, here: Expr) -> Statement:
     return replace(s, left=left if s.left is None else Call("min", (s.left, left)))
 
 
-def _without(body: Sequence[Statement], early: Container[int]) -> list[Statement]:
+def without(body: Sequence[Statement], early: Container[int]) -> list[Statement]:
     return [s for n, s in enumerate(body) if n not in early]
 
 
@@ -107,7 +106,7 @@ Early = Mapping[int, Load | Broadcast | VectorOp]
 
 
 @dataclass(frozen=True)
-class _Straight:
+class Straight:
     """The body of a loop without loops and with its calls written out."""
 
     kernel: Kernel
@@ -179,7 +178,7 @@ class _Straight:
 
     def _chain(self, early: Early) -> int:
         """The longer of the two stages' chains."""
-        stages = (list(early.values()), _without(self.body, early))
+        stages = (list(early.values()), without(self.body, early))
         return max(when for stage in stages for when in issues(self.kernel, stage))
 
 
@@ -187,8 +186,15 @@ def _slots(kernel: Kernel, s: Statement) -> int:
     return issued(s, kernel.target) if isinstance(s, VectorOp) else 0
 
 
+def begun(rest: Sequence[Statement], early: Early, var: str, following: Expr) -> list[Statement]:
+    """The first stage of the next iteration, in this one: it fills what the rest of the loop has read; what only the
+    first stage knows is named apart.
+    """
+    own = {s.dest.name for s in early.values()} - {name for s in rest for name in registers_read(s)}
+    return [_ahead(at(s, var, following), own) for s in early.values()]
+
+
 def _ahead(s: Statement, own: Set[str]) -> Load | Broadcast | VectorOp:
-    """Fills what the rest of the loop has read; what only the first stage knows, `own`, is named apart in the loop."""
     assert isinstance(s, Load | Broadcast | VectorOp)
     fresh = s.dest.name in own
     dest = _named_apart(s.dest, own)

@@ -81,7 +81,9 @@ class _Printer:
         if k.member is not None:
             for loop in loops:
                 self._for(loop.var, integer(loop.low), integer(loop.high), loop.step)
-            _Block(self, setup).write(k.body)
+            piece = _Block(self, setup)
+            piece.varying = {loop.var for loop in loops[-1:]}
+            piece.write(k.body)
         else:
             for loop in loops[:-1]:
                 self._for(loop.var, integer(loop.low), integer(loop.high), loop.step)
@@ -146,7 +148,8 @@ class _Printer:
         self._for(s.var, integer(s.low), integer(s.high), s.step)
         inside = _Block(self, block, plan, names)
         inside.at_hand |= carried
-        inside.varying = {s.var, *(x.name for x in s.body if isinstance(x, ScalarLet | ScalarLoad))}
+        if s.body is self.kernel.body:  # members; other loops have too many variables to make a part of each apart
+            inside.varying = {s.var, *(x.name for x in s.body if isinstance(x, ScalarLet | ScalarLoad))}
         inside.write(s.body)
         self.lines.close()
         if s.exact:

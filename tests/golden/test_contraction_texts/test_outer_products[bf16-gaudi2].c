@@ -49,8 +49,7 @@ void main(tensor K, tensor V, tensor U, int L, int D)
                         at_3[0] = s_i32_min(d + 3, D - 1);
                         int5 at_4 = {e, 4, c, h, b};
                         for (int t_block = 0; t_block < t_last_block; t_block += 256) {
-                            int5 at_5 = {e, 0, c, h, b};
-                            at_5[1] = t_block;
+                            int5 at_5 = {e, t_block, c, h, b};
                             bfloat128 v_b_5 = v_bf16_ld_tnsr_b(at_5, V);
                             at_5[1] += 1;
                             bfloat128 v_b_6 = v_bf16_ld_tnsr_b(at_5, V);

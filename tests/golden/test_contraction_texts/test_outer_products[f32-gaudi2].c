@@ -48,8 +48,7 @@ void main(tensor K, tensor V, tensor U, int L, int D)
                         at_7[0] = s_i32_min(d + 7, D - 1);
                         int5 at_8 = {e, 8, c, h, b};
                         for (int t_block = 0; t_block < t_last_block; t_block += 256) {
-                            int5 at_9 = {e, 0, c, h, b};
-                            at_9[1] = t_block;
+                            int5 at_9 = {e, t_block, c, h, b};
                             float64 v_9 = v_f32_ld_tnsr_b(at_9, V);
                             at_9[1] += 1;
                             float64 v_10 = v_f32_ld_tnsr_b(at_9, V);

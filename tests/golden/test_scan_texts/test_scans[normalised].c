@@ -90,8 +90,7 @@ void main(tensor g, tensor K, tensor V, tensor Q, tensor O, int D, int N)
                 float64 g_v = v_f32_ld_g(gen_addr(at_0, g));
                 const int5 at_1 = {e, N - t - 1, b, 0, 0};
                 bfloat128 v_b = v_bf16_ld_tnsr_b(at_1, V);
-                int5 at_2 = {0, 0, b, 0, 0};
-                at_2[1] = N - t - 1;
+                int5 at_2 = {0, N - t - 1, b, 0, 0};
                 for (int d = 0; d < d_whole_end_2; d += 4) {
                     float128 s;
                     s.v1 = s_rows[2 * d];

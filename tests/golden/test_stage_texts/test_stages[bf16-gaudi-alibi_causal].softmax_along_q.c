@@ -558,8 +558,7 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                 sum.v1 = increased.v1;
                 sum.v2 = increased.v2;
                 for (int k_block = k_kept_end; k_block < k_full_end; k_block += 256) {
-                    int5 at_10 = {q, 0, h, b, 0};
-                    at_10[1] = k_block;
+                    int5 at_10 = {q, k_block, h, b, 0};
                     const int k_stop = k_block + s_i32_min(k_full_end - k_block, 256);
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
@@ -583,10 +582,8 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     s_dot_12.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
                     at_10[0] += 64;
                     s_dot_12.v2 = v_f32_ld_tnsr_b(at_10, S_dot);
-                    int5 at_11 = {q, 0, h, b, 0};
-                    at_11[1] = k_block + 4;
-                    int5 at_12 = {q + 64, 0, h, b, 0};
-                    at_12[1] = k_block + 4;
+                    int5 at_11 = {q, k_block + 4, h, b, 0};
+                    int5 at_12 = {q + 64, k_block + 4, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 t;
                         t.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_9.v1);
@@ -709,10 +706,8 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                 }
                 for (int k_block = k_full_end; k_block < k_whole_end; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_whole_end - k_block, 256);
-                    int5 at_10 = {q, 0, h, b, 0};
-                    at_10[1] = k_block;
-                    int5 at_11 = {q + 64, 0, h, b, 0};
-                    at_11[1] = k_block;
+                    int5 at_10 = {q, k_block, h, b, 0};
+                    int5 at_11 = {q + 64, k_block, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot);

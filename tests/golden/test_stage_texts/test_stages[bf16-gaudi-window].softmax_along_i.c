@@ -417,10 +417,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                     largest_2.v2 = v_f32_sel_eq_f32_b(t.v2, t.v2, largest.v2, t.v2);
                     for (int j_block = j_begin; j_block < j_full; j_block += 256) {
                         const int j_stop = j_block + s_i32_min(j_full - j_block, 256);
-                        int5 at_10 = {i, 0, n, h, b};
-                        at_10[1] = j_block;
-                        int5 at_11 = {i + 64, 0, n, h, b};
-                        at_11[1] = j_block;
+                        int5 at_10 = {i, j_block, n, h, b};
+                        int5 at_11 = {i + 64, j_block, n, h, b};
                         for (int j = j_block; j < j_stop; j += 4) {
                             float128 s_dot_b_9;
                             s_dot_b_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot_b);
@@ -562,8 +560,7 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         sum.v2 = increased.v2;
                     }
                     for (int j_block = j_full; j_block < j_full_end; j_block += 256) {
-                        int5 at_10 = {i, 0, n, h, b};
-                        at_10[1] = j_block;
+                        int5 at_10 = {i, j_block, n, h, b};
                         const int j_stop = j_block + s_i32_min(j_full_end - j_block, 256);
                         float128 s_dot_b_9;
                         s_dot_b_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot_b);
@@ -587,10 +584,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                         s_dot_b_12.v1 = v_f32_ld_tnsr_b(at_10, S_dot_b);
                         at_10[0] += 64;
                         s_dot_b_12.v2 = v_f32_ld_tnsr_b(at_10, S_dot_b);
-                        int5 at_11 = {i, 0, n, h, b};
-                        at_11[1] = j_block + 4;
-                        int5 at_12 = {i + 64, 0, n, h, b};
-                        at_12[1] = j_block + 4;
+                        int5 at_11 = {i, j_block + 4, n, h, b};
+                        int5 at_12 = {i + 64, j_block + 4, n, h, b};
                         for (int j = j_block; j < j_stop; j += 4) {
                             float128 t_2;
                             t_2.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_b_9.v1);
@@ -665,10 +660,8 @@ void main(tensor snk, tensor S_dot_b, tensor P_b_r, int W, int N, float rsqrt_D)
                     }
                     for (int j_block = j_full_end; j_block < j_whole_end; j_block += 256) {
                         const int j_stop = j_block + s_i32_min(j_whole_end - j_block, 256);
-                        int5 at_10 = {i, 0, n, h, b};
-                        at_10[1] = j_block;
-                        int5 at_11 = {i + 64, 0, n, h, b};
-                        at_11[1] = j_block;
+                        int5 at_10 = {i, j_block, n, h, b};
+                        int5 at_11 = {i + 64, j_block, n, h, b};
                         for (int j = j_block; j < j_stop; j += 4) {
                             float128 s_dot_b_9;
                             s_dot_b_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot_b);

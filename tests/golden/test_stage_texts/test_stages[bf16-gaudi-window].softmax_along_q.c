@@ -460,10 +460,8 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                 const int k_full_end_2 = k_full_2 + ((k_all_end_2 - k_full_2) & -4);
                 for (int k_block = k_kept_end; k_block < k_full_2; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_full_2 - k_block, 256);
-                    int5 at_12 = {q, 0, h, b, 0};
-                    at_12[1] = k_block;
-                    int5 at_13 = {q + 64, 0, h, b, 0};
-                    at_13[1] = k_block;
+                    int5 at_12 = {q, k_block, h, b, 0};
+                    int5 at_13 = {q + 64, k_block, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
@@ -565,8 +563,7 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     sum.v2 = increased_2.v2;
                 }
                 for (int k_block = k_full_2; k_block < k_full_end_2; k_block += 256) {
-                    int5 at_12 = {q, 0, h, b, 0};
-                    at_12[1] = k_block;
+                    int5 at_12 = {q, k_block, h, b, 0};
                     const int k_stop = k_block + s_i32_min(k_full_end_2 - k_block, 256);
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
@@ -590,10 +587,8 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                     s_dot_12.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
                     at_12[0] += 64;
                     s_dot_12.v2 = v_f32_ld_tnsr_b(at_12, S_dot);
-                    int5 at_13 = {q, 0, h, b, 0};
-                    at_13[1] = k_block + 4;
-                    int5 at_14 = {q + 64, 0, h, b, 0};
-                    at_14[1] = k_block + 4;
+                    int5 at_13 = {q, k_block + 4, h, b, 0};
+                    int5 at_14 = {q + 64, k_block + 4, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 t_2;
                         t_2.v1 = v_f32_mul_b(rsqrt_D_v, s_dot_9.v1);
@@ -668,10 +663,8 @@ void main(tensor snk, tensor S_dot, tensor P_r, int N, int W, float rsqrt_D)
                 }
                 for (int k_block = k_full_end_2; k_block < k_whole_end_2; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_whole_end_2 - k_block, 256);
-                    int5 at_12 = {q, 0, h, b, 0};
-                    at_12[1] = k_block;
-                    int5 at_13 = {q + 64, 0, h, b, 0};
-                    at_13[1] = k_block;
+                    int5 at_12 = {q, k_block, h, b, 0};
+                    int5 at_13 = {q + 64, k_block, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);

@@ -433,8 +433,7 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                 sum.v1 = increased.v1;
                 sum.v2 = increased.v2;
                 for (int k_block = k_kept_end; k_block < k_full_end; k_block += 256) {
-                    int5 at_10 = {q, 0, h, b, 0};
-                    at_10[1] = k_block;
+                    int5 at_10 = {q, k_block, h, b, 0};
                     const int k_stop = k_block + s_i32_min(k_full_end - k_block, 256);
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
@@ -498,10 +497,8 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                     float128 t_39 = v_f32_mul_x2_b(t_38, slope_v, slope_v);
                     float128 t_40 = v_f32_add_x2_b(t_36, t_39.v1, t_39.v2);
                     float128 below_max_8 = v_f32_sub_x2_b(t_40, row_max.v1, row_max.v2);
-                    int5 at_11 = {q, 0, h, b, 0};
-                    at_11[1] = k_block + 4;
-                    int5 at_12 = {q + 64, 0, h, b, 0};
-                    at_12[1] = k_block + 4;
+                    int5 at_11 = {q, k_block + 4, h, b, 0};
+                    int5 at_12 = {q + 64, k_block + 4, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 bounded;
                         bounded.v1 = v_f32_sel_less_f32_b(below_max_5.v1, -88.0f, -88.0f, below_max_5.v1);
@@ -633,10 +630,8 @@ void main(tensor S_dot, tensor slope, tensor P_r, int N, int M, float rsqrt_D)
                 }
                 for (int k_block = k_full_end; k_block < k_whole_end; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_whole_end - k_block, 256);
-                    int5 at_10 = {q, 0, h, b, 0};
-                    at_10[1] = k_block;
-                    int5 at_11 = {q + 64, 0, h, b, 0};
-                    at_11[1] = k_block;
+                    int5 at_10 = {q, k_block, h, b, 0};
+                    int5 at_11 = {q + 64, k_block, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot);

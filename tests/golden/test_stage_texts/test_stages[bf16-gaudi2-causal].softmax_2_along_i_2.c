@@ -233,8 +233,7 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 sum.v1 = 0.0f;
                 sum.v2 = 0.0f;
                 for (int j_2_block = 0; j_2_block < j_2_full_end; j_2_block += 256) {
-                    int5 at_7 = {i_2, 0, h, b, 0};
-                    at_7[1] = j_2_block;
+                    int5 at_7 = {i_2, j_2_block, h, b, 0};
                     const int j_2_stop = j_2_block + s_i32_min(j_2_full_end - j_2_block, 256);
                     float128 s_dot_2_9;
                     s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_7, S_dot_2);
@@ -278,10 +277,8 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                     bounded_8.v1 = v_f32_sel_less_f32_b(below_max_8.v1, lowest_v, lowest_v, below_max_8.v1);
                     bounded_8.v2 = v_f32_sel_less_f32_b(below_max_8.v2, lowest_v, lowest_v, below_max_8.v2);
                     float128 shifted_8 = v_f32_madd_x2_vvsv_b(bounded_8, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    int5 at_8 = {i_2, 0, h, b, 0};
-                    at_8[1] = j_2_block + 4;
-                    int5 at_9 = {i_2 + 64, 0, h, b, 0};
-                    at_9[1] = j_2_block + 4;
+                    int5 at_8 = {i_2, j_2_block + 4, h, b, 0};
+                    int5 at_9 = {i_2 + 64, j_2_block + 4, h, b, 0};
                     for (int j_2 = j_2_block; j_2 < j_2_stop; j_2 += 4) {
                         float128 n = v_f32_sub_x2_b(shifted_5, 12583039.0f, 12583039.0f);
                         float128 minus_f = v_f32_madd_x2_b(bounded_5, scale_log2e_v, n, scale_log2e_v, SW_NEG);
@@ -373,10 +370,8 @@ void main(tensor S_dot_2, tensor P_2_r, int N, int M, float lowest, float scale_
                 }
                 for (int j_2_block = j_2_full_end; j_2_block < j_2_whole_end; j_2_block += 256) {
                     const int j_2_stop = j_2_block + s_i32_min(j_2_whole_end - j_2_block, 256);
-                    int5 at_7 = {i_2, 0, h, b, 0};
-                    at_7[1] = j_2_block;
-                    int5 at_8 = {i_2 + 64, 0, h, b, 0};
-                    at_8[1] = j_2_block;
+                    int5 at_7 = {i_2, j_2_block, h, b, 0};
+                    int5 at_8 = {i_2 + 64, j_2_block, h, b, 0};
                     for (int j_2 = j_2_block; j_2 < j_2_stop; j_2 += 4) {
                         float128 s_dot_2_9;
                         s_dot_2_9.v1 = v_f32_ld_tnsr_b(at_7, S_dot_2);

@@ -285,8 +285,7 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                 const int k_all_end_2 = s_i32_max(k_kept_end, s_i32_min(k_end, s_i32_min(N, q + N + 1 - M)));
                 const int k_full_end_2 = k_kept_end + ((k_all_end_2 - k_kept_end) & -4);
                 for (int k_block = k_kept_end; k_block < k_full_end_2; k_block += 256) {
-                    int5 at_9 = {q, 0, h, b, 0};
-                    at_9[1] = k_block;
+                    int5 at_9 = {q, k_block, h, b, 0};
                     const int k_stop = k_block + s_i32_min(k_full_end_2 - k_block, 256);
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_9, S_dot);
@@ -330,10 +329,8 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                     bounded_8.v1 = v_f32_sel_less_f32_b(below_max_8.v1, lowest_v, lowest_v, below_max_8.v1);
                     bounded_8.v2 = v_f32_sel_less_f32_b(below_max_8.v2, lowest_v, lowest_v, below_max_8.v2);
                     float128 shifted_8 = v_f32_madd_x2_vvsv_b(bounded_8, scale_log2e_v, 12583039.0f, scale_log2e_v);
-                    int5 at_10 = {q, 0, h, b, 0};
-                    at_10[1] = k_block + 4;
-                    int5 at_11 = {q + 64, 0, h, b, 0};
-                    at_11[1] = k_block + 4;
+                    int5 at_10 = {q, k_block + 4, h, b, 0};
+                    int5 at_11 = {q + 64, k_block + 4, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 n = v_f32_sub_x2_b(shifted_5, 12583039.0f, 12583039.0f);
                         float128 minus_f = v_f32_madd_x2_b(bounded_5, scale_log2e_v, n, scale_log2e_v, SW_NEG);
@@ -425,10 +422,8 @@ void main(tensor S_dot, tensor P_r, int N, int M, float lowest, float scale_log2
                 }
                 for (int k_block = k_full_end_2; k_block < k_whole_end_2; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_whole_end_2 - k_block, 256);
-                    int5 at_9 = {q, 0, h, b, 0};
-                    at_9[1] = k_block;
-                    int5 at_10 = {q + 64, 0, h, b, 0};
-                    at_10[1] = k_block;
+                    int5 at_9 = {q, k_block, h, b, 0};
+                    int5 at_10 = {q + 64, k_block, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_9, S_dot);

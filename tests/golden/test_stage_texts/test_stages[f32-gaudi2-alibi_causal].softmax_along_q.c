@@ -433,8 +433,7 @@ void main(tensor S_dot, tensor slope, tensor P, int N, int M, float rsqrt_D)
                 sum.v1 = increased.v1;
                 sum.v2 = increased.v2;
                 for (int k_block = k_kept_end; k_block < k_full_end; k_block += 256) {
-                    int5 at_10 = {q, 0, h, b, 0};
-                    at_10[1] = k_block;
+                    int5 at_10 = {q, k_block, h, b, 0};
                     const int k_stop = k_block + s_i32_min(k_full_end - k_block, 256);
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot);
@@ -514,10 +513,8 @@ void main(tensor S_dot, tensor slope, tensor P, int N, int M, float rsqrt_D)
                     bounded_8.v1 = v_f32_sel_less_f32_b(below_max_8.v1, -88.0f, -88.0f, below_max_8.v1);
                     bounded_8.v2 = v_f32_sel_less_f32_b(below_max_8.v2, -88.0f, -88.0f, below_max_8.v2);
                     float128 shifted_8 = v_f32_madd_x2_vvsv_b(bounded_8, 1.442695f, 12583039.0f, 1.442695f);
-                    int5 at_11 = {q, 0, h, b, 0};
-                    at_11[1] = k_block + 4;
-                    int5 at_12 = {q + 64, 0, h, b, 0};
-                    at_12[1] = k_block + 4;
+                    int5 at_11 = {q, k_block + 4, h, b, 0};
+                    int5 at_12 = {q + 64, k_block + 4, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 n = v_f32_sub_x2_b(shifted_5, 12583039.0f, 12583039.0f);
                         float128 minus_f = v_f32_madd_x2_b(bounded_5, 1.442695f, n, 1.442695f, SW_NEG);
@@ -664,10 +661,8 @@ void main(tensor S_dot, tensor slope, tensor P, int N, int M, float rsqrt_D)
                 }
                 for (int k_block = k_full_end; k_block < k_whole_end; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_whole_end - k_block, 256);
-                    int5 at_10 = {q, 0, h, b, 0};
-                    at_10[1] = k_block;
-                    int5 at_11 = {q + 64, 0, h, b, 0};
-                    at_11[1] = k_block;
+                    int5 at_10 = {q, k_block, h, b, 0};
+                    int5 at_11 = {q + 64, k_block, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_10, S_dot);

@@ -321,8 +321,7 @@ void main(tensor S_dot, tensor P, int N, float lowest, float scale_log2e)
                 sum.v2 = increased.v2;
                 const int k_whole_end_2 = k_kept_end + ((N - k_kept_end) & -4);
                 for (int k_block = k_kept_end; k_block < k_whole_end_2; k_block += 256) {
-                    int5 at_8 = {q, 0, h, b, 0};
-                    at_8[1] = k_block;
+                    int5 at_8 = {q, k_block, h, b, 0};
                     const int k_stop = k_block + s_i32_min(k_whole_end_2 - k_block, 256);
                     float128 s_dot_13;
                     s_dot_13.v1 = v_f32_ld_tnsr_b(at_8, S_dot);
@@ -386,10 +385,8 @@ void main(tensor S_dot, tensor P, int N, float lowest, float scale_log2e)
                     int128 scale_12;
                     scale_12.v1 = v_i32_shl_b(as_int64(shifted_12.v1), 23);
                     scale_12.v2 = v_i32_shl_b(as_int64(shifted_12.v2), 23);
-                    int5 at_9 = {q, 0, h, b, 0};
-                    at_9[1] = k_block + 4;
-                    int5 at_10 = {q + 64, 0, h, b, 0};
-                    at_10[1] = k_block + 4;
+                    int5 at_9 = {q, k_block + 4, h, b, 0};
+                    int5 at_10 = {q + 64, k_block + 4, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 p = v_f32_madd_x2_vvsv_b(minus_f_9, 0.0001535336f, -0.0013398875f, 0.0001535336f);
                         float128 p_2 = v_f32_madd_x2_vvsv_b(p, minus_f_9.v1, 0.009618437f, minus_f_9.v2);

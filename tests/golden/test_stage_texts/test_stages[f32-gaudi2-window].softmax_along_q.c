@@ -403,10 +403,8 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                 const int k_full_end_2 = k_full_2 + ((k_all_end_2 - k_full_2) & -4);
                 for (int k_block = k_kept_end; k_block < k_full_2; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_full_2 - k_block, 256);
-                    int5 at_12 = {q, 0, h, b, 0};
-                    at_12[1] = k_block;
-                    int5 at_13 = {q + 64, 0, h, b, 0};
-                    at_13[1] = k_block;
+                    int5 at_12 = {q, k_block, h, b, 0};
+                    int5 at_13 = {q + 64, k_block, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
@@ -485,8 +483,7 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                     sum.v2 = increased_2.v2;
                 }
                 for (int k_block = k_full_2; k_block < k_full_end_2; k_block += 256) {
-                    int5 at_12 = {q, 0, h, b, 0};
-                    at_12[1] = k_block;
+                    int5 at_12 = {q, k_block, h, b, 0};
                     const int k_stop = k_block + s_i32_min(k_full_end_2 - k_block, 256);
                     float128 s_dot_9;
                     s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
@@ -558,10 +555,8 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                     int128 scale_8;
                     scale_8.v1 = v_i32_shl_b(as_int64(shifted_8.v1), 23);
                     scale_8.v2 = v_i32_shl_b(as_int64(shifted_8.v2), 23);
-                    int5 at_13 = {q, 0, h, b, 0};
-                    at_13[1] = k_block + 4;
-                    int5 at_14 = {q + 64, 0, h, b, 0};
-                    at_14[1] = k_block + 4;
+                    int5 at_13 = {q, k_block + 4, h, b, 0};
+                    int5 at_14 = {q + 64, k_block + 4, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 p = v_f32_madd_x2_vvsv_b(minus_f_10, 0.0001535336f, -0.0013398875f, 0.0001535336f);
                         float128 p_2 = v_f32_madd_x2_vvsv_b(p, minus_f_10.v1, 0.009618437f, minus_f_10.v2);
@@ -673,10 +668,8 @@ void main(tensor snk, tensor S_dot, tensor P, int N, int W, float rsqrt_D)
                 }
                 for (int k_block = k_full_end_2; k_block < k_whole_end_2; k_block += 256) {
                     const int k_stop = k_block + s_i32_min(k_whole_end_2 - k_block, 256);
-                    int5 at_12 = {q, 0, h, b, 0};
-                    at_12[1] = k_block;
-                    int5 at_13 = {q + 64, 0, h, b, 0};
-                    at_13[1] = k_block;
+                    int5 at_12 = {q, k_block, h, b, 0};
+                    int5 at_13 = {q + 64, k_block, h, b, 0};
                     for (int k = k_block; k < k_stop; k += 4) {
                         float128 s_dot_9;
                         s_dot_9.v1 = v_f32_ld_tnsr_b(at_12, S_dot);
