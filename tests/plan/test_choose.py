@@ -63,7 +63,7 @@ def test_a_plan_can_be_pinned_by_its_label(example):
 
 def test_a_plan_that_does_not_fit_memory_is_not_chosen_if_another_does(example):
     program = example("causal")
-    binding = sizes.bind(program, GPT2 | {"H": 24, "G": 24, "M": 32768, "N": 32768})
+    binding = sizes.bind(program, GPT2 | {"B": 16, "H": 24, "G": 24, "M": 32768, "N": 32768})
     choice = choose(program, "gaudi", binding)
     assert not choice.price.fits
     assert "more than HBM holds" in table(choice.price).total[-1]

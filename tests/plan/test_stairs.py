@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from tests.plan.test_band import VARIANTS as BANDS
 from tests.plan.test_band import inputs_of, same, source
 from tpcgen.interpreter import run
 from tpcgen.kernel.cycles import stage_cost
+from tpcgen.machine import MACHINES
 from tpcgen.partition.choose import choose
 from tpcgen.partition.enumerate import enumerate_plans
 from tpcgen.partition.plan import MmeStage
@@ -18,7 +21,7 @@ from tpcgen.program import ir, load_text, sizes
 from tpcgen.program import print as text
 from tpcgen.rewrite.normalise import normalise
 from tpcgen.rewrite.outcome import Refused
-from tpcgen.rewrite.stairs import stairs
+from tpcgen.rewrite.stairs import rows, stairs
 from tpcgen.rewrite.vjp import differentiable_inputs, vjp
 
 CAUSAL = "k <= q + N - M"
@@ -178,3 +181,38 @@ def test_weights_that_are_a_function_of_scores(n):
 
 def test_scores_themselves_are_left_to_chunks():
     assert isinstance(stairs(load_text(WEIGHTS.format(weights="2 * S[b,h,q,k]")).program("f")), Refused)
+
+
+UNBOUNDED = {
+    "full": {"domain": "k < N"},
+    "data": BANDS["documents"] | {"domain": "doc[b,q + N - M] == doc[b,k]"},
+    "either": {"domain": "k <= q or k >= N - W"},
+}
+
+
+@pytest.mark.parametrize("name", ["causal", "prefix", "sink", *UNBOUNDED])
+@pytest.mark.parametrize("m, n", [(1, 1), (7, 63), (129, 130), (300, 300)])
+def test_many_steps_compute_what_the_text_says(name, m, n):
+    program = load_text(source(**{**VARIANTS, **UNBOUNDED}[name])).program("f")
+    made = rows(program, 5)
+    assert isinstance(made, ir.Program), made
+    values = {"B": 2, "H": 2, "G": 1, "M": m, "N": n, "D": 2, "E": 2, "W": 3}
+    own = {*program.sizes, *(a.name for a in program.attributes)}
+    same(program, made, {k: v for k, v in values.items() if k in own})
+    assert load_text(text.program(made)).program("f") == made
+
+
+@pytest.mark.parametrize("domain", [CAUSAL, "k < N"])
+def test_what_hbm_cannot_hold_goes_in_many_steps(domain):
+    """One after the other, so that the scores of one step are alive at a time; a pin keeps them."""
+    program = load_text(source(domain=domain)).program("f")
+    values = {"B": 1, "H": 2, "M": 2048, "N": 2048, "D": 8, "E": 8, "W": 1}
+    binding = sizes.bind(program, {k: v for k, v in values.items() if k in {*program.sizes, "W"}})
+    machine = MACHINES["gaudi2"]
+    usual = choose(program, "gaudi2", binding)
+    little = replace(machine, memory=replace(machine.memory, hbm_bytes=usual.price.peak // 4))
+    chosen = choose(program, "gaudi2", binding, known={"gaudi2": little})
+    assert "steps of" not in usual.plan.label
+    assert chosen.plan.label.startswith("steps of") and chosen.price.fits
+    pinned = load_text(source(domain=domain).rstrip().rstrip("}") + "    schedule { steps q 12; }\n}\n").program("f")
+    assert {p.label.partition(":")[0] for p in enumerate_plans(pinned, "gaudi2")} == {"steps of 12"}

@@ -18,7 +18,7 @@ from tpcgen.partition.simulate import undercut_by_none
 from tpcgen.partition.subprogram import unnamed
 from tpcgen.program import ir
 from tpcgen.program.sizes import Binding, Value
-from tpcgen.rewrite.alternatives import Alternative, alternatives
+from tpcgen.rewrite.alternatives import IN_LITTLE_MEMORY, Alternative, Family, alternatives
 from tpcgen.rewrite.outcome import Refused
 
 BUDGET = 8
@@ -72,9 +72,14 @@ class Space:
     refused: tuple[tuple[str, Refused], ...]
 
 
-def space(program: ir.Program, machine: Machine, given: Sequence[Alternative] = ()) -> Space:
-    """Every plan, `given` as of `alternatives`. DiagnosticError (E4xx) where no alternative is lowered yet."""
-    found = alternatives(program, given)
+def space(
+    program: ir.Program,
+    machine: Machine,
+    given: Sequence[Alternative] = (),
+    families: Sequence[Family] | None = None,
+) -> Space:
+    """Every plan, `given` and `families` as of `alternatives`. DiagnosticError (E4xx) where none is lowered yet."""
+    found = alternatives(program, given, families)
     return Space(machine, plans_of(program, found, machine.name), found.refused)
 
 
@@ -91,7 +96,28 @@ def choose(
     KeyError for an unknown target.
     """
     machine = (machines() if known is None else known)[target]
-    return choose_among(space(program, machine), binding, cost=cost, pin=pin)
+    if pin is not None:
+        return choose_among(space(program, machine), binding, cost=cost, pin=pin)
+    return choose_each(program, machine, [binding], cost=cost)[1][0]
+
+
+def choose_each(
+    program: ir.Program,
+    machine: Machine,
+    bindings: Sequence[Binding],
+    *,
+    cost: TpcCostFunction = estimate,
+    given: Sequence[Alternative] = (),
+) -> tuple[Space, list[Choice]]:
+    """The cheapest plan at each of the sizes, and what it was chosen among: plans for little memory, too, where HBM
+    holds no other at some of them.
+    """
+    found = space(program, machine, given)
+    choices = [choose_among(found, b, cost=cost) for b in bindings]
+    if all(c.price.fits for c in choices):
+        return found, choices
+    wider = space(program, machine, given, IN_LITTLE_MEMORY)
+    return wider, [choose_among(wider, b, cost=cost) for b in bindings]
 
 
 def choose_among(
@@ -142,7 +168,7 @@ def _priced(
     unpriced: list[tuple[str, float]] = []
     guess = _Once(estimate)
     guesses = [price(plan, machine, binding, guess) for plan in plans]
-    for guessed, plan in sorted(zip(guesses, plans, strict=True), key=lambda item: item[0].seconds):
+    for guessed, plan in sorted(zip(guesses, plans, strict=True), key=lambda item: (not item[0].fits, item[0].seconds)):
         least = price(plan, machine, binding, exact.known_or_at_least)
         best = min((p.seconds for _, p in priced if p.fits), default=inf)
         if plan.label != pin and (least.seconds > best or len(priced) >= budget):

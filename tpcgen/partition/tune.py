@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from tpcgen.machine import Machine, machines
-from tpcgen.partition.choose import Choice, Space, choose_among, space
+from tpcgen.partition.choose import Choice, Space, choose_among, choose_each, space
 from tpcgen.partition.estimate import estimate
 from tpcgen.partition.plan import Plan, Stage, TpcStage
 from tpcgen.partition.price import TpcCostFunction
@@ -41,10 +41,9 @@ def tune(
     TPC stages of different plans have the same name only when they are the same. Errors as of `choose`.
     """
     devices = machines() if known is None else known
-    found = space(program, devices[target], given)
     if not bindings:
-        return (Tuned(found.plans[0], (), ()),)
-    choices = [choose_among(found, b, cost=cost) for b in bindings]
+        return (Tuned(space(program, devices[target], given).plans[0], (), ()),)
+    found, choices = choose_each(program, devices[target], bindings, cost=cost, given=given)
     labels = dict.fromkeys(c.plan.label for c in choices)
     pairs = list(zip(bindings, choices, strict=True))
     default = min(labels, key=lambda label: max(_slowdown(label, found, b, c, cost) for b, c in pairs))

@@ -21,7 +21,7 @@ from tpcgen.rewrite.part_sums import part_sums
 from tpcgen.rewrite.reassociate import reassociate, reassociated_index
 from tpcgen.rewrite.split_pieces import split_pieces
 from tpcgen.rewrite.split_scans import split_scans
-from tpcgen.rewrite.stairs import stairs, stepped_index
+from tpcgen.rewrite.stairs import rows, rows_index, stairs, stepped_index
 
 WHOLE = "whole"
 """The length of a pin that asks for no tiles."""
@@ -100,6 +100,11 @@ FAMILIES = (
 """In the order they are applied. The more keys a kernel of the whole attention takes at a time, the fewer columns of
 values have room in local memory beside their scores.
 """
+IN_LITTLE_MEMORY = (
+    *FAMILIES[:-1],
+    Family("stairs", "steps", rows_index, (*FAMILIES[-1].forms, *_of_lengths("steps", (12, 32), rows))),
+)
+"""Where HBM holds no plan of the others. One kernel sums the parts of a gradient: of 32, no kernel takes as many."""
 
 
 _OF_A_CONSTRUCT = ("pieces", "parts", "sums", "one kernel")
@@ -108,9 +113,18 @@ products that is summed again, a band.
 """
 
 
-def alternatives(program: ir.Program, given: Sequence[Alternative] = ()) -> Alternatives:
-    """The program as written first, then with one rewrite, with two, and so on. DiagnosticError (E410) for a pinned
-    length that none has.
+def families_of(program: ir.Program) -> tuple[Family, ...]:
+    """`FAMILIES`, and what else the program's schedule asks for."""
+    usual = {(f.verb, form.word) for f in FAMILIES for form in f.forms}
+    rare = {(f.verb, form.word) for f in IN_LITTLE_MEMORY for form in f.forms} - usual
+    return IN_LITTLE_MEMORY if any((p.verb, p.words[-1]) in rare for p in program.pins if p.words) else FAMILIES
+
+
+def alternatives(
+    program: ir.Program, given: Sequence[Alternative] = (), families: Sequence[Family] | None = None
+) -> Alternatives:
+    """The program as written first, then with one rewrite of `families`, with two, and so on; without, `families_of`
+    the program. DiagnosticError (E410) for a pinned length that none has.
 
     Where an op is put together of pieces, every alternative has them apart: that visits no more points than the text.
     `given`: programs that compute the same, made of more than the program's text; each is rewritten as that is.
@@ -118,7 +132,7 @@ def alternatives(program: ir.Program, given: Sequence[Alternative] = ()) -> Alte
     whole, apart = _prepared(program)
     made = [Alternative("", whole), *(replace(a, program=_prepared(a.program)[0]) for a in given)]
     refused = [] if apart is None else [("pieces", apart)]
-    for family in FAMILIES:
+    for family in families_of(program) if families is None else families:
         new: list[Alternative] = []
         for alternative in made:
             if alternative.fused:
@@ -143,21 +157,25 @@ def _prepared(program: ir.Program) -> tuple[ir.Program, Refused | None]:
 
 
 def _applied(family: Family, a: Alternative, source: ir.Program) -> list[Alternative] | Refused:
-    """The alternative as it is, and in each form; Refused where none fires."""
+    """The alternative as it is, and in each form that fires; Refused where none does."""
     index = family.index(a.program)
     if isinstance(index, Refused):
         return index
     pin = f"{family.verb} {_written(index, source)}"
     made: list[Alternative] = []
+    refused: list[Refused] = []
     for form in family.forms:
         if form.length and a.length not in (0, form.length):
             continue
         result = form.rewrite(a.program)
         if isinstance(result, Refused):
-            return result
+            refused.append(result)
+            continue
         label = ", ".join(x for x in (a.label, form.label) if x)
         pins, length = (*a.pins, f"{pin} {form.word};"), form.length or a.length
         made.append(Alternative(label, result, pins, length, form.fused))
+    if refused and not made:
+        return refused[0]
     kept = replace(a, pins=(*a.pins, f"{pin} {WHOLE};"))
     return [kept, *made]
 

@@ -82,6 +82,32 @@ def _part(program: ir.Program, statement: ir.Statement) -> Part:
             return Recurrence(tuple(program.tensor(n) for n in dict.fromkeys(names)), statement)
 
 
+def depth_first(parts: Sequence[Part]) -> list[Part]:
+    """The parts, each as late as its first reader allows: what one of them reads may be gone before what the next one
+    reads is there.
+    """
+    makers: dict[str, list[Part]] = {}
+    for p in parts:
+        for name in writes(statement_of(p)):
+            makers.setdefault(name, []).append(p)
+    position = {id(p): n for n, p in enumerate(parts)}
+    read = frozenset[str]().union(*(reads(statement_of(p)) for p in parts))
+    made: dict[int, Part] = {}
+
+    def make(p: Part) -> None:
+        if id(p) in made:
+            return
+        before = [m for name in reads(statement_of(p)) for m in makers.get(name, ())]
+        for m in sorted(before, key=lambda m: position[id(m)]):
+            make(m)
+        made[id(p)] = p
+
+    for p in parts:
+        if not writes(statement_of(p)) & read:
+            make(p)
+    return list(made.values())
+
+
 def statement_of(part: Part) -> ir.Statement:
     """The statement without its tensors."""
     return part.scan if isinstance(part, Recurrence) else part.equation

@@ -15,6 +15,10 @@ in 4 steps of L = 64*((M + 255)//256) queries, of which the second is
 Keys that every query sees (`k <= q or k < C`) are in each step. n steps compute (n + 1) / 2n of the square, a whole
 number of 64 rows each. The program's size depends on n alone; of the copies, none moves anything where the sizes
 divide.
+
+`rows` makes many steps of any softmax, with all keys where nothing bounds them, and one step after the other: the
+scores of one are gone before those of the next are there. Nothing is computed faster so, but what HBM could not hold is
+computed.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from tpcgen.program import affine, ir
 from tpcgen.program.affine import Polynomial
 from tpcgen.program.substitute import FreshNames
 from tpcgen.rewrite.diagonal import Band, bands
-from tpcgen.rewrite.edit import conjunction, definitions, integer, names_in_use
+from tpcgen.rewrite.edit import conjunction, definitions, depth_first, integer, names_in_use, parts_of, rebuilt
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.split_contractions import split_contractions
 from tpcgen.rewrite.tile import Tile
@@ -46,10 +50,42 @@ def stairs(program: ir.Program, steps: int = 4) -> ir.Program | Refused:
     return tile_square(split, found, [_step(split, found, found.high, n, steps, names) for n in range(steps)])
 
 
+def rows(program: ir.Program, steps: int = 32) -> ir.Program | Refused:
+    """The program in `steps` steps of queries for its first weights, one step after the other; Refused without any."""
+    split = split_contractions(program)
+    found = _weights(split)
+    if isinstance(found, Refused):
+        return found
+    names = names_in_use(split)
+    made = tile_square(split, found, [_step(split, found, found.high, n, steps, names) for n in range(steps)])
+    return made if isinstance(made, Refused) else rebuilt(made, depth_first(parts_of(made)))
+
+
 def stepped_index(program: ir.Program) -> str | Refused:
     """The index that `stairs` cuts."""
     found = _find(split_contractions(program))
     return found if isinstance(found, Refused) else found.q
+
+
+def rows_index(program: ir.Program) -> str | Refused:
+    """The index that `rows` cuts."""
+    found = _weights(split_contractions(program))
+    return found if isinstance(found, Refused) else found.q
+
+
+def _weights(program: ir.Program) -> Band | Refused:
+    """The first weights that are bounded above, else those of the first softmax of queries of any number."""
+    bounded = _find(program)
+    if not isinstance(bounded, Refused):
+        return bounded
+    for d in definitions(program):
+        for e in ir.walk(d.equation.value):
+            if not isinstance(e, ir.Reduce) or e.kind != "softmax" or len(e.indices) != 1:
+                continue
+            queries = [i for i in d.equation.indices if i not in e.indices]
+            if queries and affine.as_constant(affine.polynomial(program.range_of(queries[-1]).high)) is None:
+                return Band(queries[-1], e.indices[0], None, None, d.tensor.name)
+    return bounded
 
 
 def _find(program: ir.Program) -> Band | Refused:
@@ -86,19 +122,18 @@ def _of_scores(tensor: str, band: Band, program: ir.Program) -> bool:
     return all(band.k in free for free in reads if band.q in free)
 
 
-def _step(program: ir.Program, band: Band, high: Polynomial, number: int, steps: int, names: FreshNames) -> Tile:
-    """Step `number` (from 0): its queries, and the keys up to that of the last of them."""
+def _step(program: ir.Program, band: Band, high: Polynomial | None, number: int, steps: int, names: FreshNames) -> Tile:
+    """Step `number` (from 0): its queries, and the keys up to that of the last of them; all without `high`."""
     queries, keys = (affine.polynomial(program.range_of(i).high) for i in (band.q, band.k))
     length = affine.scale(affine.polynomial(affine.blocks(queries, ROWS * steps)), ROWS)
-    last = affine.add(queries, high)
     start, end = affine.scale(length, number), affine.scale(length, number + 1)
-    seen = [_greatest(bound, band.first) for bound in (affine.add(end, high), last)]
+    seen = [] if high is None else [_greatest(affine.add(last, high), band.first) for last in (end, queries)]
     row, column = names.fresh("i"), names.fresh("j")
     query = affine.polynomial(ir.Index(band.q))
     return Tile(
         suffix=str(number + 1),
         # every key of the step is seen by a query of it, so that no value is masked
-        extents={row: affine.expression(length), column: _least((*seen, keys))},
+        extents={row: affine.expression(length), column: _least((*seen, keys)) if seen else affine.expression(keys)},
         row=row,
         column=column,
         q=affine.add(start, affine.polynomial(ir.Index(row))),
