@@ -27,7 +27,7 @@ from tpcgen.partition.tune import Tuned, tune
 from tpcgen.program import Module, load, sizes
 from tpcgen.program.dtypes import DType
 from tpcgen.program.hints import did_you_mean
-from tpcgen.program.ir import Program
+from tpcgen.program.ir import Binary, Contract, Literal, Program
 from tpcgen.rewrite.alternatives import Alternative
 from tpcgen.rewrite.outcome import Refused
 from tpcgen.rewrite.unsupported import lacks
@@ -279,13 +279,19 @@ def compile_stage(
     kernel = lower(stage, target=options.target, name=name)
     glue = GlueKernel(
         name,
-        stage.program,
+        _with_room(stage.program, kernel),
         kernel.tensors,
         kernel.scalars,
         kernel.index_space,
         access_patterns(kernel, stage.program),
     )
     return kernel, KernelText(stage, glue, render(kernel))
+
+
+def _with_room(program: Program, kernel: Kernel) -> Program:
+    """The program with what local memory demands of its sizes as contracts."""
+    demands = (Binary("<=", a.used, Literal(a.rows, DType.I32)) for a in kernel.arrays)
+    return replace(program, contracts=(*program.contracts, *(Contract(d, ()) for d in dict.fromkeys(demands))))
 
 
 def _programs(module: Module, op: str, options: Options) -> Iterator[tuple[str, Program]]:

@@ -13,6 +13,7 @@ import tpcgen
 from tpcgen.compiler import Options, compile_spec
 from tpcgen.diagnostics import DiagnosticError
 from tpcgen.emit import artifact as emit
+from tpcgen.host.glue import GlueError
 
 torch = pytest.importorskip("torch")
 
@@ -87,6 +88,20 @@ def test_a_sum_over_nothing_is_zero(tmp_path: Path) -> None:
         for _ in range(2):
             assert torch.equal(summed(torch.ones(m, 0)), torch.zeros(m))
     assert summed(torch.ones(0, 7)).shape == (0,)
+
+
+def test_a_state_that_local_memory_has_no_room_for_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "stated.dsl"
+    path.write_text(
+        "op stated(q: f32[N, D], k: f32[N, D]) -> y: f32[N, D]\n{\n    index e in 0 .. D\n    scan t in 0 .. N {\n"
+        "        state s[e,d]: f32 = 0\n        s[e,d] := s[e,d] + q[t,e] * k[t,d]\n"
+        "        y[t,d] = sum[e](q[t,e] * s[e,d])\n    }\n}\n"
+    )
+    stated = tpcgen.load(path).stated
+    q = torch.randn(3, 160)
+    torch.testing.assert_close(stated(q, q), stated.reference(q.double(), q.double()).float(), rtol=1e-5, atol=1e-3)
+    with pytest.raises(GlueError, match="UNSUPPORTED_LAYER_CONFIGURATION"):
+        stated(torch.randn(3, 161), torch.randn(3, 161))
 
 
 def test_two_dtype_variables_are_both_dispatched_on(tmp_path: Path) -> None:
