@@ -28,8 +28,10 @@ from tpcgen.program.ir import Program
 
 ODD = (1, 2, 7, 63, 64, 65, 127, 128, 129, 130)
 SCANNED = (1, 7, 63, 65, 127, 129)
-NOT_0_OVER_NOTHING = re.compile(r"default\(|/ \(?sum|exp\(.* - max")
-"""What is not 0 where keys are none: the compiler takes an reduced extent to be at least 1 (docs/language.md)."""
+NOT_0_OVER_NOTHING = re.compile(r"default\(|/ \(?sum|exp\(.* - max|\) \* sigmoid\(")
+"""What is not 0, or 0 times what nobody visits, where keys are none: the compiler takes a reduced extent to be at least
+1 (docs/language.md).
+"""
 ROWS_ALONG_Q = re.compile(r"-> O: \w+\[[^]]*M\]")
 BATCH = 15
 QUICK = 150
