@@ -21,8 +21,8 @@ from tpcgen.program.ir import Binary, Call, Expr, Read, Reduce, Unary, free_indi
 
 VECTORS, VECTORS_WITH_SPILLS = 304, 256
 """Of the 320 of local memory: the open compiler spills registers into the rest, most of them for a score's special
-functions, for several rows at once and for what conditions on data compare, and ends in an error ("Too many vector
-spills") where they do not fit.
+functions, for several rows at once and for what conditions on data or remainders compare, and ends in an error ("Too
+many vector spills") where they do not fit.
 """
 _WEIGHTS = (EXP_NONPOSITIVE, EXP_SCALED, EXP_IN_REACH)
 
@@ -50,7 +50,7 @@ def cache_of(shape: Shape) -> Cache | None:
         if found is not None:
             rows = shape.in_flight if shape.row_in_flight is not None else 1
             score = _score(found)
-            spills = score is not None or rows > 1 or _reads(found.domain)
+            spills = score is not None or rows > 1 or _tests(found.domain)
             vectors = VECTORS_WITH_SPILLS if spills else VECTORS
             most = vectors // shape.lanes.parts // rows // 4 * 4
             array = LocalArray("row_cache", most * rows, shape.lanes.parts, integer(most * rows))
@@ -59,8 +59,10 @@ def cache_of(shape: Shape) -> Cache | None:
     return None
 
 
-def _reads(domain: Expr | None) -> bool:
-    return domain is not None and any(isinstance(x, Read) for x in walk(domain))
+def _tests(domain: Expr | None) -> bool:
+    """Whether a condition says more than where a loop ends."""
+    parts = () if domain is None else walk(domain)
+    return any(isinstance(x, Read) or (isinstance(x, Binary) and x.operator == "%") for x in parts)
 
 
 def _weights(shape: Shape, output: Output) -> Reduce | None:
