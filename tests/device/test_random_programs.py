@@ -84,8 +84,10 @@ def session() -> Iterator[Session]:
         yield s
 
 
-REFUSED = {"E303", "E421"}
-"""A difference of differently masked values in exp; `k % 3` along the lanes, which is not lowered yet."""
+REFUSED = {"E303", "E421", "E430"}
+"""A difference of differently masked values in exp; `k % 3` along the lanes, which is not lowered yet; searches inside
+of searches, in each of several tiles.
+"""
 
 
 def compiled(name: str, spec: Spec) -> Variant | None:

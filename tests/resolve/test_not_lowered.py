@@ -8,6 +8,10 @@ import pytest
 
 from tpcgen.compiler import Options, compile_spec
 from tpcgen.diagnostics import Diagnostic, DiagnosticError
+from tpcgen.kernel.lower import lower
+from tpcgen.partition.enumerate import enumerate_plans
+from tpcgen.partition.plan import TpcStage
+from tpcgen.program import load_text
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -88,3 +92,23 @@ def test_an_op_without_a_tensor_to_read_is_refused(tmp_path: Path) -> None:
     spec.write_text("op f(n: int) -> y: f32[n] { y[i] = f32(i) }\ncheck small { n = 7 }\n")
     (found,) = refused(spec)
     assert (found.id, found.span.line) == ("E429", 1)
+
+
+def test_a_kernel_beyond_its_code_memory_is_refused() -> None:
+    """Searches inside of searches: a mask of data that is a union, in four steps of queries."""
+    text = """op f(S: f32[M, N], V: f32[N, E], layout: i32[(M + 2) // 3, (N + 2) // 3]) -> O: f32[M, E]
+    where M <= N
+{
+    index q in 0 .. M
+    index k in 0 .. N
+    P[q,k] = softmax[k where k <= q and layout[q // 3, k // 3] > 0 and (k >= q or k < 2)](S[q,k])
+    O[q,e] = sum[k](P[q,k] * V[k,e]) / sum[k](P[q,k])
+    schedule { steps q 4; }
+}
+"""
+    plans = enumerate_plans(load_text(text).program("f"), "gaudi")
+    stages = [s for p in plans for s in p.stages if isinstance(s, TpcStage) and s.name.startswith("any")]
+    with pytest.raises(DiagnosticError) as refusal:
+        for stage in stages:
+            lower(stage, target="gaudi", name=stage.name)
+    assert [d.id for d in refusal.value.diagnostics] == ["E430"]

@@ -6,5 +6,5 @@ from tpcgen.diagnostics import Diagnostic, DiagnosticError, Span
 
 
 def not_lowered(id: str, message: str, span: Span, hint: str = "") -> DiagnosticError:
-    """To be raised: one diagnostic, E420 to E427 (`tpcgen explain`)."""
+    """To be raised: one diagnostic, E420 to E427 or E430 (`tpcgen explain`)."""
     return DiagnosticError((Diagnostic(id, message, span, hint),))

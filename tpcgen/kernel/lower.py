@@ -16,6 +16,7 @@ from tpcgen.kernel.errors import not_lowered
 from tpcgen.kernel.fuse import widening_subtractions
 from tpcgen.kernel.integers import Integers
 from tpcgen.kernel.ir import NARROW, Imm, Kernel, Note, Operand, Reg, Store
+from tpcgen.kernel.ir import walk as walk_statements
 from tpcgen.kernel.loops import First, Instances, Loops, Nest
 from tpcgen.kernel.names import readable
 from tpcgen.kernel.narrow import narrowed
@@ -36,13 +37,15 @@ from tpcgen.program.ir import Expr, Index, Read, Reduce, Scan, Tensor, children,
 from tpcgen.rewrite.edit import conjunction
 
 MAX_SCALARS = 32
+MAX_STATEMENTS = 8192
+"""Four in each of the 2,048 bundles that 64 KB of code hold."""
 
 
 def lower(stage: TpcStage, *, target: str, name: str) -> Kernel:
     """The kernel of a stage; `target` is gaudi, gaudi2 or gaudi3.
 
     DiagnosticError with an E4xx for what is not lowered: rank, gathers, tensors of more than 5 axes, more than 16
-    tensors or 32 scalars, dtypes without arithmetic here.
+    tensors or 32 scalars, dtypes without arithmetic here, code beyond 64 KB.
     """
     return verify(readable(replace(draft(stage, target), name=name)))
 
@@ -55,6 +58,10 @@ def draft(stage: TpcStage, target: str) -> Kernel:
         made = _compact(draft_scan(stage, target))
     else:
         made = _compact(_draft(stage, target))
+    count = sum(1 for _ in walk_statements(made.body))
+    if count > MAX_STATEMENTS:
+        message = f"a kernel of {count:,} operations, at most {MAX_STATEMENTS:,} fit its code"
+        raise not_lowered("E430", message, stage.program.span, "searches in conditions of one another grow so")
     return through_the_piece(loads_ahead(loads_first(widening_subtractions(made))))
 
 
