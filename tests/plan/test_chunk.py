@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.std.library import VARIANTS
 from tpcgen.interpreter import run
 from tpcgen.interpreter.compare import judge
 from tpcgen.program import ir, load, load_text, sizes
 from tpcgen.program import print as text
+from tpcgen.rewrite.alternatives import alternatives
 from tpcgen.rewrite.chunk import chunk
 from tpcgen.rewrite.normalise import normalise
 from tpcgen.rewrite.outcome import Refused
@@ -270,3 +272,10 @@ def gradient_of(output):
         {output}
     }}"""
     return vjp(load_text(source).program("f"), ("Q", "K", "V"))
+
+
+def test_heads_in_bands_leave_the_others_to_chunks():
+    """GFormer's: the scores of windows in blocks are kept under conditions too, but not those of chunks."""
+    program = VARIANTS["gformer"].program("f32")
+    labels = {a.label for a in alternatives(program).programs}
+    assert {"bands of 64, chunks of 64", "bands of 128, chunks of 128"} <= labels

@@ -456,7 +456,19 @@ class _FromSquare:
             raise RefusedError(f"{later[0]} is made of one sum and part of another", reader.equation)
 
     def _scored(self) -> _Scored:
-        """The tensor `A[.., q, k] = scores where k <= q`, with the contraction that makes its scores."""
+        """The first tensor `A[.., q, k] = scores where k <= q`, with the contraction that makes its scores."""
+        other: RefusedError | None = None
+        for scored in self._kept():
+            try:
+                self._pair(scored.weights)
+            except RefusedError as problem:
+                other = other or problem
+                continue
+            return scored
+        raise other or RefusedError("no sum of products is kept where k <= q: nothing to chunk", self.program)
+
+    def _kept(self) -> Iterator[_Scored]:
+        """Sums of products that are kept under some condition."""
         by_name = {d.tensor.name: d for d in self.definitions}
         for d in self.definitions:
             if d.equation.domain is None:
@@ -466,8 +478,7 @@ class _FromSquare:
                 if source is None or value.indices != tuple(ir.Index(i) for i in source.equation.indices):
                     continue
                 if contraction_of(source.equation, self.program) is not None:
-                    return _Scored(d, source, factors, plus)
-        raise RefusedError("no sum of products is kept where k <= q: nothing to chunk", self.program)
+                    yield _Scored(d, source, factors, plus)
 
     def _pair(self, weights: Definition) -> tuple[str, str]:
         e = weights.equation
