@@ -78,12 +78,13 @@ class _Part:
         return f"axis_blocks({x}, {axis}, {_text(a.start)}, {count}, {a.step}, {length})"
 
     def _merged(self, x: str, a: Merged, axis: int) -> str:
-        start = _text(self._offset(a.index))
-        return f"axis_window({x}.flatten({axis}, {axis + 1}), {axis}, {start}, {_text(self.extents[a.index])})"
+        return self._part_of(f"{x}.flatten({axis}, {axis + 1})", axis, a.index)
 
     def _repeated(self, x: str, a: Repeated, axis: int) -> str:
-        start, extent = _text(self._offset(a.index)), _text(self.extents[a.index])
-        return f"axis_window({x}.repeat_interleave({a.times}, {axis}), {axis}, {start}, {extent})"
+        return self._part_of(f"{x}.repeat_interleave({a.times}, {axis})", axis, a.index)
+
+    def _part_of(self, x: str, axis: int, index: str) -> str:
+        return f"axis_window({x}, {axis}, {_text(self._offset(index))}, {_text(self.extents[index])})"
 
     def _offset(self, index: str) -> Expr:
         return self.first if index == self.along else _ZERO

@@ -21,10 +21,9 @@ from tpcgen.program.dtypes import DType
 Family = Literal["normal", "wide", "large", "tiny", "equal", "short", "stale"]
 """normal: standard normal. wide: three times that, so that scores spread over tens and a few weights share a row: where
 rounding a score costs most. large: +-320 (128 for fp8), so that a dot product of D of them, over sqrt(D), is about
-+-1e5 and exact. tiny: near the least normal
-number or the square root of the ulp. equal: -1, 0 and 1, so that scores are tied. short: integers at the ends of what
-the contracts allow, so that rows are empty or full. stale: NaN, and integers far outside, in every element that nobody
-visits or no contract covers.
++-1e5 and exact. tiny: near the least normal number or the square root of the ulp. equal: -1, 0 and 1, so that scores
+are tied. short: integers at the ends of what the contracts allow, so that rows are empty or full. stale: NaN, and
+integers far outside, in every element that nobody visits or no contract covers.
 """
 
 LARGE = {4: 320.0, 2: 320.0, 1: 128.0}

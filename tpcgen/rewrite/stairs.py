@@ -43,22 +43,21 @@ ROWS = 64
 def stairs(program: ir.Program, steps: int = 4) -> ir.Program | Refused:
     """The program in `steps` steps of queries, for the first weights that are bounded above; Refused without."""
     split = split_contractions(program)
-    found = _find(split)
-    if isinstance(found, Refused) or found.high is None:
-        return found if isinstance(found, Refused) else Refused("no triangle", program.span)
-    names = names_in_use(split)
-    return tile_square(split, found, [_step(split, found, found.high, n, steps, names) for n in range(steps)])
+    return _in_steps(split, _find(split), steps)
 
 
 def rows(program: ir.Program, steps: int = 32) -> ir.Program | Refused:
     """The program in `steps` steps of queries for its first weights, one step after the other; Refused without any."""
     split = split_contractions(program)
-    found = _weights(split)
+    made = _in_steps(split, _weights(split), steps)
+    return made if isinstance(made, Refused) else rebuilt(made, depth_first(parts_of(made)))
+
+
+def _in_steps(program: ir.Program, found: Band | Refused, steps: int) -> ir.Program | Refused:
     if isinstance(found, Refused):
         return found
-    names = names_in_use(split)
-    made = tile_square(split, found, [_step(split, found, found.high, n, steps, names) for n in range(steps)])
-    return made if isinstance(made, Refused) else rebuilt(made, depth_first(parts_of(made)))
+    names = names_in_use(program)
+    return tile_square(program, found, [_step(program, found, n, steps, names) for n in range(steps)])
 
 
 def stepped_index(program: ir.Program) -> str | Refused:
@@ -122,8 +121,9 @@ def _of_scores(tensor: str, band: Band, program: ir.Program) -> bool:
     return all(band.k in free for free in reads if band.q in free)
 
 
-def _step(program: ir.Program, band: Band, high: Polynomial | None, number: int, steps: int, names: FreshNames) -> Tile:
-    """Step `number` (from 0): its queries, and the keys up to that of the last of them; all without `high`."""
+def _step(program: ir.Program, band: Band, number: int, steps: int, names: FreshNames) -> Tile:
+    """Step `number` (from 0): its queries, and the keys up to that of the last of them; all without a `high`."""
+    high = band.high
     queries, keys = (affine.polynomial(program.range_of(i).high) for i in (band.q, band.k))
     length = affine.scale(affine.polynomial(affine.blocks(queries, ROWS * steps)), ROWS)
     start, end = affine.scale(length, number), affine.scale(length, number + 1)

@@ -28,13 +28,13 @@ from tpcgen.rewrite.edit import (
     MAX_AXES,
     Definition,
     Part,
-    conjunction,
     integer,
     intermediate,
     names_in_use,
     parts_of,
     rebuilt,
 )
+from tpcgen.rewrite.gather_operands import through_table
 from tpcgen.rewrite.split_contractions import matmul_of
 from tpcgen.rewrite.support import facts
 
@@ -81,7 +81,7 @@ class _Tables:
             body = self.visited(x.body, points, lanes, divided=divided)
             domain = None if x.domain is None else self.visited(x.domain, points, lanes, divided=False)
             return replace(x, body=body, domain=domain)
-        if isinstance(x, ir.Read) and (_through_table(x) or (divided and _divides(x, lanes))):
+        if isinstance(x, ir.Read) and (through_table(x) or (divided and _divides(x, lanes))):
             table = self._table(x, points)
             if table is not None:
                 return table
@@ -147,21 +147,14 @@ class _Tables:
         return name
 
 
-def _through_table(x: ir.Read) -> bool:
-    return any(isinstance(y, ir.Read) for i in x.indices for y in ir.walk(i))
-
-
 def _divides(x: ir.Read, lanes: Sequence[str]) -> bool:
     inside = [y for i in x.indices for y in ir.walk(i) if isinstance(y, ir.Binary) and y.operator in ("//", "%")]
     return any(ir.free_indices(y.left) & set(lanes) for y in inside)
 
 
 def _is_sum(e: ir.Expr) -> bool:
-    return all(isinstance(atom, ir.Index | ir.Size | ir.Attr) or not ir.free_indices(atom) for atom in _atoms(e))
-
-
-def _atoms(e: ir.Expr) -> frozenset[ir.Expr]:
-    return affine.atoms(affine.polynomial(e))
+    atoms = affine.atoms(affine.polynomial(e))
+    return all(isinstance(atom, ir.Index) or not ir.free_indices(atom) for atom in atoms)
 
 
 def _outside_tables(e: ir.Expr) -> frozenset[str]:
@@ -184,8 +177,8 @@ def _parts(whole: ir.Equation, program: ir.Program) -> list[ir.Equation]:
             above = ir.Binary(">=", index, divisor, span=value.span)
             less = ir.Binary("-", index, divisor, span=value.span)
             return [
-                replace(whole, value=_at(value, remainder, index), domain=conjunction([below])),
-                replace(whole, value=_at(value, remainder, less), domain=conjunction([above])),
+                replace(whole, value=_at(value, remainder, index), domain=below),
+                replace(whole, value=_at(value, remainder, less), domain=above),
             ]
         case _:
             return [whole]

@@ -47,6 +47,7 @@ from tpcgen.rewrite.edit import (
     reads_of,
     rebuilt,
     statement_of,
+    writes,
 )
 
 Step = ir.Equation | ir.Update
@@ -102,13 +103,9 @@ class _Sums:
     def of(program: ir.Program) -> list[_Sums]:
         parts = parts_of(program)
         kept = {k.equation.target: k for k in _kept(parts)}
-        made = {name: at for at, p in enumerate(parts) for name in _written(p)}
+        made = {name: at for at, p in enumerate(parts) for name in writes(statement_of(p))}
         found = (_sums(p, kept, made) for p in parts if isinstance(p, Definition))
         return [s for s in found if s is not None]
-
-
-def _written(part: Part) -> set[str]:
-    return {t.name for t in part.tensors} if isinstance(part, Recurrence) else {part.tensor.name}
 
 
 def _kept(parts: Sequence[Part]) -> Iterator[_Kept]:
