@@ -54,6 +54,16 @@ def test_the_guard_is_what_the_bound_allows(name: str) -> None:
     assert guarded == (name in ("too_far", "f32", "sink"))
 
 
+def test_a_bound_of_some_rows_bounds_no_others() -> None:
+    some = (
+        text("in_reach")
+        .replace("X[m,n] <= 44", "X[p,n] <= 44")
+        .replace("{\n    Y", "{\n    index p in 0 .. 2\n    Y", 1)
+    )
+    some = some.replace("-44 <=", "M >= 2, -44 <=")
+    assert GUARD in render(lower(stage_of(some, "n"), target="gaudi2", name="bounded"))
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Built]]]:
     programs = {name: load_text(text(name)).program("bounded") for name in CASES}

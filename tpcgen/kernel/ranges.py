@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from tpcgen.kernel.functions import AT_LEAST, EXP_IN_REACH, EXP_NONPOSITIVE, LOWEST
 from tpcgen.kernel.presence import conjuncts
+from tpcgen.program import affine
 from tpcgen.program.dtypes import DType
 from tpcgen.program.ir import Binary, Call, Cast, Expr, Index, Literal, Program, Read, Reduce, Unary
 from tpcgen.program.substitute import rewrite
@@ -86,16 +87,15 @@ def _promised(program: Program) -> dict[str, Range]:
     for part in (p for c in program.contracts for p in conjuncts(c.condition)):
         match part:
             case Binary("<=" | "<", Read() as read, bound) | Binary(">=" | ">", bound, Read() as read):
-                _learn(highs, read, bound)
+                _learn(highs, read, bound, program)
             case Binary("<=" | "<", bound, Read() as read) | Binary(">=" | ">", Read() as read, bound):
-                _learn(lows, read, bound)
+                _learn(lows, read, bound, program)
             case _:
                 pass
     return {name: Range(lows[name], highs[name]) for name in lows.keys() & highs.keys()}
 
 
-def _learn(bounds: dict[str, float], read: Read, bound: Expr) -> None:
-    everywhere = all(isinstance(i, Index) for i in read.indices) and len({*read.indices}) == len(read.indices)
+def _learn(bounds: dict[str, float], read: Read, bound: Expr, program: Program) -> None:
     match bound:
         case Literal():
             value = float(bound.value)
@@ -103,5 +103,18 @@ def _learn(bounds: dict[str, float], read: Read, bound: Expr) -> None:
             value = -float(positive.value)
         case _:
             return
-    if everywhere and math.isfinite(value):
+    if _is_whole(read, program) and math.isfinite(value):
         bounds[read.tensor] = value
+
+
+def _is_whole(read: Read, program: Program) -> bool:
+    """Whether it is every element of the tensor: an index of its own along each axis, from end to end."""
+    axes = zip(read.indices, program.tensor(read.tensor).shape, strict=True)
+    return len({*read.indices}) == len(read.indices) and all(_runs_over(i, extent, program) for i, extent in axes)
+
+
+def _runs_over(i: Expr, extent: Expr, program: Program) -> bool:
+    if not isinstance(i, Index):
+        return False
+    r = program.range_of(i.name)
+    return affine.equal(r.low, Literal(0, DType.I32)) and affine.equal(r.high, extent)
